@@ -1,0 +1,38 @@
+"""jopt: gradient transformations for JAX, with torch's numbers and state that is plain data.
+
+>>> import jax.numpy as jnp, jopt
+>>> tx = jopt.chain(jopt.clip_by_global_norm(1.0), jopt.adamw(1e-3))
+>>> params = {"w": jnp.ones(3)}
+>>> state = tx.init(params)
+>>> updates, state = tx.update({"w": jnp.ones(3)}, state, params)
+>>> params = jopt.apply_updates(params, updates)
+"""
+
+from jopt import schedules as schedules
+from jopt.base import CheckpointError as CheckpointError
+from jopt.base import ConfigError as ConfigError
+from jopt.base import GroupError as GroupError
+from jopt.base import JoptError as JoptError
+from jopt.base import StateError as StateError
+from jopt.base import TreeError as TreeError
+from jopt.core import Group as Group
+from jopt.core import Hyper as Hyper
+from jopt.core import Slot as Slot
+from jopt.core import Spec as Spec
+from jopt.core import Transform as Transform
+from jopt.core import apply_updates as apply_updates
+from jopt.core import chain as chain
+from jopt.core import extend as extend
+from jopt.core import group as group
+from jopt.core import hyperparams as hyperparams
+from jopt.core import leafwise as leafwise
+from jopt.core import set_hyperparams as set_hyperparams
+from jopt.core import treewise as treewise
+from jopt.optimizers import adam as adam
+from jopt.optimizers import adamw as adamw
+from jopt.optimizers import sgd as sgd
+from jopt.transforms import clip_by_global_norm as clip_by_global_norm
+from jopt.transforms import clip_by_norm as clip_by_norm
+from jopt.transforms import clip_by_value as clip_by_value
+
+__version__ = "0.1.0"

@@ -1,0 +1,145 @@
+"""Objects that remember the call that made them.
+
+A transform or a schedule is a bundle of closures, and closures neither print, compare,
+hash nor pickle. So each public factory is wrapped in `configured`: what it returns carries
+the factory and its arguments, and all four are defined by that call.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, Self, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+C = TypeVar("C", bound="Configured")
+
+
+class Call:
+    """One call of a public factory: what was written, and all arguments with defaults filled."""
+
+    def __init__(
+        self, prefix: str, factory: Callable[..., Any], written: inspect.BoundArguments
+    ) -> None:
+        self.prefix = prefix
+        self.factory = factory
+        self.name: str = factory.__name__
+        self.args = written.args
+        self.kwargs = written.kwargs
+        self._written = dict(written.arguments)
+        self._kinds = written.signature.parameters
+        written.apply_defaults()
+        self.arguments: dict[str, Any] = dict(written.arguments)
+
+    @functools.cached_property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for equal configurations, and hashable."""
+        return self.factory, _frozen(self.arguments)
+
+    def __repr__(self) -> str:
+        shown: list[str] = []
+        for name, value in self._written.items():
+            kind = self._kinds[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                shown += [repr(v) for v in value]
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                shown += [f"{k}={_shown(v)}" for k, v in value.items()]
+            elif kind is inspect.Parameter.POSITIONAL_ONLY:
+                shown.append(_shown(value))
+            else:
+                shown.append(f"{name}={_shown(value)}")
+        return f"{self.prefix}{self.name}({', '.join(shown)})"
+
+
+class Configured:
+    """Prints, compares, hashes and pickles as the call that made it."""
+
+    _call: Call | None = None
+
+    def _made_by(self, call: Call) -> Self:
+        made = copy.copy(self)  # the body may return an object another factory has stamped
+        object.__setattr__(made, "_call", call)
+        return made
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every argument of the call that made this, defaults included, by name."""
+        return {} if self._call is None else dict(self._call.arguments)
+
+    def __repr__(self) -> str:
+        return object.__repr__(self) if self._call is None else repr(self._call)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self) or self._call is None:
+            return self is other
+        return other._call is not None and self._call.key == other._call.key
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._call is None else hash(self._call.key)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._call is None:
+            return super().__reduce__()
+        return _recall, (self._call.factory, self._call.args, self._call.kwargs)
+
+
+def configured(prefix: str) -> Callable[[Callable[P, C]], Callable[P, C]]:
+    """Decorate a public factory; `prefix` is where users find it (`"jopt."`)."""
+
+    def decorate(function: Callable[P, C]) -> Callable[P, C]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def factory(*args: P.args, **kwargs: P.kwargs) -> C:
+            made = function(*args, **kwargs)
+            return made._made_by(Call(prefix, factory, signature.bind(*args, **kwargs)))
+
+        return factory
+
+    return decorate
+
+
+def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return factory(*args, **kwargs)
+
+
+def plain(value: Any) -> Any:
+    """A concrete 0-d array or NumPy scalar as the Python number it holds; else `value`."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if getattr(value, "shape", None) == () and hasattr(value, "dtype"):
+        try:
+            return value.item()
+        except Exception:  # a tracer: jax raises one of several types, all meaning "no value yet"
+            return value
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return frozenset((k, _frozen(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(v) for v in value)
+    if isinstance(value, set | frozenset):
+        return frozenset(_frozen(v) for v in value)
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    try:
+        hash(value)
+    except TypeError:  # traced numbers and the like: equal only to themselves
+        return id(value)
+    return value
+
+
+def _shown(value: Any) -> str:
+    value = plain(value)
+    if inspect.isroutine(value):
+        return f"<{value.__qualname__}>"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in value.items()) + "}"
+    return repr(value)

@@ -1,0 +1,60 @@
+"""Adding updates to parameters, and leaves to a state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jopt.core.transform import State, Transform
+from jopt.core.tree import Tree, layout_of, match_leaves
+from jopt.numerics import compute_dtype
+
+
+def apply_updates(params: Tree, updates: Tree) -> Tree:
+    """p + u for every leaf, added in at least float32 and rounded once to the dtype of p.
+
+    **Arguments:**
+
+    - `params`: any pytree of arrays.
+    - `updates`: the same structure; where it has `None` the parameter stays as it is.
+
+    **Raises:** `TreeError` if the structures differ.
+
+    >>> import jax.numpy as jnp
+    >>> apply_updates({"w": jnp.float32(1.0)}, {"w": jnp.float32(-0.25)})
+    {'w': Array(0.75, dtype=float32)}
+    """
+    layout = layout_of("apply_updates", params)
+    steps = match_leaves("apply_updates", "the updates", layout, updates)
+    leaves = [
+        p if u is None else _add(p, u) for p, u in zip(jax.tree.leaves(params), steps, strict=True)
+    ]
+    return layout.treedef.unflatten(leaves)
+
+
+def _add(p: Any, u: Any) -> Any:
+    p = jnp.asarray(p)
+    if not jnp.issubdtype(p.dtype, jnp.inexact):  # a frozen integer: its update is zero
+        return p
+    wide = compute_dtype(p.dtype)
+    return (p.astype(wide) + jnp.asarray(u).astype(wide)).astype(p.dtype)
+
+
+def extend(tx: Transform, state: State, params: Tree) -> State:
+    """The state for parameters that have gained leaves, or whose groups no longer freeze some.
+
+    New leaves get fresh slots and start at step one; every other leaf's slots, the counters
+    and the numbers stay bit-equal.
+
+    **Arguments:**
+
+    - `tx`: the transform for the new parameters; it may differ from the old one in its groups.
+    - `state`: the old state.
+    - `params`: the new parameters, all of them.
+
+    **Raises:** `StateError` if the state knows leaves that are no longer there, or belongs to
+    another transform.
+    """
+    return tx.extend(state, params)

@@ -1,0 +1,45 @@
+"""How many steps a node, and each of its leaves, has lived through.
+
+One counter serves every leaf. A leaf that has lived through fewer steps (it sat out, having
+no gradient, or joined later) has a counter of its own in `leaf_count`, at its path. Most
+states have no such leaf and no such entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.core.tree import Path, flatten_dict, nest
+
+
+class Counts:
+    """The counters of one node before an update, and what they are after it."""
+
+    def __init__(self, node: dict[str, Any]) -> None:
+        self._count: Array = node.get("count", jnp.int32(0))
+        own = node.get("leaf_count")
+        self._own: dict[Path, Array] = {} if own is None else flatten_dict(own)
+
+    def age(self, path: Path) -> Path | None:
+        """Equal for leaves that surely have lived through the same steps."""
+        return path if path in self._own else None
+
+    def t(self, path: Path) -> Array:
+        """The number of the step about to be taken by this leaf, from 1."""
+        return self._own.get(path, self._count) + 1
+
+    def after(self, idle: Iterable[Path]) -> dict[str, Any]:
+        """The `leaf_count` entry after a step that the `idle` leaves sat out, if there is one."""
+        idle = set(idle)
+        own = {p: c if p in idle else c + 1 for p, c in self._own.items()}
+        own |= {p: self._count for p in idle if p not in own}
+        return {"leaf_count": nest(own, own.values())} if own else {}
+
+    def joined(self, paths: Iterable[Path]) -> dict[str, Any]:
+        """The `leaf_count` entry once these leaves have joined, if there is one."""
+        own = {**self._own, **{p: jnp.int32(0) for p in paths}}
+        return {"leaf_count": nest(own, own.values())} if own else {}

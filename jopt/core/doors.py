@@ -1,0 +1,152 @@
+"""The doors: they lift a rule to trees. Nothing else in jopt walks over leaves.
+
+`leafwise` calls the rule for one leaf at a time; `treewise` once for all leaves of a group.
+
+The rule is `rule(g, s, p, h)`:
+
+- `g`: the gradient, `p`: the parameter (`None` if not given), in at least float32;
+- `s`: the slots, as attributes, in the same dtype;
+- `h`: the hyperparameters as scalars, the static options as they are, `h.t` the number of
+  this step from 1 (if the spec counts), and the extra arguments the spec asks for. A
+  hyperparameter that is switched off is `None`.
+
+It returns the update and a dict of all new slots. In a treewise rule `g`, `p` and each
+slot are lists, one entry a leaf.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.core.groups import Groups
+from jopt.core.part import SpecPart, Work
+from jopt.core.spec import Spec
+from jopt.core.transform import Transform
+from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
+
+Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
+Prepare = Callable[[Any], dict[str, Any]]
+
+
+def leafwise(
+    spec: Spec,
+    rule: Rule,
+    *,
+    prepare: Prepare | None = None,
+    groups: Groups = None,
+    options: Mapping[str, Any] | None = None,
+    **hyperparameters: Any,
+) -> Transform:
+    """Lift a rule for one leaf to a transform of whole trees.
+
+    **Arguments:**
+
+    - `spec`: what the rule declares.
+    - `rule`: `rule(g, s, p, h) -> (update, slots)`, see the module.
+    - `prepare`: `prepare(h) -> {name: scalar}`, what depends on the numbers and the step alone
+      (bias corrections); computed once for all leaves and added to `h`.
+    - `groups`: `{name: jopt.group(...)}`.
+    - `options`: the static choices, by name.
+    - `**hyperparameters`: numbers or schedules, by name; `None` switches one off.
+
+    **Raises:** `ConfigError` for a hyperparameter out of range or one the spec lacks.
+    """
+    part = LeafPart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    return Transform({spec.name: part})
+
+
+def treewise(
+    spec: Spec,
+    rule: Rule,
+    *,
+    prepare: Prepare | None = None,
+    groups: Groups = None,
+    options: Mapping[str, Any] | None = None,
+    **hyperparameters: Any,
+) -> Transform:
+    """Lift a rule that needs every leaf at once; with groups, every leaf of its group.
+
+    The arguments are those of `leafwise`.
+    """
+    part = TreePart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    return Transform({spec.name: part})
+
+
+class LeafPart(SpecPart):
+    """A rule applied to each leaf alone."""
+
+    def run(self, work: list[Work], extra: Mapping[str, Any]) -> None:
+        """Apply the rule; see `SpecPart.run`."""
+        for w in work:
+            # jit caches by shape: a tree of a thousand equal layers traces the rule once.
+            w.update, w.slots = _leaf(
+                self.rule, self.frozen_options, w.g, w.slots, w.p, {**w.numbers, **extra}
+            )
+
+
+class TreePart(SpecPart):
+    """A rule applied to all leaves of a group together."""
+
+    def run(self, work: list[Work], extra: Mapping[str, Any]) -> None:
+        """Apply the rule; see `SpecPart.run`."""
+        if not work:
+            return
+        views = [_view(w.g, w.slots, w.p) for w in work]
+        s = {k: [v[1][k] for v in views] for k in work[0].slots}
+        dtype = functools.reduce(jnp.promote_types, [real_dtype(v[0].dtype) for v in views])
+        numbers = _cast({**work[0].numbers, **extra}, dtype)
+        us, new = self.rule(
+            [v[0] for v in views],
+            SimpleNamespace(**s),
+            None if work[0].p is None else [v[2] for v in views],
+            SimpleNamespace(**numbers, **dict(self.frozen_options)),
+        )
+        for i, w in enumerate(work):
+            w.update, w.slots = _unview(w.g, us[i], {k: v[i] for k, v in new.items()})
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _leaf(
+    rule: Rule,
+    options: tuple[tuple[str, Any], ...],
+    g: Array,
+    slots: dict[str, Array],
+    p: Array | None,
+    h: dict[str, Any],
+) -> tuple[Array, dict[str, Array]]:
+    gv, sv, pv = _view(g, slots, p)
+    numbers = _cast(h, real_dtype(gv.dtype))
+    u, new = rule(gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers, **dict(options)))
+    return _unview(g, u, new)
+
+
+def _view(
+    g: Array, slots: dict[str, Array], p: Array | None
+) -> tuple[Array, dict[str, Array], Array | None]:
+    dtype = compute_dtype(g.dtype if p is None else jnp.promote_types(g.dtype, p.dtype))
+    seen = None if p is None else as_pairs(p.astype(dtype))
+    return as_pairs(g.astype(dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
+
+
+def _unview(g: Array, u: Array, new: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    if not is_complex(g.dtype):
+        return u, new
+    shape = (*g.shape, 2)
+    return as_complex(u), {k: as_complex(v) if v.shape == shape else v for k, v in new.items()}
+
+
+def _cast(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:
+    # Keys (of random numbers) keep their dtype; numbers and counts become the leaf's.
+    def one(x: Any) -> Any:
+        if isinstance(x, Array) and jnp.issubdtype(x.dtype, jnp.number):
+            return x.astype(dtype)
+        return x
+
+    return {k: one(v) for k, v in h.items()}

@@ -1,0 +1,141 @@
+"""Parameter groups: which leaf has which hyperparameters, decided by its path."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jopt.base import ConfigError, Configured, GroupError, configured
+from jopt.core.tree import Layout
+
+DEFAULT = "default"
+
+Match = str | Callable[[str, jax.ShapeDtypeStruct], bool]
+
+
+class Group(Configured):
+    """What `jopt.group` returns: which leaves, and what is different about them."""
+
+    def __init__(self, match: Match, freeze: bool, numbers: Mapping[str, Any]) -> None:
+        self.match = match
+        self.freeze = freeze
+        self.numbers = dict(numbers)
+
+    def holds(self, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
+        """Whether the leaf called `name` belongs to this group."""
+        if isinstance(self.match, str):
+            return re.search(self.match, name) is not None
+        return bool(self.match(name, leaf))
+
+
+Groups = Mapping[str, Group] | None
+
+
+@configured("jopt.")
+def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Group:
+    """A parameter group, for the `groups=` argument of every optimizer.
+
+    **Arguments:**
+
+    - `match`: a regular expression searched in the leaf's path (`"encoder/layers/0/bias"`), or
+      a predicate of that path and the leaf's `jax.ShapeDtypeStruct`. Patterns see paths and
+      shapes, never values, so the choice is the same at every step and after every restore.
+    - `freeze`: the leaves get a zero update and no state.
+    - `**hyperparameters`: the group's own numbers or schedules; all others it inherits from
+      the `"default"` group, also when those are edited later.
+
+    **Raises:** `ConfigError` for a pattern that does not compile, or a frozen group with
+    hyperparameters. When the optimizer meets the parameters: `GroupError` for a pattern
+    that matches no leaf, and for a leaf that two groups match.
+
+    >>> group(r"(bias|scale)$", weight_decay=0.0)
+    jopt.group(match='(bias|scale)$', weight_decay=0.0)
+    """
+    if isinstance(match, str):
+        try:
+            re.compile(match)
+        except re.error as error:
+            raise ConfigError("group", f"{match!r} is no regular expression: {error}") from None
+    elif not callable(match):
+        raise ConfigError(
+            "group",
+            "`match` selects leaves",
+            expected="a regular expression, or a predicate of (path, leaf)",
+            found=repr(match),
+        )
+    if freeze and hyperparameters:
+        raise ConfigError(
+            "group",
+            "a frozen group has no hyperparameters",
+            found=", ".join(sorted(hyperparameters)),
+            fix="Drop them, or drop freeze=True.",
+        )
+    return Group(match, freeze, hyperparameters)
+
+
+def check_groups(who: str, groups: Groups) -> dict[str, Group]:
+    """`groups` as a plain dict, or an error that says what is wrong with it."""
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping):
+        raise ConfigError(
+            who, "groups= takes a dict", expected="{name: jopt.group(...)}", found=repr(groups)
+        )
+    for name, value in groups.items():
+        if name == DEFAULT or not isinstance(name, str) or not name:
+            raise ConfigError(
+                who,
+                f"a group cannot be called {name!r}",
+                fix=f"{DEFAULT!r} is every leaf that no group matches; pick another name.",
+            )
+        if not isinstance(value, Group):
+            raise ConfigError(
+                who, f"group {name!r} is no group", expected="jopt.group(...)", found=repr(value)
+            )
+    return dict(groups)
+
+
+def assign(
+    who: str, groups: Mapping[str, Group], layout: Layout, leaves: Sequence[Any]
+) -> tuple[str, ...]:
+    """The name of each leaf's group, `"default"` where no group matches."""
+    if not groups:
+        return (DEFAULT,) * len(layout)
+    shapes = tuple((tuple(x.shape), x.dtype) for x in leaves)
+    return _assign(who, tuple(groups.items()), layout.names, shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _assign(
+    who: str,
+    groups: tuple[tuple[str, Group], ...],
+    names: tuple[str, ...],
+    shapes: tuple[tuple[tuple[int, ...], Any], ...],
+) -> tuple[str, ...]:
+    chosen: list[str] = []
+    for name, (shape, dtype) in zip(names, shapes, strict=True):
+        leaf = jax.ShapeDtypeStruct(shape, dtype)
+        held = [label for label, g in groups if g.holds(name, leaf)]
+        if len(held) > 1:
+            raise GroupError(
+                who,
+                f"groups {held[0]!r} and {held[1]!r} both match one leaf",
+                path=name,
+                fix="Narrow one pattern: a leaf belongs to one group.",
+            )
+        chosen.append(held[0] if held else DEFAULT)
+    for label, g in groups:
+        if label not in chosen:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise GroupError(
+                who,
+                f"group {label!r} matches no leaf",
+                expected=f"a leaf that {g.match!r} matches",
+                found=f"leaves {shown}",
+                fix="Patterns are searched in the whole path; fix it or drop the group.",
+            )
+    return tuple(chosen)

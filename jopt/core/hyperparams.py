@@ -1,0 +1,174 @@
+"""Reading and editing the numbers in a state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jopt.base import ConfigError, StateError
+from jopt.core.groups import DEFAULT
+from jopt.core.spec import REGISTRY
+from jopt.core.transform import Node, State
+
+
+def nodes(state: State, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    """Every node of a state with its label; a wrapped one is called `wrapper/inner`."""
+    for label, node in state.items():
+        name = f"{prefix}{label}"
+        yield name, node
+        if isinstance(node, Mapping) and isinstance(node.get("inner"), Mapping):
+            yield from nodes(node["inner"], f"{name}/")
+
+
+def hyperparams(state: State) -> dict[str, dict[str, dict[str, Any]]]:
+    """The numbers in force: `{label: {group: {name: scalar}}}`, inherited ones included.
+
+    A scheduled number is the one that the last update used, and before the first update the
+    one that it will use. The values are the state's own arrays: reading costs nothing under
+    `jit`, and `float(...)` gives a Python number.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> state = jopt.adamw(1e-3, weight_decay=0.1).init({"w": jnp.ones(3)})
+    >>> round(float(jopt.hyperparams(state)["adamw"]["default"]["weight_decay"]), 6)
+    0.1
+    """
+    view: dict[str, dict[str, dict[str, Any]]] = {}
+    for label, node in nodes(state):
+        own = _own(node)
+        if own:
+            base = own.get(DEFAULT, {})
+            view[label] = {group: {**base, **values} for group, values in own.items()}
+    return view
+
+
+def set_hyperparams(
+    state: State, *, label: str | None = None, group: str = DEFAULT, **values: Any
+) -> State:
+    """The state with other numbers. Nothing recompiles: shapes and dtypes stay.
+
+    **Arguments:**
+
+    - `label`: which transform, as `hyperparams` calls it; needed only if several have the name.
+    - `group`: which group. Groups that have no number of their own follow `"default"`.
+    - `**values`: numbers by name; arrays of another shape serve `jax.vmap` over the state.
+
+    **Raises:** `ConfigError` for an unknown label, group or name, an ambiguous name, a value out
+    of range, or a number that a schedule sets at every step.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> state = jopt.sgd(0.1).init({"w": jnp.ones(3)})
+    >>> state = jopt.set_hyperparams(state, learning_rate=0.05)
+    >>> round(float(jopt.hyperparams(state)["sgd"]["default"]["learning_rate"]), 6)
+    0.05
+    """
+    found = dict(nodes(state))
+    if label is not None and label not in found:
+        raise ConfigError(
+            "set_hyperparams",
+            f"no transform is called {label!r}",
+            expected=", ".join(found),
+            found=label,
+        )
+    for name, value in values.items():
+        here = [n for n in ([label] if label else found) if _has(found[n], name)]
+        if not here:
+            raise ConfigError(
+                "set_hyperparams",
+                f"there is no hyperparameter {name!r}",
+                expected=", ".join(sorted(_names(found, label))) or "no hyperparameters",
+                found=name,
+                fix="One that was switched off (None or 0) at construction is not in the state.",
+            )
+        if len(here) > 1:
+            raise ConfigError(
+                "set_hyperparams",
+                f"several transforms have {name!r}",
+                found=", ".join(here),
+                fix=f"Say which: label={here[0]!r}.",
+            )
+        state = _replace(
+            state,
+            here[0].split("/"),
+            lambda n, h=here[0], k=name, v=value: _edit(h, n, group, k, v),
+        )
+    return state
+
+
+def _own(node: Any) -> dict[str, dict[str, Any]]:
+    own: dict[str, dict[str, Any]] = {}
+    if not isinstance(node, Mapping):
+        return own
+    for group, values in node.get("hyperparams", {}).items():
+        own.setdefault(group, {}).update(values)
+    for group, memories in node.get("schedules", {}).items():
+        own.setdefault(group, {}).update({k: m["value"] for k, m in memories.items()})
+    return own
+
+
+def _has(node: Node, name: str) -> bool:
+    return any(name in values for values in _own(node).values())
+
+
+def _names(found: Mapping[str, Node], label: str | None) -> set[str]:
+    chosen = [found[label]] if label else found.values()
+    return {name for node in chosen for values in _own(node).values() for name in values}
+
+
+def _replace(state: State, path: list[str], edit: Any) -> State:
+    head, *rest = path
+    node = state[head]
+    new = {**node, "inner": _replace(node["inner"], rest, edit)} if rest else edit(node)
+    return {**state, head: new}
+
+
+def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
+    own = _own(node)
+    if group not in own:
+        raise ConfigError(
+            label,
+            f"no group is called {group!r}",
+            expected=", ".join(own),
+            found=group,
+            fix="Groups that have no number of their own follow 'default'.",
+        )
+    if name not in own[group]:
+        raise ConfigError(
+            label,
+            f"group {group!r} inherits {name} from 'default'",
+            fix=f"Give it its own at construction: jopt.group(..., {name}=...).",
+        )
+    kind = "hyperparams" if name in node.get("hyperparams", {}).get(group, {}) else "schedules"
+    memory = node[kind][group][name]
+    if kind == "schedules" and set(memory) == {"value"}:
+        raise ConfigError(
+            label,
+            f"{name} follows a schedule, which would overwrite it at the next step",
+            fix="Build the transform with a number or another schedule; the state still fits.",
+        )
+    old = memory["value"] if kind == "schedules" else memory
+    spec = REGISTRY.get(label.split("/")[-1])
+    if spec is not None and name in spec.by_name and not jnp.shape(value):
+        spec.by_name[name].check(label, value, group)
+    new = _as(label, name, old, value)
+    entry = {**memory, "value": new} if kind == "schedules" else new
+    groups = {**node[kind], group: {**node[kind][group], name: entry}}
+    return {**node, kind: groups}
+
+
+def _as(label: str, name: str, old: Any, value: Any) -> Any:
+    try:
+        new = jnp.asarray(value, old.dtype)
+    except (TypeError, ValueError):
+        raise StateError(
+            label, f"{name} is not a number", expected="a number", found=repr(value)
+        ) from None
+    if (
+        isinstance(old, jax.Array)
+        and not isinstance(old, jax.core.Tracer)
+        and (new.shape == old.shape and not isinstance(new, jax.core.Tracer))
+    ):
+        return jax.device_put(new, old.sharding)
+    return new

@@ -1,0 +1,135 @@
+"""Hyperparameters as data: how they enter a node of state, and how an update reads them.
+
+A node holds `hyperparams[group][name]`, the numbers, and `schedules[group][name]`, what a
+schedule last gave (`value`) and keeps for itself. The `"default"` group holds all of them,
+every other group only its own: the rest it inherits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import ConfigError
+from jopt.core.groups import DEFAULT, Group
+from jopt.core.spec import Spec
+from jopt.numerics import number_dtype
+
+Number = float | Array
+"""What a hyperparameter may be when it is no schedule."""
+
+Value = Number | Callable[[Any], Any]
+"""A number, or a schedule: a function of the step, from 0, that gives one."""
+
+
+@runtime_checkable
+class StatefulSchedule(Protocol):
+    """A schedule that remembers, such as reduce-on-plateau; its memory lives in the state."""
+
+    extra: tuple[str, ...]
+
+    def init(self) -> dict[str, Any]:
+        """The memory before the first step; it holds `value`, the number in force."""
+
+    def update(self, memory: dict[str, Any], step: Array | None, **extra: Any) -> dict[str, Any]:
+        """The memory after looking at this step; its `value` is used at this step."""
+
+
+def is_schedule(value: Any) -> bool:
+    """Whether `value` is computed at each step instead of kept as a number."""
+    return callable(value) or isinstance(value, StatefulSchedule)
+
+
+def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> None:
+    """Raise `ConfigError` for a number out of range or one that the optimizer does not have."""
+    for name, value in numbers.items():
+        if not is_schedule(value):
+            spec.by_name[name].check(spec.name, value)
+    for label, g in groups.items():
+        for name, value in g.numbers.items():
+            if name not in numbers:
+                raise ConfigError(
+                    spec.name,
+                    f"group {label!r} sets {name!r}, which this optimizer does not have",
+                    expected=", ".join(numbers) or "no hyperparameters",
+                    found=name,
+                    fix=switched_off(spec, name),
+                )
+            if not is_schedule(value):
+                spec.by_name[name].check(spec.name, value, label)
+
+
+def switched_off(spec: Spec, name: str) -> str | None:
+    """Advice for a hyperparameter that exists but was left out of this configuration."""
+    if name not in spec.by_name:
+        return None
+    return f"It is switched off here: build {spec.name}(..., {name}=...) to have it."
+
+
+def owners(
+    numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each group that has numbers of its own, with them; `"default"` first."""
+    own = [(DEFAULT, numbers)] if numbers else []
+    return own + [(label, g.numbers) for label, g in groups.items() if g.numbers]
+
+
+def init_numbers(numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> dict[str, Any]:
+    """The `hyperparams` and `schedules` entries of a new node; neither where it would be empty."""
+    dtype = number_dtype()
+    node: dict[str, Any] = {}
+    kind: str
+    entry: Any
+    for label, own in owners(numbers, groups):
+        for name, value in own.items():
+            if not is_schedule(value):
+                kind, entry = "hyperparams", jnp.asarray(value, dtype)
+            elif isinstance(value, StatefulSchedule):
+                kind, entry = "schedules", _settled(value.init(), dtype)
+            else:
+                kind, entry = "schedules", {"value": jnp.asarray(value(jnp.int32(0)), dtype)}
+            node.setdefault(kind, {}).setdefault(label, {})[name] = entry
+    return node
+
+
+def read_numbers(
+    node: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    groups: Mapping[str, Group],
+    step: Array | None,
+    extra: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
+    """The numbers for this step, whole for every group, and the new `schedules` entry."""
+    dtype = number_dtype()
+    resolved: dict[str, dict[str, Array]] = {}
+    schedules: dict[str, Any] = {}
+    for label, own in owners(numbers, groups):
+        values: dict[str, Array] = {}
+        for name, value in own.items():
+            if not is_schedule(value):
+                values[name] = node["hyperparams"][label][name]
+                continue
+            if isinstance(value, StatefulSchedule):
+                given = {k: v for k, v in extra.items() if k in value.extra}
+                entry = _settled(value.update(node["schedules"][label][name], step, **given), dtype)
+            else:
+                entry = {"value": jnp.asarray(value(step), dtype)}
+            schedules.setdefault(label, {})[name] = entry
+            values[name] = entry["value"]
+        resolved[label] = {**resolved.get(DEFAULT, {}), **values}
+    for label in (DEFAULT, *groups):
+        resolved.setdefault(label, resolved.get(DEFAULT, {}))
+    return resolved, schedules
+
+
+def _settled(memory: Mapping[str, Any], dtype: Any) -> dict[str, Array]:
+    # Strong dtypes, so that the state after a step has the types it had before it.
+    settled = {}
+    for name, value in memory.items():
+        x = jnp.asarray(value)
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        settled[name] = x.astype(dtype if floating else x.dtype)
+    return settled

@@ -1,0 +1,277 @@
+"""The part that a `Spec` describes: its node of state, and what surrounds every rule."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import StateError, TreeError
+from jopt.core.codecs import PLAIN, fresh
+from jopt.core.counts import Counts
+from jopt.core.groups import DEFAULT, Groups, assign, check_groups
+from jopt.core.numbers import check_numbers, init_numbers, is_schedule, read_numbers
+from jopt.core.spec import Slot, Spec
+from jopt.core.transform import Flow, Leaves, Node, Part, moved
+from jopt.core.tree import Layout, flatten_dict, has, lookup, nest
+from jopt.numerics import compute_dtype, is_complex, number_dtype
+
+EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
+
+
+@dataclass
+class Work:
+    """One leaf on its way through a rule: what goes in, and what the door puts back."""
+
+    index: int
+    g: Any
+    p: Any
+    slots: dict[str, Any]
+    numbers: dict[str, Any] = field(default_factory=dict)
+    update: Any = None
+
+
+class SpecPart(Part):
+    """A part made of a spec and a rule; doors say how the rule meets the leaves."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        rule: Callable[..., Any],
+        prepare: Callable[[Any], dict[str, Any]] | None,
+        numbers: Mapping[str, Any],
+        options: Mapping[str, Any],
+        groups: Groups,
+    ) -> None:
+        self.spec = spec
+        self.rule = rule
+        self.prepare = prepare
+        self.name = spec.name
+        self.numbers = {k: v for k, v in numbers.items() if v is not None}
+        self.groups = check_groups(spec.name, groups)
+        check_numbers(spec, self.numbers, self.groups)
+        switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
+        self.frozen_options = tuple(sorted({**options, **switched_off}.items()))
+        on = {h.name: h.name in self.numbers for h in spec.hypers}
+        self.slots = spec.active_slots({**options, **on})
+        self.ticks = spec.counts_under({**options, **on})
+        values = [*self.numbers.values()]
+        values += [v for g in self.groups.values() for v in g.numbers.values()]
+        schedules = [v for v in values if is_schedule(v)]
+        wanted = [e for s in schedules for e in getattr(s, "extra", ())]
+        self.extra = tuple(dict.fromkeys((*spec.extra, *wanted)))
+        self.counts = self.ticks or bool(schedules)
+        self.codec = PLAIN
+
+    @abc.abstractmethod
+    def run(self, work: list[Work], extra: Mapping[str, Any]) -> None:
+        """Apply the rule to the leaves of one group, filling `update` and `slots` of each."""
+
+    def init(self, layout: Layout, params: Leaves) -> Node:
+        """The node: the step count, the numbers, and one tree for each slot."""
+        labels = assign(self.name, self.groups, layout, params)
+        live = self._live(labels)
+        self._check_params(layout, params, live)
+        node: Node = {"count": jnp.int32(0)} if self.counts else {}
+        node.update(init_numbers(self.numbers, self.groups))
+        for slot in self.slots:
+            leaves = [
+                self.codec.encode(slot, fresh(slot, params[i], self._own(node, labels[i])))
+                for i in live
+            ]
+            node[slot.name] = nest([layout.paths[i] for i in live], leaves)
+        return node
+
+    def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
+        """One step of the rule over all live leaves."""
+        leaves = self._leaves(flow)
+        labels = assign(self.name, self.groups, flow.layout, leaves)
+        live = self._live(labels)
+        self._check_params(flow.layout, leaves, live)
+        self._check_node(node)
+        new: Node = dict(node)
+        step = node.get("count")
+        numbers, schedules = read_numbers(node, self.numbers, self.groups, step, flow.extra)
+        if schedules:
+            new["schedules"] = schedules
+        if step is not None:
+            new["count"] = jnp.where(step < jnp.iinfo(jnp.int32).max, step + 1, step)
+        work = self._work(flow, node, live)
+        counts = Counts(node) if self.ticks else None
+        extra = {k: flow.extra[k] for k in self.spec.extra}
+        for label in dict.fromkeys(labels[i] for i in work):
+            mine = [w for i, w in work.items() if labels[i] == label]
+            self._give_numbers(mine, numbers[label], flow.layout, counts)
+            self.run(mine, extra)
+        if counts is not None:
+            new.update(counts.after([flow.layout.paths[i] for i in live if i not in work]))
+        for slot in self.slots:
+            new[slot.name] = self._stored(slot, node, flow, live, work)
+        return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
+
+    def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
+        """A fresh node with everything that `node` has; leaves it lacks start at step one."""
+        labels = assign(self.name, self.groups, layout, params)
+        live = [layout.paths[i] for i in self._live(labels)]
+        new = self.init(layout, params)
+        known = {p for p in live if all(has(node.get(s.name), p) for s in self.slots)}
+        for slot in self.slots:
+            old = node.get(slot.name, {})
+            gone = set(self._slot_paths(old)) - set(layout.paths)
+            if gone:
+                raise StateError(
+                    self.name,
+                    "extend only adds leaves, and this one is not among the parameters",
+                    path="/".join(sorted(gone)[0]),
+                )
+            leaves = [lookup(old if p in known else new[slot.name], p) for p in live]
+            new[slot.name] = nest(live, leaves)
+        for key in ("count", "hyperparams", "schedules"):
+            if key in new and key in node:
+                new[key] = _merged(new[key], node[key])
+        if self.ticks and self.slots:
+            new.update(Counts(node).joined([p for p in live if p not in known]))
+        return new
+
+    def _slot_paths(self, tree: Any) -> list[tuple[str, ...]]:
+        return list(flatten_dict(tree))
+
+    def _leaves(self, flow: Flow) -> Leaves:
+        if flow.params is not None:
+            return flow.params
+        if self.spec.steps:
+            raise TreeError(
+                self.name,
+                "update needs the parameters",
+                fix="Call tx.update(grads, state, params).",
+            )
+        return flow.updates
+
+    def _live(self, labels: tuple[str, ...]) -> list[int]:
+        frozen = {label for label, g in self.groups.items() if g.freeze}
+        return [i for i, label in enumerate(labels) if label not in frozen]
+
+    def _own(self, node: Node, label: str) -> dict[str, Any]:
+        mine = node.get("hyperparams", {})
+        return {**mine.get(DEFAULT, {}), **mine.get(label, {})}
+
+    def _check_params(self, layout: Layout, params: Leaves, live: list[int]) -> None:
+        for i in live if self.spec.steps else ():
+            dtype = params[i].dtype
+            if not jnp.issubdtype(dtype, jnp.inexact):
+                raise TreeError(
+                    self.name,
+                    "a parameter cannot be optimized",
+                    path=layout.names[i],
+                    expected="a floating or complex dtype",
+                    found=dtype,
+                    fix="Keep it out, or freeze it with jopt.group(..., freeze=True).",
+                )
+            if is_complex(dtype) and self.spec.complex == "no":
+                raise TreeError(
+                    self.name,
+                    "this optimizer has no rule for complex parameters",
+                    path=layout.names[i],
+                    expected="a real dtype",
+                    found=dtype,
+                )
+
+    def _check_node(self, node: Node) -> None:
+        expected = {s.name for s in self.slots} | ({"count"} if self.counts else set())
+        found = set(node) - {"hyperparams", "schedules", "leaf_count"}
+        if expected != found:
+            raise StateError(
+                self.name,
+                "this state was made by another configuration",
+                expected=", ".join(sorted(expected)) or "no slots",
+                found=", ".join(sorted(found)) or "no slots",
+            )
+
+    def _work(self, flow: Flow, node: Node, live: list[int]) -> dict[int, Work]:
+        work: dict[int, Work] = {}
+        for i in live:
+            if flow.updates[i] is not None:
+                p = None if flow.params is None else flow.params[i]
+                slots = {s.name: self._slot(s, node, flow, i) for s in self.slots}
+                work[i] = Work(i, flow.updates[i], p, slots)
+        return work
+
+    def _give_numbers(
+        self, work: list[Work], numbers: dict[str, Array], layout: Layout, counts: Counts | None
+    ) -> None:
+        # Leaves of one age share one computation: what depends on the step alone is done once,
+        # and equal leaves stay equal to the compiler, which then compiles them once.
+        shared: dict[Any, dict[str, Any]] = {}
+        for w in work:
+            path = layout.paths[w.index]
+            age = counts.age(path) if counts is not None else None
+            if age not in shared:
+                h: dict[str, Any] = dict(numbers)
+                if counts is not None:
+                    h["t"] = counts.t(path).astype(number_dtype())
+                known = SimpleNamespace(**h, **dict(self.frozen_options))
+                shared[age] = h if self.prepare is None else {**h, **self.prepare(known)}
+            w.numbers = shared[age]
+
+    def _slot(self, slot: Slot, node: Node, flow: Flow, i: int) -> Array:
+        path, name = flow.layout.paths[i], flow.layout.names[i]
+        p = flow.updates[i] if flow.params is None else flow.params[i]
+        try:
+            value = self.codec.decode(slot, lookup(node[slot.name], path))
+        except KeyError:
+            raise StateError(
+                self.name, f"the state has no {slot.name!r} for a parameter", path=name, fix=EXTEND
+            ) from None
+        expected = slot.shape_for(tuple(p.shape))
+        if tuple(value.shape) != expected:
+            raise StateError(
+                self.name,
+                f"{slot.name!r} in the state does not have the shape it should",
+                path=name,
+                expected=expected,
+                found=tuple(value.shape),
+            )
+        return value
+
+    def _stored(
+        self, slot: Slot, node: Node, flow: Flow, live: list[int], work: dict[int, Work]
+    ) -> Any:
+        paths = [flow.layout.paths[i] for i in live]
+        leaves = [
+            self.codec.encode(slot, self._typed(slot, work[i]))
+            if i in work
+            else lookup(node[slot.name], flow.layout.paths[i])
+            for i in live
+        ]
+        return nest(paths, leaves)
+
+    def _typed(self, slot: Slot, w: Work) -> Array:
+        # The dtype a slot was born with is the one it keeps, whatever the gradient's.
+        value = w.slots[slot.name]
+        wide = compute_dtype(w.g.dtype if w.p is None else w.p.dtype)
+        keep = is_complex(wide) and not is_complex(value.dtype)
+        return jnp.asarray(value if keep else value.astype(wide))
+
+    def _updates(self, flow: Flow, leaves: Leaves, work: dict[int, Work]) -> Leaves:
+        updates: Leaves = []
+        for i, leaf in enumerate(leaves):
+            if i in work:
+                u = work[i].update
+                updates.append(u.astype(compute_dtype(leaf.dtype)) if self.spec.steps else u)
+            elif self.spec.steps:
+                updates.append(jnp.zeros(leaf.shape, leaf.dtype))
+            else:
+                updates.append(flow.updates[i])
+        return updates
+
+
+def _merged(new: Any, old: Any) -> Any:
+    # What both know comes from the old state.
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {k: _merged(v, old[k]) if k in old else v for k, v in new.items()}
+    return new if isinstance(new, dict) or isinstance(old, dict) else old

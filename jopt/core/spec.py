@@ -1,0 +1,162 @@
+"""What an optimizer declares about itself, once.
+
+From a `Spec` come `init`, validation, storage, sharding, checkpoint keys, torch's keys and
+every report. The rule it belongs to says only how the numbers change.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+
+from jopt.base import ConfigError, plain
+
+Shape = tuple[int, ...]
+ShapeRule = Literal["like", "row", "column", "scalar"] | Callable[[Shape], Shape]
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A numeric hyperparameter: it lives in the state, and may be a schedule.
+
+    **Arguments:**
+
+    - `name`: as the factory and `hyperparams` call it.
+    - `valid`: the interval of allowed values, `[` and `]` closed, `(` and `)` open.
+    - `torch`: torch's key for it, `"betas[0]"` for an entry of a tuple; `None` if it has none.
+    """
+
+    name: str
+    valid: str = "(-inf, inf)"
+    torch: str | None = None
+
+    def allows(self, value: float) -> bool:
+        """Whether `value` lies in the interval; NaN never does."""
+        low, high = (float(end) for end in self.valid[1:-1].split(","))
+        above = value >= low if self.valid[0] == "[" else value > low
+        below = value <= high if self.valid[-1] == "]" else value < high
+        return above and below
+
+    def check(self, who: str, value: Any, group: str = "default") -> None:
+        """Raise `ConfigError` unless `value` is a number in the interval (or not known yet)."""
+        value = plain(value)
+        if isinstance(value, jax.core.Tracer):
+            return
+        where = "" if group == "default" else f" of group {group!r}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(
+                who,
+                f"{self.name}{where} is not a number",
+                expected=f"a number in {self.valid}, or a schedule step -> number",
+                found=f"{value!r} ({type(value).__name__})",
+            )
+        if math.isnan(value) or not self.allows(value):
+            raise ConfigError(
+                who, f"{self.name}{where} is out of range", expected=self.valid, found=repr(value)
+            )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An array (or more) that the rule keeps for every parameter from step to step.
+
+    **Arguments:**
+
+    - `name`: its key in the state, and its name in the rule.
+    - `shape`: from the parameter's shape: `"like"` it, `"row"` (last axis 1), `"column"`
+      (second last axis 1), `"scalar"`, or a function of the shape.
+    - `init`: the number it starts from, the name of the hyperparameter that gives it, or a
+      function of the parameter.
+    - `when`: whether it exists, from the static options and, for each hyperparameter, whether
+      it is switched on; `None` for always.
+    - `torch`: torch's key for it; `None` if torch keeps no such thing.
+    - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
+    - `compress`: whether `state_dtype` applies to it.
+    """
+
+    name: str
+    shape: ShapeRule = "like"
+    init: float | str | Callable[[jax.Array], jax.Array] = 0.0
+    when: Callable[[Options], bool] | None = None
+    torch: str | None = None
+    signed: bool = True
+    compress: bool = True
+
+    def shape_for(self, shape: Shape) -> Shape:
+        """The slot's shape for a parameter of this shape."""
+        match self.shape:
+            case "like":
+                return shape
+            case "row":
+                return (*shape[:-1], 1)
+            case "column":
+                return (*shape[:-2], 1, *shape[-1:])
+            case "scalar":
+                return ()
+            case rule:
+                return rule(shape)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The declaration of one optimizer or gradient transform.
+
+    **Arguments:**
+
+    - `name`: the public name, and the label of its state in a chain.
+    - `hypers`, `slots`: see `Hyper` and `Slot`.
+    - `options`: the names of the static choices, with torch's key for each or `None`.
+    - `extra`: the extra arguments of `update` that the rule needs (`"value"`, `"key"`, ...).
+    - `counts`: the rule reads `h.t`, the number of this step from 1; as `Slot.when`, it may
+      depend on the static options.
+    - `steps`: its output is the step to add to the parameters: it needs `params`, and a
+      parameter without gradient gets a zero step. Otherwise it maps gradients to gradients.
+    - `complex`: `"pairs"` shows complex leaves to the rule as reals with a last axis of 2, as
+      torch does; `"no"` refuses them.
+    - `torch`: torch's class name, if torch has it.
+    """
+
+    name: str
+    hypers: tuple[Hyper, ...] = ()
+    slots: tuple[Slot, ...] = ()
+    options: Mapping[str, str | None] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+    counts: bool | Callable[[Options], bool] = False
+    steps: bool = True
+    complex: Literal["pairs", "no"] = "pairs"
+    torch: str | None = None
+
+    def __post_init__(self) -> None:
+        for slot in self.slots:
+            if slot.name in NODE_KEYS:
+                raise ConfigError(self.name, f"a slot cannot be called {slot.name!r}")
+        REGISTRY.setdefault(self.name, self)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Hyper]:
+        """The hyperparameters by name."""
+        return {h.name: h for h in self.hypers}
+
+    def counts_under(self, options: Options) -> bool:
+        """Whether the rule counts steps under these static options."""
+        return self.counts(options) if callable(self.counts) else self.counts
+
+    def active_slots(self, options: Options) -> tuple[Slot, ...]:
+        """The slots that exist under these static options."""
+        return tuple(s for s in self.slots if s.when is None or s.when(options))
+
+
+# What a node of state holds beside its slots.
+NODE_KEYS = frozenset({"count", "leaf_count", "hyperparams", "schedules", "inner"})
+
+# Every declared Spec by name: how a bare state's label finds its valid ranges.
+REGISTRY: dict[str, Spec] = {}

@@ -1,0 +1,257 @@
+"""The pair `init`/`update`, and what it is made of.
+
+A `Transform` is a row of parts, each with a label. Its state is `{label: node}`, and a node
+belongs to one part. A single optimizer has one part; `chain` sets rows end to end.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import ConfigError, Configured, StateError, TreeError
+from jopt.core.tree import Layout, Tree, layout_of, match_leaves
+
+Node = dict[str, Any]
+State = dict[str, Node]
+Leaves = list[Any]
+
+# The extra arguments that some transform may declare; others are taken for a typing mistake.
+EXTRA = frozenset({"value", "grad", "value_fn", "key"})
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What passes from part to part: the leaves of one update, in the order of the layout.
+
+    **Attributes:** `updates` (`None` where a leaf has no gradient), `params` (`None` if not
+    given), `extra` (the extra arguments), `stepped` (whether `updates` are steps already).
+    """
+
+    layout: Layout
+    updates: Leaves
+    params: Leaves | None
+    extra: Mapping[str, Any]
+    stepped: bool = False
+
+    def tree(self, leaves: Leaves) -> Tree:
+        """These leaves in the containers of the parameters."""
+        return self.layout.treedef.unflatten(leaves)
+
+
+class Part(abc.ABC):
+    """One stage of a transform. It sees lists of leaves, never trees."""
+
+    name: str
+    extra: tuple[str, ...] = ()
+    any_extra: bool = False
+
+    @abc.abstractmethod
+    def init(self, layout: Layout, params: Leaves) -> Node:
+        """The node for these parameters."""
+
+    @abc.abstractmethod
+    def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
+        """The flow after this stage, and the new node."""
+
+    @abc.abstractmethod
+    def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
+        """The node for parameters that have gained leaves since `node`."""
+
+
+class Transform(Configured):
+    """A gradient transformation: a pure `init`/`update` pair over pytrees.
+
+    It holds no arrays and never changes. Transforms print as the call that made them, and
+    compare, hash and pickle by it. Unpacking gives `init, update`, as optax's pairs do.
+
+    >>> import jopt
+    >>> tx = jopt.adamw(1e-3, weight_decay=0.1)
+    >>> tx
+    jopt.adamw(learning_rate=0.001, weight_decay=0.1)
+    >>> tx == jopt.adamw(0.001, weight_decay=0.1)
+    True
+    """
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self.parts = dict(parts)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.init
+        yield self.update
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the factory's name."""
+        return self._call.name if self._call is not None else "+".join(self.parts)
+
+    def init(self, params: Tree) -> State:
+        """The state before the first step: `{label: {...}}`, nested dicts of arrays.
+
+        **Arguments:**
+
+        - `params`: any pytree of inexact arrays or `jax.ShapeDtypeStruct`s. Slots take the
+          shape and sharding of the parameter, in at least float32.
+
+        **Raises:** `TreeError` for integer or otherwise unfit leaves, `GroupError` if the
+        groups do not fit.
+        """
+        layout, leaves = self._params(params)
+        return {label: part.init(layout, leaves) for label, part in self.parts.items()}
+
+    def update(
+        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[Tree, State]:
+        """One step: what to add to the parameters, and the next state.
+
+        **Arguments:**
+
+        - `updates`: the gradients, in the structure of `params`. A leaf may be `None`: that
+          parameter is skipped wholly, as in torch; a zero gradient is not.
+        - `state`: from `init` or the last `update`.
+        - `params`: the parameters the gradients were taken at. Optimizers need them.
+        - `**extra`: `value=`, `grad=`, `value_fn=` or `key=` for transforms that use them; the
+          others ignore them.
+
+        **Returns:** the updates, in the structure of `params`, and the new state. The step for
+        a bfloat16 or float16 parameter is float32, so that `apply_updates` rounds only once.
+
+        **Raises:** `TreeError` if gradients and parameters differ in structure, shape or kind
+        of dtype, or `params` is missing; `StateError` for the state of another transform;
+        `ConfigError` for an unknown extra argument.
+        """
+        self._check_extra(extra)
+        self._check_labels(state)
+        if params is None:
+            layout = layout_of(self.name, updates)
+            leaves = None
+            grads = [
+                as_array(self.name, n, x)
+                for n, x in zip(layout.names, jax.tree.leaves(updates), strict=True)
+            ]
+        else:
+            layout, leaves = self._params(params)
+            grads = match_leaves(self.name, "the updates", layout, updates)
+            grads = [
+                _checked(self.name, name, g, p)
+                for name, g, p in zip(layout.names, grads, leaves, strict=True)
+            ]
+        flow = Flow(layout, grads, leaves, extra)
+        new: State = {}
+        for label, part in self.parts.items():
+            flow, new[label] = part.update(flow, state[label])
+        out = flow.updates if flow.stepped else like_given(flow.updates, grads)
+        return flow.tree(out), new
+
+    def extend(self, state: State, params: Tree) -> State:
+        """See `jopt.extend`."""
+        self._check_labels(state)
+        layout, leaves = self._params(params)
+        return {k: part.extend(layout, leaves, state[k]) for k, part in self.parts.items()}
+
+    def _params(self, params: Tree) -> tuple[Layout, Leaves]:
+        layout = layout_of(self.name, params)
+        leaves = jax.tree.leaves(params)
+        return layout, [
+            as_array(self.name, n, x) for n, x in zip(layout.names, leaves, strict=True)
+        ]
+
+    def _check_extra(self, extra: Mapping[str, Any]) -> None:
+        for part in self.parts.values():
+            for name in part.extra:
+                if extra.get(name) is None:
+                    raise ConfigError(
+                        part.name, f"update needs {name}=", found=", ".join(extra) or "none"
+                    )
+        unknown = set(extra) - EXTRA
+        if unknown and not any(part.any_extra for part in self.parts.values()):
+            raise ConfigError(
+                self.name,
+                "update got an extra argument that no transform knows",
+                expected=", ".join(sorted(EXTRA)),
+                found=", ".join(sorted(unknown)),
+            )
+
+    def _check_labels(self, state: State) -> None:
+        found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
+        if found != sorted(self.parts):
+            raise StateError(
+                self.name,
+                "this state belongs to another transform",
+                expected=f"a dict with {', '.join(sorted(self.parts)) or 'no entries'}",
+                found=f"a dict with {', '.join(found)}" if isinstance(found, list) else found,
+                fix="Use the state that this transform's init or update returned.",
+            )
+
+
+def as_array(who: str, path: str, x: Any) -> Any:
+    """`x` as something with a shape and a dtype; Python numbers become arrays."""
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return x
+    try:
+        return jnp.asarray(x)
+    except TypeError:
+        raise TreeError(
+            who,
+            "a leaf is no array",
+            path=path,
+            expected="an array",
+            found=type(x).__name__,
+            fix="Take the arrays out first, e.g. equinox.filter(model, equinox.is_array).",
+        ) from None
+
+
+def _checked(who: str, path: str, g: Any, p: Any) -> Any:
+    if g is None:
+        return None
+    g = as_array(who, path, g)
+    if g.dtype == jax.dtypes.float0:  # jax's way to say that an integer has no gradient
+        return None
+    if tuple(g.shape) != tuple(p.shape):
+        raise TreeError(
+            who,
+            "a gradient has another shape than its parameter",
+            path=path,
+            expected=tuple(p.shape),
+            found=tuple(g.shape),
+        )
+    if _kind(g.dtype) != _kind(p.dtype):
+        raise TreeError(
+            who,
+            "a gradient has another kind of dtype than its parameter",
+            path=path,
+            expected=f"{_kind(p.dtype)}, as the parameter's {p.dtype}",
+            found=g.dtype,
+        )
+    return g
+
+
+def _kind(dtype: Any) -> str:
+    for kind, name in (
+        (jnp.floating, "floating"),
+        (jnp.complexfloating, "complex"),
+        (jnp.integer, "integer"),
+        (jnp.bool_, "boolean"),
+    ):
+        if jnp.issubdtype(dtype, kind):
+            return name
+    return str(dtype)
+
+
+def like_given(updates: Leaves, given: Leaves) -> Leaves:
+    """Transformed gradients in the dtypes that the gradients came in."""
+    return [
+        u if u is None or g is None or not isinstance(u, Array) else u.astype(g.dtype)
+        for u, g in zip(updates, given, strict=True)
+    ]
+
+
+def moved(flow: Flow, updates: Leaves, *, steps: bool = False) -> Flow:
+    """The flow with new updates; `steps` says that they are steps from now on."""
+    return replace(flow, updates=updates, stepped=flow.stepped or steps)

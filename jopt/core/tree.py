@@ -1,0 +1,160 @@
+"""Where the leaves of a tree are, by name.
+
+A state holds nested dicts keyed by strings, whatever container the parameters live in
+(dict, list, dataclass, `nnx.State`, Equinox module). A `Layout` is the bridge: it flattens
+such a tree to a list once, and remembers the path of every leaf.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, PyTreeDef, SequenceKey
+
+from jopt.base import TreeError
+
+Path = tuple[str, ...]
+Tree = Any
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The structure of a parameter tree, and the path of each of its leaves.
+
+    **Attributes:** `treedef`; `paths`, one tuple of strings a leaf; `names`, the same joined
+    by `/`, as patterns and errors show them.
+    """
+
+    treedef: PyTreeDef
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def layout_of(who: str, tree: Tree) -> Layout:
+    """The layout of `tree`; `None` is no leaf. `who` names the transform in errors."""
+    treedef = jax.tree.structure(tree)
+    try:
+        hash(treedef)
+    except TypeError:  # some container's metadata: nothing to remember it by
+        return _make(who, treedef)
+    return _cached(who, treedef)
+
+
+def _make(who: str, treedef: PyTreeDef) -> Layout:
+    numbered = treedef.unflatten(range(treedef.num_leaves))
+    keyed, _ = jax.tree_util.tree_flatten_with_path(numbered, is_leaf=_is_variable)
+    paths = tuple(tuple(_part(k) for k in keys) for keys, _ in keyed)
+    _check_distinct(who, paths)
+    return Layout(treedef, paths, tuple("/".join(p) for p in paths))
+
+
+_cached = functools.lru_cache(maxsize=256)(_make)
+
+
+def _part(key: Any) -> str:
+    if isinstance(key, DictKey | FlattenedIndexKey):
+        return str(key.key)
+    if isinstance(key, SequenceKey):
+        return str(key.idx)
+    if isinstance(key, GetAttrKey):
+        return str(key.name)
+    return str(key)
+
+
+def _is_variable(x: Any) -> bool:
+    # nnx hands `init` its parameters wrapped in Variables and `update` the bare arrays: a
+    # Variable is taken as the leaf, so both have the same path. flax is never imported here.
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(x, nnx.Variable)
+
+
+def _check_distinct(who: str, paths: Sequence[Path]) -> None:
+    seen: set[Path] = set()
+    for path in paths:
+        if path in seen:
+            raise TreeError(
+                who,
+                "two leaves have the same path once keys are written as strings",
+                path="/".join(path),
+                fix="Rename one: a state names its leaves by strings.",
+            )
+        seen.add(path)
+
+
+def nest(paths: Iterable[Path], values: Iterable[Any]) -> Tree:
+    """A nested dict with each value at its path; the value itself where the path is empty."""
+    root: dict[str, Any] = {}
+    for path, value in zip(paths, values, strict=True):
+        if not path:
+            return value
+        node = root
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = value
+    return root
+
+
+def lookup(tree: Tree, path: Path) -> Any:
+    """What stands at `path` in a nested dict; raises `KeyError` if nothing does."""
+    for key in path:
+        if not isinstance(tree, dict):
+            raise KeyError(key)
+        tree = tree[key]
+    return tree
+
+
+def has(tree: Tree, path: Path) -> bool:
+    """Whether something stands at `path` in a nested dict."""
+    for key in path:
+        if not isinstance(tree, dict) or key not in tree:
+            return False
+        tree = tree[key]
+    return tree is not None
+
+
+def flatten_dict(tree: Tree, prefix: Path = ()) -> dict[Path, Any]:
+    """Every leaf of a nested dict by its path, in sorted order; empty dicts have no leaf."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[Path, Any] = {}
+    for key in sorted(tree):
+        flat.update(flatten_dict(tree[key], (*prefix, key)))
+    return flat
+
+
+def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:
+    """The leaves of `tree` in the order of `layout`; `None` may stand where a leaf would."""
+    try:
+        leaves = layout.treedef.flatten_up_to(tree)
+    except (ValueError, TypeError):
+        raise _mismatch(who, what, layout, tree) from None
+    return list(leaves)
+
+
+def _mismatch(who: str, what: str, layout: Layout, tree: Tree) -> TreeError:
+    got = layout_of(who, tree)
+    missing = sorted(set(layout.names) - set(got.names))
+    extra = sorted(set(got.names) - set(layout.names))
+    path = next(iter(missing or extra), None)
+    if missing or extra:
+        expected = "a leaf" if missing else "no leaf"
+        found = "none" if missing else "one"
+        more = len(missing) + len(extra) - 1
+        problem = f"{what} have another structure than the parameters"
+        if more:
+            problem += f" ({more} more leaves differ)"
+        return TreeError(who, problem, path=path, expected=expected, found=found)
+    return TreeError(
+        who,
+        f"{what} have the parameters' leaves in other containers",
+        expected=layout.treedef,
+        found=got.treedef,
+    )

@@ -1,0 +1,1 @@
+"""Bridges to other libraries: thin adapters driven by each optimizer's Spec."""

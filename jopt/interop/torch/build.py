@@ -1,0 +1,80 @@
+"""From torch's class name and arguments to the jopt transform."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jopt
+from jopt.base import ConfigError, plain
+from jopt.core.spec import REGISTRY, Spec
+
+# How torch runs a step, not what the step is: XLA decides this for itself.
+EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
+
+
+def spec_of(torch_name: str) -> Spec:
+    """The spec of the jopt optimizer that is torch's class of this name."""
+    found = {s.torch: s for s in REGISTRY.values() if s.torch}
+    if torch_name not in found:
+        raise ConfigError(
+            "interop.torch",
+            f"no optimizer of torch is called {torch_name!r}",
+            expected=", ".join(sorted(found)),
+        )
+    return found[torch_name]
+
+
+def torch_keys(spec: Spec) -> dict[str, str]:
+    """Torch's key for each of jopt's arguments, such as `{"lr": "learning_rate"}`."""
+    keys = {h.torch: h.name for h in spec.hypers if h.torch}
+    return keys | {torch: name for name, torch in spec.options.items() if torch}
+
+
+def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Torch's keyword arguments as jopt's, tuples taken apart, execution flags dropped."""
+    keys = torch_keys(spec)
+    heads = {re.sub(r"\[\d+\]$", "", key) for key in keys}
+    ours: dict[str, Any] = {}
+    for key, value in torch_kwargs.items():
+        if key in EXECUTION:
+            continue
+        if key not in heads:
+            raise ConfigError(
+                f"torch.optim.{spec.torch}",
+                f"has no argument {key!r} that jopt knows",
+                expected=", ".join(sorted(heads)),
+            )
+        if key in keys:
+            ours[keys[key]] = _number(value)
+            continue
+        for i, entry in enumerate(value):
+            if f"{key}[{i}]" not in keys:
+                raise ConfigError(f"torch.optim.{spec.torch}", f"{key!r} is too long", found=value)
+            ours[keys[f"{key}[{i}]"]] = _number(entry)
+    return ours
+
+
+def optimizer(name: str, **torch_kwargs: Any) -> jopt.Transform:
+    """The jopt transform that is torch's optimizer `name` with torch's own arguments.
+
+    **Arguments:**
+
+    - `name`: the class name in `torch.optim`, such as `"AdamW"`.
+    - `**torch_kwargs`: torch's keyword arguments, tuples and all. `foreach`, `fused`,
+      `capturable` and `differentiable` say how torch runs a step and are accepted and ignored.
+
+    **Raises:** `ConfigError` for an unknown name or argument, or a value out of range.
+
+    >>> optimizer("AdamW", lr=1e-2, betas=(0.9, 0.95))
+    jopt.adamw(learning_rate=0.01, b1=0.9, b2=0.95)
+    """
+    spec = spec_of(name)
+    made: jopt.Transform = getattr(jopt, spec.name)(**translate(spec, torch_kwargs))
+    return made
+
+
+def _number(value: Any) -> Any:
+    if hasattr(value, "detach"):  # a torch tensor: 0-d or with a single element
+        return value.detach().cpu().numpy().reshape(()).item()
+    return plain(value)

@@ -1,0 +1,42 @@
+"""Which dtype arithmetic is done in, and complex arrays as pairs of reals."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+
+def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """At least float32: bfloat16 and float16 widen, float32, float64 and complex stay.
+
+    >>> compute_dtype(jnp.bfloat16), compute_dtype(jnp.complex64)
+    (dtype('float32'), dtype('complex64'))
+    """
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def real_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """The dtype of one component: float32 for complex64, unchanged for reals."""
+    return jnp.finfo(dtype).dtype
+
+
+def is_complex(dtype: DTypeLike) -> bool:
+    """Whether `dtype` is complex."""
+    return bool(jnp.issubdtype(dtype, jnp.complexfloating))
+
+
+def as_pairs(x: Array) -> Array:
+    """A complex array of shape `s` as reals of shape `s + (2,)`; a real array unchanged."""
+    return jnp.stack([x.real, x.imag], axis=-1) if is_complex(x.dtype) else x
+
+
+def as_complex(x: Array) -> Array:
+    """The inverse of `as_pairs` for complex arrays."""
+    return jax.lax.complex(x[..., 0], x[..., 1])
+
+
+def number_dtype() -> jnp.dtype:
+    """The dtype of hyperparameters: float32, or float64 when x64 is enabled."""
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(jnp.float64))

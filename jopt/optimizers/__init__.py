@@ -1,0 +1,5 @@
+"""Optimizers, one algorithm a file, the file named as the function."""
+
+from jopt.optimizers.adam import adam as adam
+from jopt.optimizers.adamw import adamw as adamw
+from jopt.optimizers.sgd import sgd as sgd

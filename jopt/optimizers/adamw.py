@@ -1,0 +1,109 @@
+"""AdamW: Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt.base import configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.numerics import adam_corrections, adam_direction, adam_moments
+
+SPEC = Spec(
+    name="adamw",
+    torch="AdamW",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("b1", "[0, 1)", torch="betas[0]"),
+        Hyper("b2", "[0, 1)", torch="betas[1]"),
+        Hyper("eps", "[0, inf)", torch="eps"),
+        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+    ),
+    slots=(
+        Slot("mu", torch="exp_avg"),
+        Slot("nu", torch="exp_avg_sq", signed=False),
+        Slot("nu_max", torch="max_exp_avg_sq", signed=False, when=lambda on: on["amsgrad"]),
+    ),
+    options={"amsgrad": "amsgrad", "maximize": "maximize"},
+    counts=True,
+)
+
+
+def prepare(h: Any) -> dict[str, Any]:
+    """The bias corrections."""
+    return adam_corrections(h.b1, h.b2, h.t)
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """See `adamw`."""
+    g = -g if h.maximize else g
+    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
+    new = {"mu": mu, "nu": nu}
+    if h.amsgrad:
+        nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
+    d = adam_direction(mu, nu, h.eps, h.k1, h.k2)
+    p_new = p * (1 - h.learning_rate * h.weight_decay) - h.learning_rate * d
+    return p_new - p, new
+
+
+@configured("jopt.")
+def adamw(
+    learning_rate: Value = 1e-3,
+    b1: Value = 0.9,
+    b2: Value = 0.999,
+    eps: Value = 1e-8,
+    weight_decay: Value = 1e-2,
+    *,
+    amsgrad: bool = False,
+    maximize: bool = False,
+    groups: Groups = None,
+) -> Transform:
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`.
+
+    With η the learning rate, λ the weight decay and t the step from 1:
+
+        μ ← μ + (1 − β₁)·(g − μ)
+        ν ← β₂·ν + (1 − β₂)·g²
+        d ← μ / (1 − β₁ᵗ) / (√ν / √(1 − β₂ᵗ) + ε)
+        p ← p·(1 − η·λ) − η·d
+
+    With amsgrad the running maximum of ν, before bias correction, stands for ν in d.
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule.
+    - `b1`, `b2`: β₁ and β₂ in [0, 1).
+    - `eps`: ε ≥ 0, added after the bias correction.
+    - `weight_decay`: λ ≥ 0. It multiplies η, so a schedule for η also drives the decay.
+    - `amsgrad`: keep the maximum; one more slot, `nu_max`.
+    - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
+    - `groups`: `{name: jopt.group(...)}`.
+
+    **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
+    step count.
+
+    **Raises:** `ConfigError` for a number out of range.
+
+    Source: Loshchilov and Hutter, 2019, algorithm 2, with torch's η·λ where the paper has λ
+    alone; Reddi, Kale and Kumar, 2018, for amsgrad.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.adamw(0.1, weight_decay=0.0)
+    >>> params = {"w": jnp.float32(1.0)}
+    >>> updates, state = tx.update({"w": jnp.float32(2.0)}, tx.init(params), params)
+    >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
+    0.9
+    """
+    return leafwise(
+        SPEC,
+        rule,
+        prepare=prepare,
+        groups=groups,
+        options={"amsgrad": amsgrad, "maximize": maximize},
+        learning_rate=learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        weight_decay=weight_decay,
+    )

@@ -1,0 +1,27 @@
+"""A polynomial decay, then flat."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from jopt.schedules.schedule import Schedule, check, schedule
+
+
+@schedule
+def polynomial(
+    init_value: float, steps: int, power: float = 1.0, end_value: float = 0.0
+) -> Schedule:
+    """end + (init − end)·(1 − min(t / steps, 1))ᵖ.
+
+    **Arguments:** `init_value` at step 0; `end_value` from step `steps` on (0, as torch's
+    `PolynomialLR`); `power`: p, 1 as torch's.
+
+    >>> [round(float(polynomial(1.0, 4, power=2.0)(t)), 6) for t in (0, 2, 4, 9)]
+    [1.0, 0.25, 0.0, 0.0]
+    """
+    check("polynomial", steps=steps)
+    return Schedule(
+        lambda t: (
+            end_value + (init_value - end_value) * (1.0 - jnp.minimum(t / steps, 1.0)) ** power
+        )
+    )
