@@ -7,13 +7,14 @@ holds, and back. Doors call codecs; rules never do.
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.spec import Slot
+from jopt.core.spec import Options, Slot
 from jopt.numerics import compute_dtype, is_complex, real_dtype
 
 
@@ -44,13 +45,13 @@ class Plain(Codec):
 PLAIN = Plain()
 
 
-def fresh(slot: Slot, p: Any, numbers: dict[str, Any]) -> Array:
+def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> Array:
     """The slot's first value for the parameter `p`, with its sharding where the shapes agree.
 
     `numbers` gives the hyperparameter that `slot.init` may name.
     """
-    shape = slot.shape_for(tuple(p.shape))
-    dtype = compute_dtype(p.dtype)
+    shape = slot.shape_for(tuple(p.shape), options)
+    dtype = jnp.dtype(slot.dtype) if slot.dtype else compute_dtype(p.dtype)
     if shape != tuple(p.shape) and is_complex(dtype):
         dtype = real_dtype(dtype)
     if callable(slot.init):

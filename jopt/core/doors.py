@@ -10,8 +10,9 @@ The rule is `rule(g, s, p, h)`:
   this step from 1 (if the spec counts), and the extra arguments the spec asks for. A
   hyperparameter that is switched off is `None`.
 
-It returns the update and a dict of all new slots. In a treewise rule `g`, `p` and each
-slot are lists, one entry a leaf.
+It returns the update and a dict of all new slots. In a treewise rule `g`, `p` and each slot
+of the leaves are lists, one entry a leaf; slots of the group are single arrays, and
+`h.value_fn` takes such a list.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from jax import Array
 from jopt.core.groups import Groups
 from jopt.core.part import SpecPart, Work
 from jopt.core.spec import Spec
-from jopt.core.transform import Transform
-from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
+from jopt.core.transform import Flow, Transform
+from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype, widest
 
 Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
 Prepare = Callable[[Any], dict[str, Any]]
@@ -82,34 +83,49 @@ def treewise(
 class LeafPart(SpecPart):
     """A rule applied to each leaf alone."""
 
-    def run(self, work: list[Work], extra: Mapping[str, Any]) -> None:
+    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
         for w in work:
             # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-            w.update, w.slots = _leaf(
-                self.rule, self.frozen_options, w.g, w.slots, w.p, {**w.numbers, **extra}
-            )
+            w.update, w.slots = _leaf(self.rule, self.frozen_options, w.g, w.slots, w.p, w.numbers)
+        return {}
 
 
 class TreePart(SpecPart):
     """A rule applied to all leaves of a group together."""
 
-    def run(self, work: list[Work], extra: Mapping[str, Any]) -> None:
+    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
-        if not work:
-            return
         views = [_view(w.g, w.slots, w.p) for w in work]
-        s = {k: [v[1][k] for v in views] for k in work[0].slots}
-        dtype = functools.reduce(jnp.promote_types, [real_dtype(v[0].dtype) for v in views])
-        numbers = _cast({**work[0].numbers, **extra}, dtype)
+        s = {slot.name: [v[1][slot.name] for v in views] for slot in self.slots}
+        dtype = widest(*(real_dtype(v[0].dtype) for v in views))
+        numbers = _cast(work[0].numbers, dtype)
+        if "value_fn" in numbers:
+            numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
         us, new = self.rule(
             [v[0] for v in views],
-            SimpleNamespace(**s),
+            SimpleNamespace(**s, **shared),
             None if work[0].p is None else [v[2] for v in views],
             SimpleNamespace(**numbers, **dict(self.frozen_options)),
         )
         for i, w in enumerate(work):
-            w.update, w.slots = _unview(w.g, us[i], {k: v[i] for k, v in new.items()})
+            own = {slot.name: new[slot.name][i] for slot in self.slots}
+            w.update, w.slots = _unview(w.g, us[i], own)
+        return {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
+
+    def _of_leaves(
+        self, value_fn: Callable[[Any], Any], work: list[Work], flow: Flow
+    ) -> Callable[[list[Array]], Array]:
+        # The user's function takes the whole tree in its own dtypes; the rule holds the live
+        # leaves as it sees them. The others stay as they are.
+        def of_leaves(seen: list[Array]) -> Array:
+            leaves = list(flow.params or [])
+            for w, x in zip(work, seen, strict=True):
+                x = as_complex(x) if is_complex(w.g.dtype) else x
+                leaves[w.index] = x.astype(w.p.dtype)
+            return jnp.asarray(value_fn(flow.tree(leaves)))
+
+        return of_leaves
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -130,7 +146,7 @@ def _leaf(
 def _view(
     g: Array, slots: dict[str, Array], p: Array | None
 ) -> tuple[Array, dict[str, Array], Array | None]:
-    dtype = compute_dtype(g.dtype if p is None else jnp.promote_types(g.dtype, p.dtype))
+    dtype = compute_dtype(g.dtype if p is None else widest(g.dtype, p.dtype))
     seen = None if p is None else as_pairs(p.astype(dtype))
     return as_pairs(g.astype(dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError, TreeError
+from jopt.core.checks import EXTEND, check_node, check_params
 from jopt.core.codecs import PLAIN, fresh
 from jopt.core.counts import Counts
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
@@ -19,9 +21,7 @@ from jopt.core.numbers import check_numbers, init_numbers, is_schedule, read_num
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, flatten_dict, has, lookup, nest
-from jopt.numerics import compute_dtype, is_complex, number_dtype
-
-EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
+from jopt.numerics import compute_dtype, is_complex, number_dtype, real_dtype, widest
 
 
 @dataclass
@@ -58,8 +58,11 @@ class SpecPart(Part):
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
         self.frozen_options = tuple(sorted({**options, **switched_off}.items()))
         on = {h.name: h.name in self.numbers for h in spec.hypers}
-        self.slots = spec.active_slots({**options, **on})
-        self.ticks = spec.counts_under({**options, **on})
+        self.options = {**options, **on}
+        active = spec.active_slots(self.options)
+        self.slots = tuple(s for s in active if s.scope == "leaf")
+        self.shared = tuple(s for s in active if s.scope == "group")
+        self.ticks = spec.counts_under(self.options)
         values = [*self.numbers.values()]
         values += [v for g in self.groups.values() for v in g.numbers.values()]
         schedules = [v for v in values if is_schedule(v)]
@@ -69,22 +72,32 @@ class SpecPart(Part):
         self.codec = PLAIN
 
     @abc.abstractmethod
-    def run(self, work: list[Work], extra: Mapping[str, Any]) -> None:
-        """Apply the rule to the leaves of one group, filling `update` and `slots` of each."""
+    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+        """Apply the rule to the leaves of one group, filling `update` and `slots` of each.
+
+        `shared` are the group's own slots; returns their new values.
+        """
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The node: the step count, the numbers, and one tree for each slot."""
         labels = assign(self.name, self.groups, layout, params)
         live = self._live(labels)
-        self._check_params(layout, params, live)
+        check_params(self.spec, layout, params, live)
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
         node.update(init_numbers(self.numbers, self.groups))
         for slot in self.slots:
             leaves = [
-                self.codec.encode(slot, fresh(slot, params[i], self._own(node, labels[i])))
+                self.codec.encode(
+                    slot, fresh(slot, params[i], self._own(node, labels[i]), self.options)
+                )
                 for i in live
             ]
             node[slot.name] = nest([layout.paths[i] for i in live], leaves)
+        for slot in self.shared:
+            node[slot.name] = {
+                label: fresh(slot, self._stand_in(members), self._own(node, label), self.options)
+                for label, members in self._members(labels, live, params).items()
+            }
         return node
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
@@ -92,8 +105,8 @@ class SpecPart(Part):
         leaves = self._leaves(flow)
         labels = assign(self.name, self.groups, flow.layout, leaves)
         live = self._live(labels)
-        self._check_params(flow.layout, leaves, live)
-        self._check_node(node)
+        check_params(self.spec, flow.layout, leaves, live)
+        check_node(self.name, node, self._entries())
         new: Node = dict(node)
         step = node.get("count")
         numbers, schedules = read_numbers(node, self.numbers, self.groups, step, flow.extra)
@@ -103,11 +116,11 @@ class SpecPart(Part):
             new["count"] = jnp.where(step < jnp.iinfo(jnp.int32).max, step + 1, step)
         work = self._work(flow, node, live)
         counts = Counts(node) if self.ticks else None
-        extra = {k: flow.extra[k] for k in self.spec.extra}
-        for label in dict.fromkeys(labels[i] for i in work):
-            mine = [w for i, w in work.items() if labels[i] == label]
-            self._give_numbers(mine, numbers[label], flow.layout, counts)
-            self.run(mine, extra)
+        for label, mine in self._members(labels, list(work), work).items():
+            self._give_numbers(mine, numbers[label], flow, counts)
+            shared = {s.name: node[s.name][label] for s in self.shared}
+            for name, value in self.run(mine, shared, flow).items():
+                new[name] = {**new[name], label: value.astype(shared[name].dtype)}
         if counts is not None:
             new.update(counts.after([flow.layout.paths[i] for i in live if i not in work]))
         for slot in self.slots:
@@ -122,7 +135,7 @@ class SpecPart(Part):
         known = {p for p in live if all(has(node.get(s.name), p) for s in self.slots)}
         for slot in self.slots:
             old = node.get(slot.name, {})
-            gone = set(self._slot_paths(old)) - set(layout.paths)
+            gone = set(flatten_dict(old)) - set(layout.paths)
             if gone:
                 raise StateError(
                     self.name,
@@ -131,15 +144,15 @@ class SpecPart(Part):
                 )
             leaves = [lookup(old if p in known else new[slot.name], p) for p in live]
             new[slot.name] = nest(live, leaves)
-        for key in ("count", "hyperparams", "schedules"):
+        for key in ("count", "hyperparams", "schedules", *(s.name for s in self.shared)):
             if key in new and key in node:
                 new[key] = _merged(new[key], node[key])
         if self.ticks and self.slots:
             new.update(Counts(node).joined([p for p in live if p not in known]))
         return new
 
-    def _slot_paths(self, tree: Any) -> list[tuple[str, ...]]:
-        return list(flatten_dict(tree))
+    def _entries(self) -> set[str]:
+        return {s.name for s in (*self.slots, *self.shared)} | ({"count"} if self.counts else set())
 
     def _leaves(self, flow: Flow) -> Leaves:
         if flow.params is not None:
@@ -156,41 +169,20 @@ class SpecPart(Part):
         frozen = {label for label, g in self.groups.items() if g.freeze}
         return [i for i, label in enumerate(labels) if label not in frozen]
 
+    def _members(self, labels: tuple[str, ...], live: list[int], of: Any) -> dict[str, list[Any]]:
+        """What `of` holds for each live leaf, by group."""
+        members: dict[str, list[Any]] = {}
+        for i in live:
+            members.setdefault(labels[i], []).append(of[i])
+        return members
+
+    def _stand_in(self, params: Leaves) -> Any:
+        # A group's slot is computed in the widest dtype of its parameters.
+        return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
+
     def _own(self, node: Node, label: str) -> dict[str, Any]:
         mine = node.get("hyperparams", {})
         return {**mine.get(DEFAULT, {}), **mine.get(label, {})}
-
-    def _check_params(self, layout: Layout, params: Leaves, live: list[int]) -> None:
-        for i in live if self.spec.steps else ():
-            dtype = params[i].dtype
-            if not jnp.issubdtype(dtype, jnp.inexact):
-                raise TreeError(
-                    self.name,
-                    "a parameter cannot be optimized",
-                    path=layout.names[i],
-                    expected="a floating or complex dtype",
-                    found=dtype,
-                    fix="Keep it out, or freeze it with jopt.group(..., freeze=True).",
-                )
-            if is_complex(dtype) and self.spec.complex == "no":
-                raise TreeError(
-                    self.name,
-                    "this optimizer has no rule for complex parameters",
-                    path=layout.names[i],
-                    expected="a real dtype",
-                    found=dtype,
-                )
-
-    def _check_node(self, node: Node) -> None:
-        expected = {s.name for s in self.slots} | ({"count"} if self.counts else set())
-        found = set(node) - {"hyperparams", "schedules", "leaf_count"}
-        if expected != found:
-            raise StateError(
-                self.name,
-                "this state was made by another configuration",
-                expected=", ".join(sorted(expected)) or "no slots",
-                found=", ".join(sorted(found)) or "no slots",
-            )
 
     def _work(self, flow: Flow, node: Node, live: list[int]) -> dict[int, Work]:
         work: dict[int, Work] = {}
@@ -202,16 +194,16 @@ class SpecPart(Part):
         return work
 
     def _give_numbers(
-        self, work: list[Work], numbers: dict[str, Array], layout: Layout, counts: Counts | None
+        self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
     ) -> None:
         # Leaves of one age share one computation: what depends on the step alone is done once,
         # and equal leaves stay equal to the compiler, which then compiles them once.
         shared: dict[Any, dict[str, Any]] = {}
         for w in work:
-            path = layout.paths[w.index]
+            path = flow.layout.paths[w.index]
             age = counts.age(path) if counts is not None else None
             if age not in shared:
-                h: dict[str, Any] = dict(numbers)
+                h: dict[str, Any] = {k: flow.extra[k] for k in self.spec.extra} | numbers
                 if counts is not None:
                     h["t"] = counts.t(path).astype(number_dtype())
                 known = SimpleNamespace(**h, **dict(self.frozen_options))
@@ -227,7 +219,7 @@ class SpecPart(Part):
             raise StateError(
                 self.name, f"the state has no {slot.name!r} for a parameter", path=name, fix=EXTEND
             ) from None
-        expected = slot.shape_for(tuple(p.shape))
+        expected = slot.shape_for(tuple(p.shape), self.options)
         if tuple(value.shape) != expected:
             raise StateError(
                 self.name,
@@ -253,6 +245,8 @@ class SpecPart(Part):
     def _typed(self, slot: Slot, w: Work) -> Array:
         # The dtype a slot was born with is the one it keeps, whatever the gradient's.
         value = w.slots[slot.name]
+        if slot.dtype:
+            return jnp.asarray(value, slot.dtype)
         wide = compute_dtype(w.g.dtype if w.p is None else w.p.dtype)
         keep = is_complex(wide) and not is_complex(value.dtype)
         return jnp.asarray(value if keep else value.astype(wide))

@@ -17,8 +17,8 @@ import jax
 from jopt.base import ConfigError, plain
 
 Shape = tuple[int, ...]
-ShapeRule = Literal["like", "row", "column", "scalar"] | Callable[[Shape], Shape]
 Options = Mapping[str, Any]
+ShapeRule = Literal["like", "row", "column", "scalar"] | Callable[[Shape, Options], Shape]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Slot:
 
     - `name`: its key in the state, and its name in the rule.
     - `shape`: from the parameter's shape: `"like"` it, `"row"` (last axis 1), `"column"`
-      (second last axis 1), `"scalar"`, or a function of the shape.
+      (second last axis 1), `"scalar"`, or a function of the shape and the static options.
     - `init`: the number it starts from, the name of the hyperparameter that gives it, or a
       function of the parameter.
     - `when`: whether it exists, from the static options and, for each hyperparameter, whether
@@ -78,6 +78,10 @@ class Slot:
     - `torch`: torch's key for it; `None` if torch keeps no such thing.
     - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
     - `compress`: whether `state_dtype` applies to it.
+    - `scope`: `"leaf"`: one for each parameter; `"group"`: one for all parameters of a group,
+      for treewise rules; its shape rule starts from the shape `()`.
+    - `dtype`: a fixed dtype, such as `"int32"` for a counter; `None` for the parameter's, in at
+      least float32.
     """
 
     name: str
@@ -87,20 +91,22 @@ class Slot:
     torch: str | None = None
     signed: bool = True
     compress: bool = True
+    scope: Literal["leaf", "group"] = "leaf"
+    dtype: str | None = None
 
-    def shape_for(self, shape: Shape) -> Shape:
+    def shape_for(self, shape: Shape, options: Options) -> Shape:
         """The slot's shape for a parameter of this shape."""
         match self.shape:
             case "like":
                 return shape
+            case "scalar":
+                return ()
             case "row":
                 return (*shape[:-1], 1)
             case "column":
                 return (*shape[:-2], 1, *shape[-1:])
-            case "scalar":
-                return ()
             case rule:
-                return rule(shape)
+                return rule(shape, options)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from jopt.numerics.dtypes import compute_dtype as compute_dtype
 from jopt.numerics.dtypes import is_complex as is_complex
 from jopt.numerics.dtypes import number_dtype as number_dtype
 from jopt.numerics.dtypes import real_dtype as real_dtype
+from jopt.numerics.dtypes import widest as widest
 from jopt.numerics.moments import adam_corrections as adam_corrections
 from jopt.numerics.moments import adam_direction as adam_direction
 from jopt.numerics.moments import adam_moments as adam_moments

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -14,7 +16,13 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
     >>> compute_dtype(jnp.bfloat16), compute_dtype(jnp.complex64)
     (dtype('float32'), dtype('complex64'))
     """
-    return jnp.promote_types(dtype, jnp.float32)
+    return widest(dtype, jnp.float32)
+
+
+def widest(*dtypes: DTypeLike) -> jnp.dtype:
+    """The inexact dtype that holds all of these; also where jax forbids implicit promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.dtype(functools.reduce(jnp.promote_types, dtypes))
 
 
 def real_dtype(dtype: DTypeLike) -> jnp.dtype:
