@@ -9,6 +9,7 @@
 """
 
 from jopt import schedules as schedules
+from jopt import sharding as sharding
 from jopt.base import CheckpointError as CheckpointError
 from jopt.base import ConfigError as ConfigError
 from jopt.base import GroupError as GroupError
@@ -26,13 +27,21 @@ from jopt.core import extend as extend
 from jopt.core import group as group
 from jopt.core import hyperparams as hyperparams
 from jopt.core import leafwise as leafwise
+from jopt.core import matrixwise as matrixwise
+from jopt.core import row_gradient as row_gradient
+from jopt.core import rowwise as rowwise
 from jopt.core import set_hyperparams as set_hyperparams
 from jopt.core import treewise as treewise
 from jopt.optimizers import adam as adam
 from jopt.optimizers import adamw as adamw
+from jopt.optimizers import muon as muon
 from jopt.optimizers import sgd as sgd
+from jopt.optimizers import sparse_adam as sparse_adam
 from jopt.transforms import clip_by_global_norm as clip_by_global_norm
 from jopt.transforms import clip_by_norm as clip_by_norm
 from jopt.transforms import clip_by_value as clip_by_value
+from jopt.wrappers import ema as ema
+from jopt.wrappers import eval_params as eval_params
+from jopt.wrappers import swa as swa
 
 __version__ = "0.1.0"

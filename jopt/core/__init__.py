@@ -10,8 +10,11 @@ from jopt.core.groups import Groups as Groups
 from jopt.core.groups import group as group
 from jopt.core.hyperparams import hyperparams as hyperparams
 from jopt.core.hyperparams import set_hyperparams as set_hyperparams
+from jopt.core.matrixwise import matrixwise as matrixwise
 from jopt.core.numbers import Number as Number
 from jopt.core.numbers import Value as Value
+from jopt.core.rows import row_gradient as row_gradient
+from jopt.core.rows import rowwise as rowwise
 from jopt.core.spec import Hyper as Hyper
 from jopt.core.spec import Slot as Slot
 from jopt.core.spec import Spec as Spec

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jopt.core.checks import is_sparse
+from jopt.core.rows import add_rows
 from jopt.core.transform import State, Transform
 from jopt.core.tree import Tree, layout_of, match_leaves
 from jopt.numerics import compute_dtype
@@ -36,6 +38,8 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
 
 def _add(p: Any, u: Any) -> Any:
     p = jnp.asarray(p)
+    if is_sparse(u):
+        return add_rows(p, u)
     if not jnp.issubdtype(p.dtype, jnp.inexact):  # a frozen integer: its update is zero
         return p
     wide = compute_dtype(p.dtype)

@@ -28,6 +28,15 @@ def check_params(spec: Spec, layout: Layout, params: Sequence[Any], live: Iterab
                 found=dtype,
                 fix="Keep it out, or freeze it with jopt.group(..., freeze=True).",
             )
+        if spec.ndim is not None and len(params[i].shape) != spec.ndim:
+            raise TreeError(
+                spec.name,
+                f"this optimizer moves parameters with {spec.ndim} axes only",
+                path=layout.names[i],
+                expected=f"{spec.ndim} axes",
+                found=f"shape {tuple(params[i].shape)}",
+                fix="Route the others to another optimizer: see jopt.recipes.",
+            )
         if is_complex(dtype) and spec.complex == "no":
             raise TreeError(
                 spec.name,
@@ -47,4 +56,36 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
             "this state was made by another configuration",
             expected=", ".join(sorted(expected)) or "no slots",
             found=", ".join(sorted(found)) or "no slots",
+        )
+
+
+def is_sparse(g: Any) -> bool:
+    """Whether a gradient leaf is a sparse array; asks without importing jax's sparse module."""
+    return hasattr(g, "n_sparse") and hasattr(g, "indices")
+
+
+def check_rows(who: str, path: str, g: Any, sparse: bool) -> None:
+    """Raise `TreeError` unless `g` is row-sparse where rows are wanted, and dense elsewhere."""
+    if not sparse and is_sparse(g):
+        raise TreeError(
+            who,
+            "this transform takes dense gradients only",
+            path=path,
+            expected="a dense array",
+            found=type(g).__name__,
+            fix="Use jopt.sparse_adam for this leaf, or gradient.todense().",
+        )
+    if sparse and not (is_sparse(g) and (g.n_batch, g.n_sparse) == (0, 1)):
+        found = (
+            f"{type(g).__name__}"
+            if not is_sparse(g)
+            else (f"{type(g).__name__} with n_batch={g.n_batch}, n_sparse={g.n_sparse}")
+        )
+        raise TreeError(
+            who,
+            "this transform takes row-sparse gradients only",
+            path=path,
+            expected="a BCOO with n_batch=0, n_sparse=1",
+            found=found,
+            fix="Make one with jopt.row_gradient, or use jopt.adam.",
         )

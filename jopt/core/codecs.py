@@ -52,10 +52,12 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
     """
     shape = slot.shape_for(tuple(p.shape), options)
     dtype = jnp.dtype(slot.dtype) if slot.dtype else compute_dtype(p.dtype)
-    if shape != tuple(p.shape) and is_complex(dtype):
+    if (slot.shape == "scalar" or shape != tuple(p.shape)) and is_complex(dtype):
         dtype = real_dtype(dtype)
     if callable(slot.init):
-        return jnp.asarray(slot.init(jnp.asarray(p))).astype(dtype)
+        known = p if isinstance(p, Array) else jnp.zeros(p.shape, p.dtype)
+        # A copy: a slot that shared the parameter's buffer could not be donated beside it.
+        return jnp.array(slot.init(known), dtype, copy=True)
     fill = numbers[slot.init] if isinstance(slot.init, str) else slot.init
     if is_complex(dtype):  # a pair of reals to the rule: both components start at `fill`
         fill = jax.lax.complex(*(jnp.asarray(fill, real_dtype(dtype)),) * 2)

@@ -8,7 +8,8 @@ The rule is `rule(g, s, p, h)`:
 - `s`: the slots, as attributes, in the same dtype;
 - `h`: the hyperparameters as scalars, the static options as they are, `h.t` the number of
   this step from 1 (if the spec counts), and the extra arguments the spec asks for. A
-  hyperparameter that is switched off is `None`.
+  hyperparameter that is switched off is `None`. In leafwise rules `h.dtype` is the dtype
+  that the parameter is stored in.
 
 It returns the update and a dict of all new slots. In a treewise rule `g`, `p` and each slot
 of the leaves are lists, one entry a leaf; slots of the group are single arrays, and
@@ -87,7 +88,9 @@ class LeafPart(SpecPart):
         """Apply the rule; see `SpecPart.run`."""
         for w in work:
             # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-            w.update, w.slots = _leaf(self.rule, self.frozen_options, w.g, w.slots, w.p, w.numbers)
+            w.update, w.slots = apply_rule(
+                self.rule, self.frozen_options, w.g, w.slots, w.p, w.numbers
+            )
         return {}
 
 
@@ -96,10 +99,10 @@ class TreePart(SpecPart):
 
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
-        views = [_view(w.g, w.slots, w.p) for w in work]
-        s = {slot.name: [v[1][slot.name] for v in views] for slot in self.slots}
+        views = [view(w.g, w.slots, w.p) for w in work]
+        s = {slot.name: [v[1].get(slot.name) for v in views] for slot in self.slots}
         dtype = widest(*(real_dtype(v[0].dtype) for v in views))
-        numbers = _cast(work[0].numbers, dtype)
+        numbers = cast_numbers(work[0].numbers, dtype)
         if "value_fn" in numbers:
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
         us, new = self.rule(
@@ -109,8 +112,8 @@ class TreePart(SpecPart):
             SimpleNamespace(**numbers, **dict(self.frozen_options)),
         )
         for i, w in enumerate(work):
-            own = {slot.name: new[slot.name][i] for slot in self.slots}
-            w.update, w.slots = _unview(w.g, us[i], own)
+            own = {name: new[name][i] for name in w.slots}
+            w.update, w.slots = unview(w.g, us[i], own)
         return {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 
     def _of_leaves(
@@ -129,7 +132,7 @@ class TreePart(SpecPart):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _leaf(
+def apply_rule(
     rule: Rule,
     options: tuple[tuple[str, Any], ...],
     g: Array,
@@ -137,28 +140,34 @@ def _leaf(
     p: Array | None,
     h: dict[str, Any],
 ) -> tuple[Array, dict[str, Array]]:
-    gv, sv, pv = _view(g, slots, p)
-    numbers = _cast(h, real_dtype(gv.dtype))
-    u, new = rule(gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers, **dict(options)))
-    return _unview(g, u, new)
+    """One rule on one leaf: the update, and the new slots."""
+    gv, sv, pv = view(g, slots, p)
+    numbers = cast_numbers(h, real_dtype(gv.dtype)) | dict(options)
+    numbers["dtype"] = real_dtype((g if p is None else p).dtype)
+    u, new = rule(gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers))
+    return unview(g, u, new)
 
 
-def _view(
+def view(
     g: Array, slots: dict[str, Array], p: Array | None
 ) -> tuple[Array, dict[str, Array], Array | None]:
+    """A leaf as rules see it: in at least float32, complex numbers as pairs."""
     dtype = compute_dtype(g.dtype if p is None else widest(g.dtype, p.dtype))
     seen = None if p is None else as_pairs(p.astype(dtype))
     return as_pairs(g.astype(dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
 
 
-def _unview(g: Array, u: Array, new: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+def unview(g: Array, u: Array, new: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """What a rule returned, with pairs as complex numbers again if `g` is complex."""
     if not is_complex(g.dtype):
         return u, new
     shape = (*g.shape, 2)
     return as_complex(u), {k: as_complex(v) if v.shape == shape else v for k, v in new.items()}
 
 
-def _cast(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:
+def cast_numbers(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:
+    """The numbers in the dtype of a leaf, so that no product changes the leaf's."""
+
     # Keys (of random numbers) keep their dtype; numbers and counts become the leaf's.
     def one(x: Any) -> Any:
         if isinstance(x, Array) and jnp.issubdtype(x.dtype, jnp.number):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, StateError
 from jopt.core.groups import DEFAULT
+from jopt.core.numbers import own_numbers
 from jopt.core.spec import REGISTRY
 from jopt.core.transform import Node, State
 
@@ -37,7 +38,7 @@ def hyperparams(state: State) -> dict[str, dict[str, dict[str, Any]]]:
     """
     view: dict[str, dict[str, dict[str, Any]]] = {}
     for label, node in nodes(state):
-        own = _own(node)
+        own = own_numbers(node)
         if own:
             base = own.get(DEFAULT, {})
             view[label] = {group: {**base, **values} for group, values in own.items()}
@@ -97,24 +98,13 @@ def set_hyperparams(
     return state
 
 
-def _own(node: Any) -> dict[str, dict[str, Any]]:
-    own: dict[str, dict[str, Any]] = {}
-    if not isinstance(node, Mapping):
-        return own
-    for group, values in node.get("hyperparams", {}).items():
-        own.setdefault(group, {}).update(values)
-    for group, memories in node.get("schedules", {}).items():
-        own.setdefault(group, {}).update({k: m["value"] for k, m in memories.items()})
-    return own
-
-
 def _has(node: Node, name: str) -> bool:
-    return any(name in values for values in _own(node).values())
+    return any(name in values for values in own_numbers(node).values())
 
 
 def _names(found: Mapping[str, Node], label: str | None) -> set[str]:
     chosen = [found[label]] if label else found.values()
-    return {name for node in chosen for values in _own(node).values() for name in values}
+    return {name for node in chosen for values in own_numbers(node).values() for name in values}
 
 
 def _replace(state: State, path: list[str], edit: Any) -> State:
@@ -125,7 +115,7 @@ def _replace(state: State, path: list[str], edit: Any) -> State:
 
 
 def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
-    own = _own(node)
+    own = own_numbers(node)
     if group not in own:
         raise ConfigError(
             label,

@@ -46,8 +46,7 @@ def is_schedule(value: Any) -> bool:
 def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> None:
     """Raise `ConfigError` for a number out of range or one that the optimizer does not have."""
     for name, value in numbers.items():
-        if not is_schedule(value):
-            spec.by_name[name].check(spec.name, value)
+        _check_number(spec, name, value, DEFAULT)
     for label, g in groups.items():
         for name, value in g.numbers.items():
             if name not in numbers:
@@ -58,8 +57,21 @@ def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, G
                     found=name,
                     fix=switched_off(spec, name),
                 )
-            if not is_schedule(value):
-                spec.by_name[name].check(spec.name, value, label)
+            _check_number(spec, name, value, label)
+
+
+def _check_number(spec: Spec, name: str, value: Any, group: str) -> None:
+    hyper = spec.by_name[name]
+    if not is_schedule(value):
+        hyper.check(spec.name, value, group)
+    elif not hyper.scheduled:
+        where = "" if group == DEFAULT else f" of group {group!r}"
+        raise ConfigError(
+            spec.name,
+            f"{name}{where} is read only once, so a schedule could not act",
+            expected=f"a number in {hyper.valid}",
+            found=repr(value),
+        )
 
 
 def switched_off(spec: Spec, name: str) -> str | None:
@@ -93,6 +105,18 @@ def init_numbers(numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> dic
                 kind, entry = "schedules", {"value": jnp.asarray(value(jnp.int32(0)), dtype)}
             node.setdefault(kind, {}).setdefault(label, {})[name] = entry
     return node
+
+
+def own_numbers(node: Any) -> dict[str, dict[str, Any]]:
+    """The numbers in a node by group, scheduled ones included, inherited ones not."""
+    own: dict[str, dict[str, Any]] = {}
+    if not isinstance(node, Mapping):
+        return own
+    for group, values in node.get("hyperparams", {}).items():
+        own.setdefault(group, {}).update(values)
+    for group, memories in node.get("schedules", {}).items():
+        own.setdefault(group, {}).update({k: m["value"] for k, m in memories.items()})
+    return own
 
 
 def read_numbers(

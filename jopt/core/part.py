@@ -13,14 +13,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError, TreeError
-from jopt.core.checks import EXTEND, check_node, check_params
+from jopt.core.checks import EXTEND, check_node, check_params, check_rows, is_sparse
 from jopt.core.codecs import PLAIN, fresh
 from jopt.core.counts import Counts
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
-from jopt.core.numbers import check_numbers, init_numbers, is_schedule, read_numbers
+from jopt.core.numbers import (
+    check_numbers,
+    init_numbers,
+    is_schedule,
+    own_numbers,
+    read_numbers,
+)
+from jopt.core.places import SHARED, by_slot
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Flow, Leaves, Node, Part, moved
-from jopt.core.tree import Layout, flatten_dict, has, lookup, nest
+from jopt.core.tree import Layout, flatten_dict, has, lookup, merged, nest
 from jopt.numerics import compute_dtype, is_complex, number_dtype, real_dtype, widest
 
 
@@ -86,13 +93,14 @@ class SpecPart(Part):
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
         node.update(init_numbers(self.numbers, self.groups))
         for slot in self.slots:
+            holders = self._holders(slot, live, params)
             leaves = [
                 self.codec.encode(
                     slot, fresh(slot, params[i], self._own(node, labels[i]), self.options)
                 )
-                for i in live
+                for i in holders
             ]
-            node[slot.name] = nest([layout.paths[i] for i in live], leaves)
+            node[slot.name] = nest([layout.paths[i] for i in holders], leaves)
         for slot in self.shared:
             node[slot.name] = {
                 label: fresh(slot, self._stand_in(members), self._own(node, label), self.options)
@@ -124,15 +132,19 @@ class SpecPart(Part):
         if counts is not None:
             new.update(counts.after([flow.layout.paths[i] for i in live if i not in work]))
         for slot in self.slots:
-            new[slot.name] = self._stored(slot, node, flow, live, work)
+            holders = self._holders(slot, live, leaves)
+            new[slot.name] = self._stored(slot, node, flow, holders, work)
         return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """A fresh node with everything that `node` has; leaves it lacks start at step one."""
         labels = assign(self.name, self.groups, layout, params)
-        live = [layout.paths[i] for i in self._live(labels)]
+        live = self._live(labels)
         new = self.init(layout, params)
-        known = {p for p in live if all(has(node.get(s.name), p) for s in self.slots)}
+        held = {
+            s.name: [layout.paths[i] for i in self._holders(s, live, params)] for s in self.slots
+        }
+        joined = {p for k, own in held.items() for p in own if not has(node.get(k), p)}
         for slot in self.slots:
             old = node.get(slot.name, {})
             gone = set(flatten_dict(old)) - set(layout.paths)
@@ -142,14 +154,27 @@ class SpecPart(Part):
                     "extend only adds leaves, and this one is not among the parameters",
                     path="/".join(sorted(gone)[0]),
                 )
-            leaves = [lookup(old if p in known else new[slot.name], p) for p in live]
-            new[slot.name] = nest(live, leaves)
+            own = held[slot.name]
+            leaves = [lookup(new[slot.name] if p in joined else old, p) for p in own]
+            new[slot.name] = nest(own, leaves)
         for key in ("count", "hyperparams", "schedules", *(s.name for s in self.shared)):
             if key in new and key in node:
-                new[key] = _merged(new[key], node[key])
+                new[key] = merged(new[key], node[key])
         if self.ticks and self.slots:
-            new.update(Counts(node).joined([p for p in live if p not in known]))
+            new.update(Counts(node).joined(sorted(joined)))
         return new
+
+    def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
+        """The places that the slots declare by their shape rules."""
+        placed = jax.tree.map(lambda _: SHARED, node)
+        for slot in self.slots:
+            own = {i: p for i, p in enumerate(layout.paths) if has(node[slot.name], p)}
+            places = [
+                by_slot(slot, i, tuple(params[i].shape), self.options, lookup(node[slot.name], p))
+                for i, p in own.items()
+            ]
+            placed[slot.name] = nest(own.values(), places)
+        return placed
 
     def _entries(self) -> set[str]:
         return {s.name for s in (*self.slots, *self.shared)} | ({"count"} if self.counts else set())
@@ -157,7 +182,7 @@ class SpecPart(Part):
     def _leaves(self, flow: Flow) -> Leaves:
         if flow.params is not None:
             return flow.params
-        if self.spec.steps:
+        if self.spec.steps or self.spec.needs_params:
             raise TreeError(
                 self.name,
                 "update needs the parameters",
@@ -180,16 +205,25 @@ class SpecPart(Part):
         # A group's slot is computed in the widest dtype of its parameters.
         return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
 
+    def _holders(self, slot: Slot, live: list[int], leaves: Leaves) -> list[int]:
+        return [i for i in live if slot.held_by(tuple(leaves[i].shape))]
+
     def _own(self, node: Node, label: str) -> dict[str, Any]:
-        mine = node.get("hyperparams", {})
-        return {**mine.get(DEFAULT, {}), **mine.get(label, {})}
+        own = own_numbers(node)
+        return {**own.get(DEFAULT, {}), **own.get(label, {})}
 
     def _work(self, flow: Flow, node: Node, live: list[int]) -> dict[int, Work]:
         work: dict[int, Work] = {}
         for i in live:
             if flow.updates[i] is not None:
+                check_rows(
+                    self.name, flow.layout.names[i], flow.updates[i], self.spec.sparse == "rows"
+                )
                 p = None if flow.params is None else flow.params[i]
-                slots = {s.name: self._slot(s, node, flow, i) for s in self.slots}
+                shape = tuple((flow.updates[i] if p is None else p).shape)
+                slots = {
+                    s.name: self._slot(s, node, flow, i) for s in self.slots if s.held_by(shape)
+                }
                 work[i] = Work(i, flow.updates[i], p, slots)
         return work
 
@@ -256,16 +290,10 @@ class SpecPart(Part):
         for i, leaf in enumerate(leaves):
             if i in work:
                 u = work[i].update
-                updates.append(u.astype(compute_dtype(leaf.dtype)) if self.spec.steps else u)
-            elif self.spec.steps:
+                cast = self.spec.steps and not is_sparse(u)
+                updates.append(u.astype(compute_dtype(leaf.dtype)) if cast else u)
+            elif self.spec.steps and self.spec.sparse == "no":
                 updates.append(jnp.zeros(leaf.shape, leaf.dtype))
             else:
                 updates.append(flow.updates[i])
         return updates
-
-
-def _merged(new: Any, old: Any) -> Any:
-    # What both know comes from the old state.
-    if isinstance(new, dict) and isinstance(old, dict):
-        return {k: _merged(v, old[k]) if k in old else v for k, v in new.items()}
-    return new if isinstance(new, dict) or isinstance(old, dict) else old

@@ -30,11 +30,13 @@ class Hyper:
     - `name`: as the factory and `hyperparams` call it.
     - `valid`: the interval of allowed values, `[` and `]` closed, `(` and `)` open.
     - `torch`: torch's key for it, `"betas[0]"` for an entry of a tuple; `None` if it has none.
+    - `scheduled`: whether a schedule may drive it; not if it is read only once.
     """
 
     name: str
     valid: str = "(-inf, inf)"
     torch: str | None = None
+    scheduled: bool = True
 
     def allows(self, value: float) -> bool:
         """Whether `value` lies in the interval; NaN never does."""
@@ -75,6 +77,8 @@ class Slot:
       function of the parameter.
     - `when`: whether it exists, from the static options and, for each hyperparameter, whether
       it is switched on; `None` for always.
+    - `fits`: whether a parameter of this shape has it; `None` for every parameter. The rule
+      sees only the slots that its leaf has.
     - `torch`: torch's key for it; `None` if torch keeps no such thing.
     - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
     - `compress`: whether `state_dtype` applies to it.
@@ -88,11 +92,16 @@ class Slot:
     shape: ShapeRule = "like"
     init: float | str | Callable[[jax.Array], jax.Array] = 0.0
     when: Callable[[Options], bool] | None = None
+    fits: Callable[[Shape], bool] | None = None
     torch: str | None = None
     signed: bool = True
     compress: bool = True
     scope: Literal["leaf", "group"] = "leaf"
     dtype: str | None = None
+
+    def held_by(self, shape: Shape) -> bool:
+        """Whether a parameter of this shape has the slot."""
+        return self.fits is None or self.fits(shape)
 
     def shape_for(self, shape: Shape, options: Options) -> Shape:
         """The slot's shape for a parameter of this shape."""
@@ -125,6 +134,10 @@ class Spec:
       parameter without gradient gets a zero step. Otherwise it maps gradients to gradients.
     - `complex`: `"pairs"` shows complex leaves to the rule as reals with a last axis of 2, as
       torch does; `"no"` refuses them.
+    - `ndim`: the number of axes every parameter must have; `None` for any.
+    - `needs_params`: it needs `params` although it makes no steps.
+    - `sparse`: `"rows"`: gradients are `BCOO` arrays with whole rows, and the rule sees only
+      those rows of the gradient, the slots and the parameter.
     - `torch`: torch's class name, if torch has it.
     """
 
@@ -136,6 +149,9 @@ class Spec:
     counts: bool | Callable[[Options], bool] = False
     steps: bool = True
     complex: Literal["pairs", "no"] = "pairs"
+    ndim: int | None = None
+    needs_params: bool = False
+    sparse: Literal["no", "rows"] = "no"
     torch: str | None = None
 
     def __post_init__(self) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jopt.base import ConfigError, Configured, StateError, TreeError
+from jopt.core.places import by_path
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 
 Node = dict[str, Any]
@@ -63,6 +65,10 @@ class Part(abc.ABC):
     @abc.abstractmethod
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """The node for parameters that have gained leaves since `node`."""
+
+    def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
+        """A `Place` for each array of `node`: whose axes it runs along, for its sharding."""
+        return by_path(layout, params, node)
 
 
 class Transform(Configured):
@@ -191,7 +197,9 @@ class Transform(Configured):
 
 
 def as_array(who: str, path: str, x: Any) -> Any:
-    """`x` as something with a shape and a dtype; Python numbers become arrays."""
+    """`x` as something with a shape and a dtype that jax has; Python numbers become arrays."""
+    if isinstance(x, np.ndarray | np.generic):
+        return jnp.asarray(x)
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         return x
     try:

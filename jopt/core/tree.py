@@ -130,6 +130,13 @@ def flatten_dict(tree: Tree, prefix: Path = ()) -> dict[Path, Any]:
     return flat
 
 
+def merged(new: Tree, old: Tree) -> Tree:
+    """The nested dict `new`, with the leaves that `old` has as well taken from there."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {k: merged(v, old[k]) if k in old else v for k, v in new.items()}
+    return new if isinstance(new, dict) or isinstance(old, dict) else old
+
+
 def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:
     """The leaves of `tree` in the order of `layout`; `None` may stand where a leaf would."""
     try:

@@ -1,0 +1,100 @@
+"""The third door: rules that hand a matrix to linear algebra which is done for many at once.
+
+A matrixwise rule is written for one matrix, as a generator:
+
+    def rule(g, s, p, h):
+        ...
+        x = yield u      # u joins all matrices of its shape; x is its own result
+        ...
+        return update, slots
+
+and `batch(stack, h)` maps a stack of shape `(k, m, n)`, m ≤ n, to one of the same shape. A
+matrix with more rows than columns joins transposed, and its result comes back transposed.
+What surrounds the `yield` stays with the leaf, so only what the linear algebra reads is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.core.doors import Prepare, cast_numbers, view
+from jopt.core.groups import Groups
+from jopt.core.part import SpecPart, Work
+from jopt.core.spec import Spec
+from jopt.core.transform import Flow, Transform
+from jopt.numerics import real_dtype
+
+Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
+Batch = Callable[[Array, Any], Array]
+
+
+def matrixwise(
+    spec: Spec,
+    rule: Callable[[Any, Any, Any, Any], Run],
+    batch: Batch,
+    *,
+    prepare: Prepare | None = None,
+    groups: Groups = None,
+    options: Mapping[str, Any] | None = None,
+    **hyperparameters: Any,
+) -> Transform:
+    """Lift a rule for one matrix, and linear algebra for a stack of them, to a transform.
+
+    The arguments are those of `leafwise`, and `batch(stack, h)`, see the module. The spec
+    declares `ndim=2`.
+    """
+    part = MatrixPart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    part.batch = batch
+    return Transform({spec.name: part})
+
+
+class MatrixPart(SpecPart):
+    """A rule for matrices, its linear algebra batched by shape."""
+
+    batch: Batch
+
+    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+        """Apply the rule; see `SpecPart.run`."""
+        runs: list[tuple[Work, Run, Array]] = []
+        for w in work:
+            g, s, p = view(w.g, w.slots, w.p)
+            h = SimpleNamespace(
+                **cast_numbers(w.numbers, real_dtype(g.dtype)), **dict(self.frozen_options)
+            )
+            run = self.rule(g, SimpleNamespace(**s), p, h)
+            runs.append((w, run, next(run)))
+        while runs:
+            results = self._batched([x for _, _, x in runs], work[0])
+            runs = [(w, r, x) for w, r, x in self._resumed(runs, results)]
+        return {}
+
+    def _batched(self, xs: list[Array], first: Work) -> list[Array]:
+        stacks: dict[tuple[Any, ...], list[int]] = {}
+        for i, x in enumerate(xs):
+            stacks.setdefault((min(x.shape), max(x.shape), x.dtype), []).append(i)
+        results: dict[int, Array] = {}
+        for (m, _, dtype), members in stacks.items():
+            h = SimpleNamespace(
+                **cast_numbers(first.numbers, real_dtype(dtype)), **dict(self.frozen_options)
+            )
+            wide = [xs[i] if xs[i].shape[0] == m else xs[i].T for i in members]
+            stack = self.batch(jnp.stack(wide), h)
+            for row, i in enumerate(members):
+                results[i] = stack[row] if xs[i].shape[0] == m else stack[row].T
+        return [results[i] for i in range(len(xs))]
+
+    def _resumed(
+        self, runs: list[tuple[Work, Run, Array]], results: list[Array]
+    ) -> list[tuple[Work, Run, Array]]:
+        waiting: list[tuple[Work, Run, Array]] = []
+        for (w, run, _), x in zip(runs, results, strict=True):
+            try:
+                waiting.append((w, run, run.send(x)))
+            except StopIteration as done:
+                w.update, w.slots = done.value
+        return waiting

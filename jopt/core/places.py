@@ -1,0 +1,91 @@
+"""Which parameter each array of a state belongs to, and which of its axes that array follows.
+
+Everything about where a state lives on a mesh is read off from this; it knows no meshes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jopt.core.spec import Options, Shape, Slot
+from jopt.core.tree import Layout
+
+Axes = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of one array of a state.
+
+    **Attributes:** `index`, the parameter it belongs to, in the order of the layout, or `None`
+    for counts, numbers and what else all parameters share; `axes`, for each of its axes the
+    parameter's axis that it runs along, or `None`.
+    """
+
+    index: int | None = None
+    axes: Axes = ()
+
+
+SHARED = Place()
+
+
+def by_slot(slot: Slot, index: int, shape: Shape, options: Options, stored: Any) -> Any:
+    """The places of what the state holds of one slot of the parameter `index`.
+
+    A codec may hold it as several arrays: codes of the slot's own shape, blocks along the last
+    axis, and one number a block. They keep the slot's axes from the first one on.
+    """
+    axes = slot_axes(slot, shape, options)
+
+    def place(x: Any) -> Place:
+        spare = max(len(x.shape) - len(axes), 0)
+        return Place(index, (*axes[: len(x.shape)], *(None,) * spare))
+
+    return jax.tree.map(place, stored)
+
+
+def slot_axes(slot: Slot, shape: Shape, options: Options) -> Axes:
+    """For each axis of the slot, the axis of a parameter of this shape that it runs along."""
+    n = len(shape)
+    match slot.shape:
+        case "like":
+            return tuple(range(n))
+        case "scalar":
+            return ()
+        case "row":
+            return (*range(n)[:-1], None)
+        case "column":
+            return (*range(n)[:-2], None, *range(n)[-1:])
+        case rule:
+            return _trailing(shape, rule(shape, options))
+
+
+def _trailing(shape: Shape, of: Shape) -> Axes:
+    # A history has the parameter's axes after its own; a statistic of columns has the last one.
+    same = 0
+    while same < min(len(shape), len(of)) and shape[-1 - same] == of[-1 - same]:
+        same += 1
+    return (*(None,) * (len(of) - same), *range(len(shape) - same, len(shape)))
+
+
+def by_path(layout: Layout, params: Sequence[Any], node: Any) -> Any:
+    """The places of a node that declares nothing, from the paths and shapes of its leaves.
+
+    A leaf whose path ends with the path of a parameter and that has its shape is like it; of
+    several such parameters, the one with the longest path.
+    """
+    index = {path: i for i, path in enumerate(layout.paths)}
+
+    def place(keys: Any, x: Any) -> Place:
+        path = tuple(str(k.key) for k in keys)
+        for start in range(len(path) + 1):
+            i = index.get(path[start:])
+            if i is not None and tuple(params[i].shape) == tuple(x.shape):
+                return Place(i, tuple(range(len(x.shape))))
+        return SHARED
+
+    return jax.tree_util.tree_map_with_path(place, node)

@@ -1,0 +1,109 @@
+"""Row-sparse gradients: a few rows of a large table, and rules that touch only those.
+
+The gradient is a `jax.experimental.sparse.BCOO` with one sparse axis, the first; duplicates
+are added up. The door gathers those rows of the slots and the parameter, applies a leafwise
+rule to them, and puts them back, so the work grows with the rows, not with the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jopt.base import TreeError
+from jopt.core.doors import Prepare, Rule, apply_rule
+from jopt.core.groups import Groups
+from jopt.core.part import SpecPart, Work
+from jopt.core.spec import Spec
+from jopt.core.transform import Flow, Transform
+from jopt.numerics import compute_dtype
+
+
+def rowwise(
+    spec: Spec,
+    rule: Rule,
+    *,
+    prepare: Prepare | None = None,
+    groups: Groups = None,
+    options: Mapping[str, Any] | None = None,
+    **hyperparameters: Any,
+) -> Transform:
+    """Lift a leafwise rule to tables whose gradients are row-sparse.
+
+    The arguments are those of `leafwise`; the spec declares `sparse="rows"`.
+    """
+    part = RowPart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    return Transform({spec.name: part})
+
+
+def row_gradient(indices: ArrayLike, values: ArrayLike, like: Any) -> Any:
+    """The gradient of a table, given for some of its rows, as a `BCOO`.
+
+    Look the rows up first, differentiate with respect to them, and say which they were; the
+    gradient of the whole table is then never made.
+
+    **Arguments:**
+
+    - `indices`: integers of any shape `s`; a row may come more than once.
+    - `values`: their gradients, of shape `s + like.shape[1:]`.
+    - `like`: the table.
+
+    >>> import jax, jax.numpy as jnp, jopt
+    >>> table, ids = jnp.ones((1000, 2)), jnp.array([3, 7, 3])
+    >>> grads = jax.grad(lambda rows: (rows ** 2).sum())(table[ids])
+    >>> jopt.row_gradient(ids, grads, table)
+    BCOO(float32[1000, 2], nse=3, n_dense=1)
+    """
+    from jax.experimental.sparse import BCOO
+
+    ids = jnp.asarray(indices)
+    shape = tuple(like.shape)
+    data = jnp.asarray(values)
+    if tuple(data.shape) != (*ids.shape, *shape[1:]):
+        raise TreeError(
+            "row_gradient",
+            "the values do not fit the indices and the table",
+            expected=(*ids.shape, *shape[1:]),
+            found=tuple(data.shape),
+        )
+    return BCOO((data.reshape(-1, *shape[1:]), ids.reshape(-1, 1)), shape=shape)
+
+
+def coalesced(g: Any) -> tuple[Array, Array]:
+    """Distinct row numbers and the sums of their values; unused places hold the row after the last.
+
+    As many places as `g` has entries: shapes stay static.
+    """
+    ids = g.indices[:, 0]
+    count, rows = ids.shape[0], g.shape[0]
+    unique, where = jnp.unique(ids, size=count, fill_value=rows, return_inverse=True)
+    wide = g.data.astype(compute_dtype(g.data.dtype))
+    return unique, jax.ops.segment_sum(wide, where.reshape(-1), num_segments=count)
+
+
+def add_rows(p: Array, u: Any) -> Array:
+    """p with the rows of `u` added, in at least float32 and rounded once."""
+    ids, values = coalesced(u)
+    wide = compute_dtype(p.dtype)
+    rows = p.at[ids].get(mode="fill", fill_value=0).astype(wide) + values.astype(wide)
+    return p.at[ids].set(rows.astype(p.dtype), mode="drop")
+
+
+class RowPart(SpecPart):
+    """A leafwise rule applied to the rows that have a gradient."""
+
+    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+        """Apply the rule; see `SpecPart.run`."""
+        for w in work:
+            ids, values = coalesced(w.g)
+            slots = {k: v.at[ids].get(mode="fill", fill_value=0) for k, v in w.slots.items()}
+            p = w.p.at[ids].get(mode="fill", fill_value=0)
+            u, new = apply_rule(self.rule, self.frozen_options, values, slots, p, w.numbers)
+            w.slots = {k: w.slots[k].at[ids].set(v, mode="drop") for k, v in new.items()}
+            w.update = type(w.g)((u, ids[:, None]), shape=w.g.shape)
+        return {}

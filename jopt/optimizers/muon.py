@@ -1,0 +1,158 @@
+"""Muon: momentum, orthogonalised."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from jopt.base import ConfigError, configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, matrixwise
+from jopt.core.matrixwise import Run
+from jopt.numerics import lerp, newton_schulz
+
+SPEC = Spec(
+    name="muon",
+    torch="Muon",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        Hyper("momentum", "[0, inf)", torch="momentum"),
+        Hyper("eps", "[0, inf)", torch="eps"),
+    ),
+    slots=(Slot("momentum_buffer", torch="momentum_buffer"),),
+    options={
+        "nesterov": "nesterov",
+        "ns_coefficients": "ns_coefficients",
+        "ns_steps": "ns_steps",
+        "adjust_lr": "adjust_lr_fn",
+        "kernels": None,
+        "ns_dtype": None,
+    },
+    complex="no",
+    ndim=2,
+)
+
+
+def scale(shape: tuple[int, ...], adjust_lr: str | None, kernels: str) -> float:
+    """What the learning rate is multiplied by for a matrix of this shape."""
+    outputs, inputs = shape if kernels == "out_in" else shape[::-1]
+    if adjust_lr == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(outputs, inputs))
+    return math.sqrt(max(1.0, outputs / max(inputs, 1)))
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
+    """See `muon`."""
+    b = lerp(s.momentum_buffer, g, 1 - h.momentum)
+    u = lerp(g, b, h.momentum) if h.nesterov else b
+    x = yield u.astype(h.ns_dtype)
+    step = h.learning_rate * scale(p.shape, h.adjust_lr, h.kernels)
+    p_new = p * (1 - h.learning_rate * h.weight_decay) - step * x.astype(p.dtype)
+    return p_new - p, {"momentum_buffer": b}
+
+
+def batch(x: Any, h: Any) -> Any:
+    """Newton-Schulz for all matrices of a shape at once."""
+    return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype)
+
+
+@configured("jopt.")
+def muon(
+    learning_rate: Value = 1e-3,
+    weight_decay: Value = 0.1,
+    momentum: Value = 0.95,
+    eps: Value = 1e-7,
+    *,
+    nesterov: bool = True,
+    ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+    ns_steps: int = 5,
+    adjust_lr: Literal["original", "match_rms_adamw"] | None = None,
+    kernels: Literal["out_in", "in_out"] = "out_in",
+    ns_dtype: str = "bfloat16",
+    groups: Groups = None,
+) -> Transform:
+    """Momentum orthogonalised by Newton-Schulz, as `torch.optim.Muon`; for matrices only.
+
+    With η the learning rate, λ the weight decay and μ the momentum:
+
+        B ← B + (1 − μ)·(G − B)
+        U ← G + μ·(B − G) with nesterov, else B
+        X ← U·Vᵀ of U's singular value decomposition, nearly (see `newton_schulz`)
+        P ← P·(1 − η·λ) − η·s·X
+
+    with s = √max(1, outputs / inputs), or 0.2·√max(outputs, inputs) for `"match_rms_adamw"`.
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule.
+    - `weight_decay`: λ ≥ 0, decoupled; it multiplies η, not η·s.
+    - `momentum`: μ ≥ 0. B is an average of gradients, not Jordan's sum μ·B + G: the same
+      direction at another scale.
+    - `eps`: the least norm that Newton-Schulz divides by.
+    - `nesterov`: look ahead.
+    - `ns_coefficients`, `ns_steps`: the polynomial (a, b, c) and how often it is applied, fewer
+      than 100 times.
+    - `adjust_lr`: which s; `None` is `"original"`, Jordan's. `"match_rms_adamw"` (Moonshot)
+      lets learning rate and decay be taken over from AdamW.
+    - `kernels`: how a matrix is stored: `"out_in"` as torch's `Linear`, `"in_out"` as flax's
+      `Dense` and `Linear`. It decides which axis counts as outputs in s; nothing else.
+    - `ns_dtype`: the dtype between the products of Newton-Schulz, bfloat16 as in torch.
+    - `groups`: `{name: jopt.group(...)}`.
+
+    **State:** `momentum_buffer` like the parameters.
+
+    **Raises:** `ConfigError` for a number out of range or an unknown choice; `TreeError` for a
+    parameter that is no matrix, or complex. Embeddings, heads and vectors want another
+    optimizer: `jopt.recipes.muon_adamw` routes them.
+
+    Matrices of one shape, or of that shape transposed, are orthogonalised as one batch. torch
+    2.13 normalises a bfloat16 buffer in place when nesterov is off; here the buffer stays.
+
+    Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu
+    et al., 2025, "Muon is scalable for LLM training", equation 4, for `"match_rms_adamw"`.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.muon(1.0, weight_decay=0.0, ns_steps=10, ns_coefficients=(1.5, -0.5, 0.0))
+    >>> params = {"w": jnp.zeros((2, 2))}
+    >>> updates, state = tx.update({"w": jnp.diag(jnp.array([3.0, 2.0]))}, tx.init(params), params)
+    >>> jnp.round(updates["w"]) + 0.0
+    Array([[-1.,  0.],
+           [ 0., -1.]], dtype=float32)
+    """
+    if adjust_lr not in (None, "original", "match_rms_adamw"):
+        raise ConfigError(
+            "muon",
+            "adjust_lr is unknown",
+            expected="None, 'original' or 'match_rms_adamw'",
+            found=repr(adjust_lr),
+        )
+    if kernels not in ("out_in", "in_out"):
+        raise ConfigError(
+            "muon", "kernels is unknown", expected="'out_in' or 'in_out'", found=repr(kernels)
+        )
+    if len(ns_coefficients) != 3:
+        raise ConfigError(
+            "muon", "ns_coefficients are (a, b, c)", expected="3 numbers", found=ns_coefficients
+        )
+    if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or not 0 <= ns_steps < 100:
+        raise ConfigError("muon", "ns_steps is out of range", expected="[0, 100)", found=ns_steps)
+    return matrixwise(
+        SPEC,
+        rule,
+        batch,
+        groups=groups,
+        options={
+            "nesterov": nesterov,
+            "ns_coefficients": tuple(ns_coefficients),
+            "ns_steps": ns_steps,
+            "adjust_lr": adjust_lr,
+            "kernels": kernels,
+            "ns_dtype": str(jnp.dtype(ns_dtype)),
+        },
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        eps=eps,
+    )
