@@ -8,6 +8,7 @@
 >>> params = jopt.apply_updates(params, updates)
 """
 
+from jopt import recipes as recipes
 from jopt import schedules as schedules
 from jopt import sharding as sharding
 from jopt.base import CheckpointError as CheckpointError
@@ -28,6 +29,8 @@ from jopt.core import group as group
 from jopt.core import hyperparams as hyperparams
 from jopt.core import leafwise as leafwise
 from jopt.core import matrixwise as matrixwise
+from jopt.core import route as route
+from jopt.core import routing as routing
 from jopt.core import row_gradient as row_gradient
 from jopt.core import rowwise as rowwise
 from jopt.core import set_hyperparams as set_hyperparams

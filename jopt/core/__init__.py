@@ -13,6 +13,8 @@ from jopt.core.hyperparams import set_hyperparams as set_hyperparams
 from jopt.core.matrixwise import matrixwise as matrixwise
 from jopt.core.numbers import Number as Number
 from jopt.core.numbers import Value as Value
+from jopt.core.route import route as route
+from jopt.core.route import routing as routing
 from jopt.core.rows import row_gradient as row_gradient
 from jopt.core.rows import rowwise as rowwise
 from jopt.core.spec import Hyper as Hyper

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ def chain(*transforms: Any, **named: Any) -> Transform:
     parts: dict[str, Part] = {}
     for tx in transforms:
         for label, part in as_parts(tx).items():
-            parts[_free(label, parts)] = part
+            parts[unused_label(label, parts)] = part
     for label, tx in named.items():
         found = as_parts(tx)
         for inner, part in found.items():
@@ -61,7 +61,8 @@ def as_parts(tx: Any) -> Mapping[str, Part]:
     )
 
 
-def _free(label: str, taken: Mapping[str, Any]) -> str:
+def unused_label(label: str, taken: Container[str]) -> str:
+    """`label`, or with the first of `_2`, `_3`, ... that is not taken."""
     if label not in taken:
         return label
     n = 2

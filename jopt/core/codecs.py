@@ -52,7 +52,8 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
     """
     shape = slot.shape_for(tuple(p.shape), options)
     dtype = jnp.dtype(slot.dtype) if slot.dtype else compute_dtype(p.dtype)
-    if (slot.shape == "scalar" or shape != tuple(p.shape)) and is_complex(dtype):
+    statistic = slot.shape == "scalar" or shape != tuple(p.shape)
+    if is_complex(dtype) and statistic and not slot.entries:
         dtype = real_dtype(dtype)
     if callable(slot.init):
         known = p if isinstance(p, Array) else jnp.zeros(p.shape, p.dtype)

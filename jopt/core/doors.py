@@ -113,7 +113,7 @@ class TreePart(SpecPart):
         )
         for i, w in enumerate(work):
             own = {name: new[name][i] for name in w.slots}
-            w.update, w.slots = unview(w.g, us[i], own)
+            w.update, w.slots = unview(w.g, us[i], own, w.slots)
         return {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 
     def _of_leaves(
@@ -145,7 +145,7 @@ def apply_rule(
     numbers = cast_numbers(h, real_dtype(gv.dtype)) | dict(options)
     numbers["dtype"] = real_dtype((g if p is None else p).dtype)
     u, new = rule(gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers))
-    return unview(g, u, new)
+    return unview(g, u, new, slots)
 
 
 def view(
@@ -157,12 +157,15 @@ def view(
     return as_pairs(g.astype(dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
 
 
-def unview(g: Array, u: Array, new: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
-    """What a rule returned, with pairs as complex numbers again if `g` is complex."""
+def unview(
+    g: Array, u: Array, new: dict[str, Array], old: Mapping[str, Array]
+) -> tuple[Array, dict[str, Array]]:
+    """What a rule returned, with pairs as complex numbers again where they were before."""
     if not is_complex(g.dtype):
         return u, new
-    shape = (*g.shape, 2)
-    return as_complex(u), {k: as_complex(v) if v.shape == shape else v for k, v in new.items()}
+    return as_complex(u), {
+        k: as_complex(v) if is_complex(old[k].dtype) else v for k, v in new.items()
+    }
 
 
 def cast_numbers(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:

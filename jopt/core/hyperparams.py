@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -136,16 +137,29 @@ def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
         raise ConfigError(
             label,
             f"{name} follows a schedule, which would overwrite it at the next step",
-            fix="Build the transform with a number or another schedule; the state still fits.",
+            fix="Build tx with a number, then carry over: state = jopt.extend(tx, state, params).",
         )
     old = memory["value"] if kind == "schedules" else memory
-    spec = REGISTRY.get(label.split("/")[-1])
-    if spec is not None and name in spec.by_name and not jnp.shape(value):
-        spec.by_name[name].check(label, value, group)
+    if not jnp.shape(value):
+        _check(label, name, value, group)
     new = _as(label, name, old, value)
     entry = {**memory, "value": new} if kind == "schedules" else new
     groups = {**node[kind], group: {**node[kind][group], name: entry}}
     return {**node, kind: groups}
+
+
+def _check(label: str, name: str, value: Any, group: str) -> None:
+    # A label usually is the optimizer's name, perhaps numbered by `chain`. Under a label of
+    # the user's choice all that is known is what no optimizer allows a number of this name.
+    spec = REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
+    specs = REGISTRY.values() if spec is None else (spec,)
+    hypers = [s.by_name[name] for s in specs if name in s.by_name]
+    for i, hyper in enumerate(hypers, 1):
+        try:
+            return hyper.check(label, value, group)
+        except ConfigError:
+            if i == len(hypers):
+                raise
 
 
 def _as(label: str, name: str, old: Any, value: Any) -> Any:
@@ -155,10 +169,9 @@ def _as(label: str, name: str, old: Any, value: Any) -> Any:
         raise StateError(
             label, f"{name} is not a number", expected="a number", found=repr(value)
         ) from None
-    if (
-        isinstance(old, jax.Array)
-        and not isinstance(old, jax.core.Tracer)
-        and (new.shape == old.shape and not isinstance(new, jax.core.Tracer))
-    ):
-        return jax.device_put(new, old.sharding)
-    return new
+    if isinstance(old, jax.core.Tracer) or isinstance(new, jax.core.Tracer):
+        return new
+    # Placed as the old number was, and only if it was: committing an array to a device that
+    # was free until now would compile the next step anew.
+    placed = isinstance(old, jax.Array) and old.committed and new.shape == old.shape
+    return jax.device_put(new, old.sharding) if placed else new

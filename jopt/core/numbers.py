@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, StateError
 from jopt.core.groups import DEFAULT, Group
 from jopt.core.spec import Spec
 from jopt.numerics import number_dtype
@@ -117,6 +117,33 @@ def own_numbers(node: Any) -> dict[str, dict[str, Any]]:
     for group, memories in node.get("schedules", {}).items():
         own.setdefault(group, {}).update({k: m["value"] for k, m in memories.items()})
     return own
+
+
+def check_fit(
+    who: str, node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> None:
+    """Raise `StateError` unless a node has the numbers and schedules of this configuration."""
+    expected = {
+        (label, name): "a schedule's memory" if is_schedule(value) else "a number"
+        for label, own in owners(numbers, groups)
+        for name, value in own.items()
+    }
+    found = {
+        (label, name): what
+        for kind, what in (("hyperparams", "a number"), ("schedules", "a schedule's memory"))
+        for label, own in node.get(kind, {}).items()
+        for name in own
+    }
+    if expected == found:
+        return
+    label, name = min(dict(expected.items() ^ found.items()))
+    raise StateError(
+        who,
+        f"this state has other numbers: {name} of group {label!r} does not fit",
+        expected=expected.get((label, name), "nothing"),
+        found=found.get((label, name), "nothing"),
+        fix="If that is meant, carry it over: state = jopt.extend(tx, state, params).",
+    )
 
 
 def read_numbers(

@@ -17,7 +17,7 @@ from jopt.core.checks import EXTEND, check_node, check_params, check_rows, is_sp
 from jopt.core.codecs import PLAIN, fresh
 from jopt.core.counts import Counts
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
-from jopt.core.numbers import (
+from jopt.core.numbers import check_fit, (
     check_numbers,
     init_numbers,
     is_schedule,
@@ -74,7 +74,8 @@ class SpecPart(Part):
         values += [v for g in self.groups.values() for v in g.numbers.values()]
         schedules = [v for v in values if is_schedule(v)]
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
-        self.extra = tuple(dict.fromkeys((*spec.extra, *wanted)))
+        self.needed = spec.extra_under(self.options)
+        self.extra = tuple(dict.fromkeys((*self.needed, *wanted)))
         self.counts = self.ticks or bool(schedules)
         self.codec = PLAIN
 
@@ -115,6 +116,7 @@ class SpecPart(Part):
         live = self._live(labels)
         check_params(self.spec, flow.layout, leaves, live)
         check_node(self.name, node, self._entries())
+        check_fit(self.name, node, self.numbers, self.groups)
         new: Node = dict(node)
         step = node.get("count")
         numbers, schedules = read_numbers(node, self.numbers, self.groups, step, flow.extra)
@@ -237,7 +239,8 @@ class SpecPart(Part):
             path = flow.layout.paths[w.index]
             age = counts.age(path) if counts is not None else None
             if age not in shared:
-                h: dict[str, Any] = {k: flow.extra[k] for k in self.spec.extra} | numbers
+                seen = (*self.needed, *self.spec.optional)
+                h: dict[str, Any] = {k: flow.extra.get(k) for k in seen} | numbers
                 if counts is not None:
                     h["t"] = counts.t(path).astype(number_dtype())
                 known = SimpleNamespace(**h, **dict(self.frozen_options))

@@ -89,3 +89,12 @@ def by_path(layout: Layout, params: Sequence[Any], node: Any) -> Any:
         return SHARED
 
     return jax.tree_util.tree_map_with_path(place, node)
+
+
+def renumbered(places: Any, members: Sequence[int]) -> Any:
+    """The places of a part that saw only some parameters, counted among all of them."""
+    return jax.tree.map(
+        lambda p: p if p.index is None else Place(members[p.index], p.axes),
+        places,
+        is_leaf=lambda x: isinstance(x, Place),
+    )

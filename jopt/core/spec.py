@@ -86,6 +86,8 @@ class Slot:
       for treewise rules; its shape rule starts from the shape `()`.
     - `dtype`: a fixed dtype, such as `"int32"` for a counter; `None` for the parameter's, in at
       least float32.
+    - `entries`: it holds entries of parameters or gradients although its shape is another (a
+      history), so that it is complex where they are. Other shapes hold real statistics.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Slot:
     compress: bool = True
     scope: Literal["leaf", "group"] = "leaf"
     dtype: str | None = None
+    entries: bool = False
 
     def held_by(self, shape: Shape) -> bool:
         """Whether a parameter of this shape has the slot."""
@@ -127,7 +130,9 @@ class Spec:
     - `name`: the public name, and the label of its state in a chain.
     - `hypers`, `slots`: see `Hyper` and `Slot`.
     - `options`: the names of the static choices, with torch's key for each or `None`.
-    - `extra`: the extra arguments of `update` that the rule needs (`"value"`, `"key"`, ...).
+    - `extra`: the extra arguments of `update` that the rule needs (`"value"`, `"key"`, ...); as
+      `Slot.when`, it may depend on the static options.
+    - `optional`: extra arguments that the rule uses if they are given; else it sees `None`.
     - `counts`: the rule reads `h.t`, the number of this step from 1; as `Slot.when`, it may
       depend on the static options.
     - `steps`: its output is the step to add to the parameters: it needs `params`, and a
@@ -145,7 +150,8 @@ class Spec:
     hypers: tuple[Hyper, ...] = ()
     slots: tuple[Slot, ...] = ()
     options: Mapping[str, str | None] = field(default_factory=dict)
-    extra: tuple[str, ...] = ()
+    extra: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
+    optional: tuple[str, ...] = ()
     counts: bool | Callable[[Options], bool] = False
     steps: bool = True
     complex: Literal["pairs", "no"] = "pairs"
@@ -171,6 +177,10 @@ class Spec:
     def counts_under(self, options: Options) -> bool:
         """Whether the rule counts steps under these static options."""
         return self.counts(options) if callable(self.counts) else self.counts
+
+    def extra_under(self, options: Options) -> tuple[str, ...]:
+        """The extra arguments that the rule needs under these static options."""
+        return self.extra(options) if callable(self.extra) else self.extra
 
     def active_slots(self, options: Options) -> tuple[Slot, ...]:
         """The slots that exist under these static options."""

@@ -108,7 +108,7 @@ class Transform(Configured):
         **Raises:** `TreeError` for integer or otherwise unfit leaves, `GroupError` if the
         groups do not fit.
         """
-        layout, leaves = self._params(params)
+        layout, leaves = self.layout(params)
         return {label: part.init(layout, leaves) for label, part in self.parts.items()}
 
     def update(
@@ -142,7 +142,7 @@ class Transform(Configured):
                 for n, x in zip(layout.names, jax.tree.leaves(updates), strict=True)
             ]
         else:
-            layout, leaves = self._params(params)
+            layout, leaves = self.layout(params)
             grads = match_leaves(self.name, "the updates", layout, updates)
             grads = [
                 _checked(self.name, name, g, p)
@@ -158,10 +158,11 @@ class Transform(Configured):
     def extend(self, state: State, params: Tree) -> State:
         """See `jopt.extend`."""
         self._check_labels(state)
-        layout, leaves = self._params(params)
+        layout, leaves = self.layout(params)
         return {k: part.extend(layout, leaves, state[k]) for k, part in self.parts.items()}
 
-    def _params(self, params: Tree) -> tuple[Layout, Leaves]:
+    def layout(self, params: Tree) -> tuple[Layout, Leaves]:
+        """The layout of the parameters, and their leaves in its order."""
         layout = layout_of(self.name, params)
         leaves = jax.tree.leaves(params)
         return layout, [

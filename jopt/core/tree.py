@@ -37,6 +37,12 @@ class Layout:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def part(self, members: Sequence[int]) -> Layout:
+        """The layout of a nested dict of these leaves, given in the order of their paths."""
+        paths = tuple(self.paths[i] for i in members)
+        treedef = jax.tree.structure(nest(paths, range(len(paths))))
+        return Layout(treedef, paths, tuple(self.names[i] for i in members))
+
 
 def layout_of(who: str, tree: Tree) -> Layout:
     """The layout of `tree`; `None` is no leaf. `who` names the transform in errors."""

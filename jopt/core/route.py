@@ -1,0 +1,138 @@
+"""Different transforms for different leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jopt.base import ConfigError, configured
+from jopt.core.chain import as_parts, unused_label
+from jopt.core.groups import DEFAULT, Group, Match, assign, group
+from jopt.core.places import renumbered
+from jopt.core.transform import Flow, Leaves, Node, Part, Transform, moved
+from jopt.core.tree import Layout
+
+
+@configured("jopt.")
+def route(rest: Any, **routes: tuple[Match, Any]) -> Transform:
+    """Send some leaves to one transform and the rest to another.
+
+    **Arguments:**
+
+    - `rest`: the transform of every leaf that no route takes.
+    - `**routes`: `name=(match, tx)`: the leaves that `match` selects, a pattern or a predicate as
+      in `jopt.group`, go to `tx`. A leaf may be taken once.
+
+    **State:** `{"route": {"inner": {label: node}}}`, a node for each transform with its own
+    leaves; `hyperparams` calls them `route/muon` and so on. `routing(tx, params)` tells which
+    leaf goes where.
+
+    **Raises:** `GroupError` for a route that takes no leaf, or a leaf taken twice.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.route(jopt.adamw(1e-3), matrices=("kernel$", jopt.muon(0.02)))
+    >>> params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+    >>> sorted(tx.init(params)["route"]["inner"])
+    ['adamw', 'muon']
+    >>> jopt.routing(tx, params)
+    {'bias': 'rest', 'kernel': 'matrices'}
+    """
+    if DEFAULT in routes:
+        raise ConfigError("route", f"a route cannot be called {DEFAULT!r}")
+    for name, value in routes.items():
+        if not (isinstance(value, tuple) and len(value) == 2):
+            raise ConfigError(
+                "route", f"route {name!r} is no pair", expected="(match, tx)", found=repr(value)
+            )
+    return Transform({"route": RoutePart(rest, routes)})
+
+
+def routing(tx: Transform, params: Any) -> dict[str, str]:
+    """The route of every leaf, by its path; `"rest"` for leaves that no route takes.
+
+    Looks through chains; of several `jopt.route`s in one chain, it tells the first.
+    """
+    for part in tx.parts.values():
+        if isinstance(part, RoutePart):
+            layout, leaves = tx.layout(params)
+            labels = part.labels(layout, leaves)
+            return {
+                n: "rest" if r == DEFAULT else r for n, r in zip(layout.names, labels, strict=True)
+            }
+    raise ConfigError("routing", "this transform routes nothing", found=repr(tx))
+
+
+class RoutePart(Part):
+    """Parts that each see their own leaves only."""
+
+    name = "route"
+
+    def __init__(self, rest: Any, routes: Mapping[str, tuple[Match, Any]]) -> None:
+        self.groups: dict[str, Group] = {name: group(match) for name, (match, _) in routes.items()}
+        self.labelled: dict[str, dict[str, Part]] = {}
+        taken: set[str] = set()
+        for name, tx in {**{n: tx for n, (_, tx) in routes.items()}, DEFAULT: rest}.items():
+            self.labelled[name] = {}
+            for label, part in as_parts(tx).items():
+                chosen = unused_label(label, taken)
+                taken.add(chosen)
+                self.labelled[name][chosen] = part
+        parts = [p for row in self.labelled.values() for p in row.values()]
+        self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
+        self.any_extra = any(p.any_extra for p in parts)
+
+    def labels(self, layout: Layout, leaves: Leaves) -> tuple[str, ...]:
+        """The route of each leaf."""
+        return assign(self.name, self.groups, layout, leaves)
+
+    def init(self, layout: Layout, params: Leaves) -> Node:
+        """The nodes of all routes, side by side under `inner`."""
+        inner: Node = {}
+        for row, sub, members in self._split(layout, params):
+            mine = [params[i] for i in members]
+            inner.update({label: part.init(sub, mine) for label, part in row.items()})
+        return {"inner": inner}
+
+    def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
+        """Each route's parts over its own leaves."""
+        leaves = flow.updates if flow.params is None else flow.params
+        updates: Leaves = list(flow.updates)
+        inner: Node = {}
+        stepped: set[bool] = set()
+        for row, sub, members in self._split(flow.layout, leaves):
+            params = None if flow.params is None else [flow.params[i] for i in members]
+            mine = Flow(sub, [flow.updates[i] for i in members], params, flow.extra, flow.stepped)
+            for label, part in row.items():
+                mine, inner[label] = part.update(mine, node["inner"][label])
+            stepped.add(mine.stepped)
+            for i, u in zip(members, mine.updates, strict=True):
+                updates[i] = u
+        return moved(flow, updates, steps=stepped == {True}), {"inner": inner}
+
+    def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
+        """Each route's nodes for its leaves now; a leaf that changed routes starts anew."""
+        inner: Node = {}
+        for row, sub, members in self._split(layout, params):
+            mine = [params[i] for i in members]
+            for label, part in row.items():
+                inner[label] = part.extend(sub, mine, node["inner"][label])
+        return {"inner": inner}
+
+    def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
+        """The places that each route's parts tell, counted among all leaves."""
+        inner: Node = {}
+        for row, sub, members in self._split(layout, params):
+            mine = [params[i] for i in members]
+            for label, part in row.items():
+                found = part.places(sub, mine, node["inner"][label])
+                inner[label] = renumbered(found, members)
+        return {"inner": inner}
+
+    def _split(
+        self, layout: Layout, leaves: Leaves
+    ) -> Iterator[tuple[dict[str, Part], Layout, list[int]]]:
+        labels = self.labels(layout, leaves)
+        for name, row in self.labelled.items():
+            members = [i for i, label in enumerate(labels) if label == name]
+            members.sort(key=lambda i: layout.paths[i])
+            yield row, layout.part(members), members
