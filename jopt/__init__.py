@@ -8,6 +8,7 @@
 >>> params = jopt.apply_updates(params, updates)
 """
 
+from jopt import plot as plot
 from jopt import recipes as recipes
 from jopt import schedules as schedules
 from jopt import sharding as sharding
@@ -17,6 +18,12 @@ from jopt.base import GroupError as GroupError
 from jopt.base import JoptError as JoptError
 from jopt.base import StateError as StateError
 from jopt.base import TreeError as TreeError
+from jopt.checkpoint import from_bytes as from_bytes
+from jopt.checkpoint import load as load
+from jopt.checkpoint import load_state_dict as load_state_dict
+from jopt.checkpoint import save as save
+from jopt.checkpoint import state_dict as state_dict
+from jopt.checkpoint import to_bytes as to_bytes
 from jopt.core import Group as Group
 from jopt.core import Hyper as Hyper
 from jopt.core import Slot as Slot
@@ -35,9 +42,21 @@ from jopt.core import row_gradient as row_gradient
 from jopt.core import rowwise as rowwise
 from jopt.core import set_hyperparams as set_hyperparams
 from jopt.core import treewise as treewise
+from jopt.minimize import Minimum as Minimum
+from jopt.minimize import minimize as minimize
+from jopt.optimizers import adadelta as adadelta
+from jopt.optimizers import adafactor as adafactor
+from jopt.optimizers import adagrad as adagrad
 from jopt.optimizers import adam as adam
+from jopt.optimizers import adamax as adamax
 from jopt.optimizers import adamw as adamw
+from jopt.optimizers import asgd as asgd
+from jopt.optimizers import lbfgs as lbfgs
 from jopt.optimizers import muon as muon
+from jopt.optimizers import nadam as nadam
+from jopt.optimizers import radam as radam
+from jopt.optimizers import rmsprop as rmsprop
+from jopt.optimizers import rprop as rprop
 from jopt.optimizers import sgd as sgd
 from jopt.optimizers import sparse_adam as sparse_adam
 from jopt.transforms import clip_by_global_norm as clip_by_global_norm

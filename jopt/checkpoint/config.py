@@ -1,0 +1,113 @@
+"""What about a transform a checkpoint depends on: static choices, slots and groups, no numbers.
+
+Numbers are in the state, where they can be edited and scheduled, so they are no difference.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jopt.base import CheckpointError, plain
+from jopt.checkpoint.manifest import MAX_LIST
+from jopt.core import Transform
+from jopt.core.part import SpecPart
+from jopt.core.transform import Part
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def describe(who: str, tx: Any) -> dict[str, Any] | None:
+    """What a manifest says about a transform: how it prints, and its configuration."""
+    if tx is None:
+        return None
+    if not isinstance(tx, Transform):
+        raise CheckpointError(
+            who, "tx= takes a transform", expected="a jopt.Transform", found=type(tx).__name__
+        )
+    return {"config": configuration(tx), "repr": _ADDRESS.sub("", repr(tx))}
+
+
+def configuration(tx: Transform) -> dict[str, Any]:
+    """Each part by its label, as plain data."""
+    return {label: _part(part) for label, part in tx.parts.items()}
+
+
+def check(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> None:
+    """Raise `CheckpointError` if `tx` is configured otherwise than the recorded transform."""
+    mine = describe(who, tx)
+    if mine is None:
+        return
+    if recorded is None:
+        raise CheckpointError(
+            who,
+            "the checkpoint does not say which transform its state belongs to",
+            expected=mine["repr"],
+            fix="Load without tx=; pass tx= when saving to have this check.",
+        )
+    if mine["config"] != recorded["config"]:
+        lines = [
+            f"  {where}: expected {want}, found {have}"
+            for where, want, have in _differing(mine["config"], recorded["config"], ())
+        ]
+        problem = "another configuration of the transform made this checkpoint"
+        raise CheckpointError(
+            who,
+            "\n".join([problem, *lines]),
+            expected=mine["repr"],
+            found=recorded["repr"],
+            fix="Build the transform as it was. Numbers may differ; these choices may not. To take "
+            "what fits: jopt.load_state_dict(like, jopt.load(path), strict=False).",
+        )
+
+
+def _part(part: Part) -> dict[str, Any]:
+    said: dict[str, Any] = {"transform": part.name}
+    if isinstance(part, SpecPart):
+        own = part.spec.by_name  # a number that is switched off (None) is a choice, too
+        said["options"] = {k: _plain(v) for k, v in part.frozen_options if k not in own}
+        said["switched_off"] = [k for k, _ in part.frozen_options if k in own]
+        said["slots"] = sorted(slot.name for slot in (*part.slots, *part.shared))
+        said["storage"] = type(part.codec).__name__.lower()
+        said["groups"] = {
+            name: {
+                "freeze": group.freeze,
+                "match": _plain(group.match),
+                "own": sorted(group.numbers),
+            }
+            for name, group in part.groups.items()
+        }
+    inner = getattr(part, "inner", None)
+    if isinstance(inner, Transform):
+        said["inner"] = configuration(inner)
+    return said
+
+
+def _plain(value: Any) -> Any:
+    value = plain(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple) and len(value) <= MAX_LIST:
+        return [_plain(v) for v in value]
+    if inspect.isroutine(value) or isinstance(value, type):
+        return f"<{value.__qualname__}>"
+    return _ADDRESS.sub("", repr(value))
+
+
+def _differing(want: Any, have: Any, path: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    if isinstance(want, dict) and isinstance(have, dict):
+        keys = sorted(want.keys() | have.keys())
+        absent = object()
+        return [
+            line
+            for key in keys
+            for line in _differing(want.get(key, absent), have.get(key, absent), (*path, key))
+        ]
+    if want == have and type(want) is type(have):
+        return []
+    shown = ("nothing" if type(x) is object else repr(x) for x in (want, have))
+    return [("/".join(path), *shown)]  # type: ignore[list-item]

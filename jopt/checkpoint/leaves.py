@@ -1,0 +1,213 @@
+"""The leaves of any tree by name: dict keys, sequence indices and attributes alike.
+
+The names are those of `jopt.core.tree.layout_of`. Beside its arrays a checkpoint keeps what
+`jax.tree` sees no leaf in, `None` and empty containers, and plain Python values.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from jopt.base import CheckpointError
+from jopt.core.tree import Path, Tree
+
+PLAIN = (bool, int, float, complex, str, type(None))
+"""The Python values that may stand beside arrays; by exact type, so that `True` is no `int`."""
+
+MAX_DEPTH = 256
+"""Deeper than any model, and shallow enough for every reader's recursion."""
+
+_NUMPY = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
+DTYPES = {name: np.dtype(name) for name in (*_NUMPY.split(), "complex64", "complex128")}
+DTYPES |= {
+    name: np.dtype(kind)
+    for name, kind in sorted(vars(ml_dtypes).items())
+    if isinstance(kind, type) and issubclass(kind, np.generic) and np.dtype(kind).name == name
+}
+"""What an array may hold, by the name that a checkpoint writes."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a leaf is, apart from its numbers.
+
+    **Attributes:** `dtype`, of an array, else the name of the Python type, `"dict"` for an
+    empty container; `shape`, `None` where the leaf is no array.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return {"NoneType": "None", "dict": "an empty dict"}.get(self.dtype, self.dtype)
+        return f"{self.dtype} {self.shape}"
+
+
+def pointer(path: Path) -> str:
+    """A path as one string, a JSON pointer (RFC 6901): `/a~1b/c` is `c` in `a/b`."""
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def from_pointer(text: str) -> Path:
+    """The path of a JSON pointer; a `ValueError` if it is not as `pointer` writes it."""
+    if text and not text.startswith("/"):
+        raise ValueError(text)
+    keys = text.split("/")[1:]
+    path = tuple(key.replace("~1", "/").replace("~0", "~") for key in keys)
+    if pointer(path) != text or len(path) > MAX_DEPTH:
+        raise ValueError(text)
+    return path
+
+
+def shown(path: Path) -> str:
+    """A path as errors show it: keys joined by `/`, and `~1` for a `/` within a key."""
+    return pointer(path)[1:]
+
+
+def children(
+    who: str, node: Tree
+) -> tuple[list[str], list[Tree], Callable[[Sequence[Tree]], Tree]]:
+    """The keys and children of a container, and what rebuilds it from other children.
+
+    A leaf has itself as its only child, without a key.
+    """
+    if isinstance(node, PLAIN):
+        return [], [node], lambda new: new[0]
+    if type(node) is dict:
+        keys = list(node)
+        names = [str(key) for key in keys]
+        if len(set(names)) < len(names):
+            raise CheckpointError(
+                who,
+                "two keys of a dict are the same once they are written as strings",
+                found=", ".join(map(repr, keys)),
+                fix="Rename one: a checkpoint names its leaves by strings.",
+            )
+        return names, list(node.values()), lambda new: dict(zip(keys, new, strict=True))
+    treedef: Any
+    keyed, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    kids = [child for _, child in keyed]
+    if jax.tree_util.treedef_is_leaf(treedef) or _is_variable(node):
+        return [], kids, treedef.unflatten
+    names = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in keyed]
+    return names, kids, treedef.unflatten
+
+
+def flatten(who: str, tree: Tree) -> dict[Path, Any]:
+    """Every leaf by its path. `None` is a leaf; an empty container is the leaf `{}`."""
+    flat: dict[Path, Any] = {}
+
+    def walk(node: Tree, path: Path) -> None:
+        names, kids, _ = children(who, node)
+        if len(path) > MAX_DEPTH:
+            raise CheckpointError(
+                who, f"the tree is deeper than {MAX_DEPTH} levels", path=shown(path)
+            )
+        if kids and not names:
+            wrapped = kids[0] is not node  # a Variable: what it holds has its name
+            return walk(kids[0], path) if wrapped else flat.__setitem__(path, node)
+        if not kids:
+            flat[path] = {}
+        for name, kid in zip(names, kids, strict=True):
+            walk(kid, (*path, name))
+        return None
+
+    walk(tree, ())
+    return flat
+
+
+def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> Tree:
+    """The containers of `like` with other leaves, by path."""
+    names, kids, make = children(who, like)
+    if not kids:
+        return like
+    if names:
+        return make(
+            [
+                rebuild(who, kid, leaves, (*path, name))
+                for name, kid in zip(names, kids, strict=True)
+            ]
+        )
+    return leaves[path] if kids[0] is like else make([rebuild(who, kids[0], leaves, path)])
+
+
+def kinds_of(who: str, leaves: Mapping[Path, Any]) -> dict[Path, Kind]:
+    """The kind of every leaf, or one error that lists the leaves that have none."""
+    kinds: dict[Path, Kind] = {}
+    unfit: list[str] = []
+    for path, leaf in leaves.items():
+        kind = kind_of(leaf)
+        if isinstance(kind, Kind):
+            kinds[path] = kind
+        else:
+            unfit.append(f"{shown(path) or '(the only leaf)'}: {kind}")
+    if unfit:
+        raise CheckpointError(who, join("these leaves cannot be in a checkpoint", unfit))
+    return kinds
+
+
+def kind_of(leaf: Any) -> Kind | str:
+    """The kind of a leaf, or why it cannot be in a checkpoint and what to do."""
+    if type(leaf) in PLAIN or type(leaf) is dict:
+        return Kind(type(leaf).__name__)
+    dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", None)
+    if dtype is None or shape is None:
+        return (
+            f"a {type(leaf).__name__} is neither an array nor a number, string or None; take the "
+            f"arrays out first, e.g. equinox.filter(model, equinox.is_array)"
+        )
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return (
+            "a typed PRNG key is no data; save jax.random.key_data(key), and restore it with "
+            "jax.random.wrap_key_data(data)"
+        )
+    name = np.dtype(dtype).name
+    if name not in DTYPES:
+        return f"dtype {name} has no place in the format; cast it first"
+    return Kind(name, tuple(int(n) for n in shape))
+
+
+def host(who: str, path: Path, leaf: Any) -> np.ndarray[Any, Any]:
+    """The array on the host: native byte order, C order; it may share the leaf's memory."""
+    if isinstance(leaf, jax.core.Tracer):
+        problem = "the leaf is being traced and has no value"
+        raise CheckpointError(who, problem, path=shown(path), fix="Call it outside of jit.")
+    if isinstance(leaf, jax.Array) and leaf.is_deleted():
+        raise CheckpointError(
+            who,
+            "the array is gone: it was donated to a compiled function",
+            path=shown(path),
+            fix="Save what that function returned, or take jopt.state_dict(state) before the call.",
+        )
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        raise CheckpointError(
+            who,
+            "parts of the array live in other processes",
+            path=shown(path),
+            fix="Gather it with jax.experimental.multihost_utils.process_allgather, or save with "
+            "orbax: a state is a plain dict.",
+        )
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        raise CheckpointError(who, "the leaf is a shape without numbers", path=shown(path))
+    array = np.asarray(leaf, order="C")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def join(head: str, lines: Iterable[str]) -> str:
+    """A headline with indented lines."""
+    return "\n".join([head, *(f"  {line}" for line in lines)])
+
+
+def _is_variable(x: Any) -> bool:
+    # As in `layout_of`: an nnx.Variable is the leaf. flax is never imported here.
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(x, nnx.Variable)
