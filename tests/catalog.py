@@ -30,6 +30,10 @@ class Entry:
     complex: bool = True
     ndims: tuple[int, ...] = (0, 1, 2, 3)  # the ranks of parameter it takes
     still_on_zero_gradient: bool = True  # with no weight decay, a zero gradient moves nothing
+    separable: bool = True  # a leaf's steps do not depend on the other leaves
+    tol_sharded: float = 2e-6  # sharded against whole: sums over a sharded axis round differently
+    nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2
+    reverse_mode: bool = True  # jax.grad goes through its update; else only jax.jvp (inner loops)
 
     @property
     def name(self) -> str:
@@ -57,6 +61,7 @@ CATALOG: tuple[Entry, ...] = (
     ),
     Entry(
         jopt.adam,
+        nu_is_mean_square=True,
         settings={"learning_rate": 0.01, "weight_decay": 0.01, "amsgrad": True},
         torch=(
             {},
@@ -73,6 +78,7 @@ CATALOG: tuple[Entry, ...] = (
     ),
     Entry(
         jopt.adamw,
+        nu_is_mean_square=True,
         settings={"learning_rate": 0.01, "weight_decay": 0.1, "amsgrad": True},
         tol32=2e-5,
         torch=(
@@ -86,6 +92,150 @@ CATALOG: tuple[Entry, ...] = (
             {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1, "maximize": True},
             {"lr": 0.01, "maximize": True},
         ),
+    ),
+    Entry(
+        jopt.adamax,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        torch=(
+            {},
+            {"lr": 0.1},
+            {"lr": 0.01, "betas": (0.8, 0.9)},
+            {"lr": 0.01, "betas": (0.0, 0.5)},
+            {"lr": 0.01, "eps": 0.1},
+            {"lr": 0.01, "maximize": True},
+            {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.nadam,
+        nu_is_mean_square=True,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01, "decoupled": True},
+        torch=(
+            {},
+            {"lr": 0.01, "betas": (0.8, 0.95)},
+            {"lr": 0.01, "betas": (0.0, 0.9)},
+            {"lr": 0.01, "eps": 1e-3},
+            {"lr": 0.01, "momentum_decay": 0.0},
+            {"lr": 0.01, "momentum_decay": 0.5, "weight_decay": 0.1},
+            {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True},
+            {"lr": 0.01, "betas": (0.7, 0.9), "weight_decay": 0.1, "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.radam,
+        nu_is_mean_square=True,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01, "decoupled": True},
+        torch=(
+            {},
+            {"lr": 0.01, "betas": (0.8, 0.95)},
+            {"lr": 0.01, "betas": (0.9, 0.6)},
+            {"lr": 0.01, "betas": (0.0, 0.0)},
+            {"lr": 0.01, "betas": (0.9, 0.995), "eps": 1e-3},
+            {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True},
+            {"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.1, "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.adadelta,
+        settings={"learning_rate": 0.5, "weight_decay": 0.01},
+        torch=(
+            {},
+            {"lr": 0.1, "rho": 0.5},
+            {"lr": 0.1, "rho": 0.0},
+            {"eps": 1e-3},
+            {"lr": 0.1, "maximize": True},
+            {"rho": 0.95, "weight_decay": 0.1, "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.adagrad,
+        settings={"learning_rate": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.1},
+        torch=(
+            {},
+            {"lr": 0.1, "lr_decay": 0.5},
+            {"lr": 0.1, "eps": 0.1},
+            {"lr": 0.1, "initial_accumulator_value": 0.5},
+            {"lr": 0.1, "maximize": True},
+            {
+                "lr": 0.1,
+                "lr_decay": 0.01,
+                "weight_decay": 0.1,
+                "initial_accumulator_value": 0.1,
+                "maximize": True,
+            },
+        ),
+    ),
+    Entry(
+        jopt.rmsprop,
+        settings={
+            "learning_rate": 0.01,
+            "weight_decay": 0.01,
+            "momentum": 0.9,
+            "centered": True,
+        },
+        torch=(
+            {},
+            {"lr": 0.01, "alpha": 0.5},
+            {"lr": 0.01, "alpha": 0.0},
+            {"lr": 0.01, "eps": 0.1},
+            {"lr": 0.01, "momentum": 0.9},
+            {"lr": 0.01, "momentum": 0.9, "maximize": True},
+            {"lr": 0.01, "alpha": 0.9, "centered": True},
+            {
+                "lr": 0.01,
+                "alpha": 0.9,
+                "momentum": 0.5,
+                "centered": True,
+                "weight_decay": 0.1,
+                "maximize": True,
+            },
+        ),
+    ),
+    Entry(
+        jopt.rprop,
+        settings={"learning_rate": 0.01},
+        torch=(
+            {},
+            {"lr": 0.1},
+            {"lr": 0.01, "etas": (0.2, 3.0)},
+            {"lr": 0.01, "step_sizes": (1e-3, 0.02)},
+            {"lr": 0.01, "etas": (0.3, 1.5), "step_sizes": (1e-4, 0.1), "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.asgd,
+        settings={"learning_rate": 0.01, "lambd": 0.01, "t0": 2.0, "weight_decay": 0.01},
+        tol32=2e-5,
+        still_on_zero_gradient=False,  # its own decay, `lambd`
+        torch=(
+            {},
+            {"lr": 0.05, "lambd": 0.1},
+            {"lr": 0.05, "lambd": 0.1, "alpha": 0.25, "t0": 10},
+            {"lr": 0.05, "lambd": 0.0},
+            {"lr": 0.05, "t0": 0.0, "maximize": True},
+            {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "weight_decay": 0.1, "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.adafactor,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        complex=False,
+        torch=(
+            {},
+            {"lr": 0.5},
+            {"lr": 0.1, "beta2_decay": -0.3},
+            {"lr": 0.1, "beta2_decay": 0.0},
+            {"lr": 0.1, "eps": (1e-2, 0.1)},
+            {"lr": 0.1, "eps": (1e-30, 1e-3), "d": 2.0},
+            {"lr": 0.1, "beta2_decay": -0.5, "d": 1.5, "weight_decay": 0.1, "maximize": True},
+        ),
+    ),
+    Entry(
+        jopt.lbfgs,
+        settings={"learning_rate": 0.05, "max_iter": 3, "history_size": 4},
+        separable=False,
+        reverse_mode=False,
+        tol_sharded=2e-5,  # every step divides by sᵀy of gradients drawn at random
     ),
 )
 

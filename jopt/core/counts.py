@@ -16,6 +16,11 @@ from jax import Array
 from jopt.core.tree import Path, flatten_dict, nest
 
 
+def ticked(count: Array) -> Array:
+    """One more step, up to the largest int32: a run never ends in a negative step."""
+    return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)
+
+
 class Counts:
     """The counters of one node before an update, and what they are after it."""
 
@@ -30,12 +35,12 @@ class Counts:
 
     def t(self, path: Path) -> Array:
         """The number of the step about to be taken by this leaf, from 1."""
-        return self._own.get(path, self._count) + 1
+        return ticked(self._own.get(path, self._count))
 
     def after(self, idle: Iterable[Path]) -> dict[str, Any]:
         """The `leaf_count` entry after a step that the `idle` leaves sat out, if there is one."""
         idle = set(idle)
-        own = {p: c if p in idle else c + 1 for p, c in self._own.items()}
+        own = {p: c if p in idle else ticked(c) for p, c in self._own.items()}
         own |= {p: self._count for p in idle if p not in own}
         return {"leaf_count": nest(own, own.values())} if own else {}
 

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, StateError
+from jopt.base import ConfigError, StateError, plain
 from jopt.core.groups import DEFAULT
 from jopt.core.numbers import own_numbers
-from jopt.core.spec import REGISTRY
+from jopt.core.spec import REGISTRY, Hyper
 from jopt.core.transform import Node, State
 
 
@@ -154,12 +154,13 @@ def _check(label: str, name: str, value: Any, group: str) -> None:
     spec = REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
     specs = REGISTRY.values() if spec is None else (spec,)
     hypers = [s.by_name[name] for s in specs if name in s.by_name]
-    for i, hyper in enumerate(hypers, 1):
-        try:
-            return hyper.check(label, value, group)
-        except ConfigError:
-            if i == len(hypers):
-                raise
+    widest = next((h for h in hypers if _allows(h, value)), hypers[0] if hypers else Hyper(name))
+    widest.check(label, value, group)
+
+
+def _allows(hyper: Hyper, value: Any) -> bool:
+    value = plain(value)
+    return isinstance(value, int | float) and hyper.allows(value)
 
 
 def _as(label: str, name: str, old: Any, value: Any) -> Any:

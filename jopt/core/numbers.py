@@ -21,9 +21,6 @@ from jopt.numerics import number_dtype
 Number = float | Array
 """What a hyperparameter may be when it is no schedule."""
 
-Value = Number | Callable[[Any], Any]
-"""A number, or a schedule: a function of the step, from 0, that gives one."""
-
 
 @runtime_checkable
 class StatefulSchedule(Protocol):
@@ -36,6 +33,10 @@ class StatefulSchedule(Protocol):
 
     def update(self, memory: dict[str, Any], step: Array | None, **extra: Any) -> dict[str, Any]:
         """The memory after looking at this step; its `value` is used at this step."""
+
+
+Value = Number | Callable[[Any], Any] | StatefulSchedule
+"""A number, or a schedule: a function of the step, from 0, or one with a memory."""
 
 
 def is_schedule(value: Any) -> bool:
@@ -147,6 +148,7 @@ def check_fit(
 
 
 def read_numbers(
+    who: str,
     node: Mapping[str, Any],
     numbers: Mapping[str, Any],
     groups: Mapping[str, Group],
@@ -154,6 +156,7 @@ def read_numbers(
     extra: Mapping[str, Any],
 ) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
     """The numbers for this step, whole for every group, and the new `schedules` entry."""
+    check_fit(who, node, numbers, groups)
     dtype = number_dtype()
     resolved: dict[str, dict[str, Array]] = {}
     schedules: dict[str, Any] = {}

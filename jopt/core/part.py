@@ -15,16 +15,16 @@ from jax import Array
 from jopt.base import StateError, TreeError
 from jopt.core.checks import EXTEND, check_node, check_params, check_rows, is_sparse
 from jopt.core.codecs import PLAIN, fresh
-from jopt.core.counts import Counts
+from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
-from jopt.core.numbers import check_fit, (
+from jopt.core.numbers import (
     check_numbers,
     init_numbers,
     is_schedule,
     own_numbers,
     read_numbers,
 )
-from jopt.core.places import SHARED, by_slot
+from jopt.core.places import by_slots
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, flatten_dict, has, lookup, merged, nest
@@ -74,8 +74,8 @@ class SpecPart(Part):
         values += [v for g in self.groups.values() for v in g.numbers.values()]
         schedules = [v for v in values if is_schedule(v)]
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
-        self.needed = spec.extra_under(self.options)
-        self.extra = tuple(dict.fromkeys((*self.needed, *wanted)))
+        needed = spec.extra_under(self.options)
+        self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
         self.counts = self.ticks or bool(schedules)
         self.codec = PLAIN
 
@@ -116,14 +116,15 @@ class SpecPart(Part):
         live = self._live(labels)
         check_params(self.spec, flow.layout, leaves, live)
         check_node(self.name, node, self._entries())
-        check_fit(self.name, node, self.numbers, self.groups)
         new: Node = dict(node)
         step = node.get("count")
-        numbers, schedules = read_numbers(node, self.numbers, self.groups, step, flow.extra)
+        numbers, schedules = read_numbers(
+            self.name, node, self.numbers, self.groups, step, flow.extra
+        )
         if schedules:
             new["schedules"] = schedules
         if step is not None:
-            new["count"] = jnp.where(step < jnp.iinfo(jnp.int32).max, step + 1, step)
+            new["count"] = ticked(step)
         work = self._work(flow, node, live)
         counts = Counts(node) if self.ticks else None
         for label, mine in self._members(labels, list(work), work).items():
@@ -168,15 +169,7 @@ class SpecPart(Part):
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that the slots declare by their shape rules."""
-        placed = jax.tree.map(lambda _: SHARED, node)
-        for slot in self.slots:
-            own = {i: p for i, p in enumerate(layout.paths) if has(node[slot.name], p)}
-            places = [
-                by_slot(slot, i, tuple(params[i].shape), self.options, lookup(node[slot.name], p))
-                for i, p in own.items()
-            ]
-            placed[slot.name] = nest(own.values(), places)
-        return placed
+        return by_slots(self.slots, self.options, layout, params, node)
 
     def _entries(self) -> set[str]:
         return {s.name for s in (*self.slots, *self.shared)} | ({"count"} if self.counts else set())
@@ -239,8 +232,7 @@ class SpecPart(Part):
             path = flow.layout.paths[w.index]
             age = counts.age(path) if counts is not None else None
             if age not in shared:
-                seen = (*self.needed, *self.spec.optional)
-                h: dict[str, Any] = {k: flow.extra.get(k) for k in seen} | numbers
+                h: dict[str, Any] = {k: flow.extra.get(k) for k in self.seen} | numbers
                 if counts is not None:
                     h["t"] = counts.t(path).astype(number_dtype())
                 known = SimpleNamespace(**h, **dict(self.frozen_options))

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jopt.core.spec import Options, Shape, Slot
-from jopt.core.tree import Layout
+from jopt.core.tree import Layout, has, lookup, nest
 
 Axes = tuple[int | None, ...]
 
@@ -31,6 +31,21 @@ class Place:
 
 
 SHARED = Place()
+
+
+def by_slots(
+    slots: Sequence[Slot], options: Options, layout: Layout, params: Sequence[Any], node: Any
+) -> Any:
+    """The places of a node whose slots are declared; all that is no slot is shared."""
+    placed = jax.tree.map(lambda _: SHARED, node)
+    for slot in slots:
+        own = {i: path for i, path in enumerate(layout.paths) if has(node[slot.name], path)}
+        places = [
+            by_slot(slot, i, tuple(params[i].shape), options, lookup(node[slot.name], path))
+            for i, path in own.items()
+        ]
+        placed[slot.name] = nest(own.values(), places)
+    return placed
 
 
 def by_slot(slot: Slot, index: int, shape: Shape, options: Options, stored: Any) -> Any:

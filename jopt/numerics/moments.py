@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.roots import safe_sqrt
+
 
 def lerp(a: Array, b: Array, weight: Array) -> Array:
-    """a + weight·(b − a)."""
-    return a + weight * (b - a)
+    """a + weight·(b − a), from the nearer end, as torch: a weight of 1 gives b, digit for digit."""
+    return jnp.where(weight < 0.5, a + weight * (b - a), b - (1 - weight) * (b - a))
 
 
 def debias(decay: Array, t: Array) -> Array:
@@ -35,4 +37,4 @@ def adam_corrections(b1: Array, b2: Array, t: Array) -> dict[str, Array]:
 
 def adam_direction(mu: Array, nu: Array, eps: Array, k1: Array, k2: Array) -> Array:
     """k₁·μ / (k₂·√ν + ε)."""
-    return k1 * mu / (k2 * jnp.sqrt(nu) + eps)
+    return k1 * mu / (k2 * safe_sqrt(nu) + eps)

@@ -1,10 +1,11 @@
-"""A constant."""
+"""A constant, or one after a lower start."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
 from jopt.schedules.schedule import Schedule, schedule
+from jopt.schedules.shapes import check
 
 
 @schedule
@@ -15,3 +16,17 @@ def constant(value: float) -> Schedule:
     0.5
     """
     return Schedule(lambda t: jnp.full_like(t, value))
+
+
+@schedule
+def constant_factor(value: float, factor: float = 1 / 3, steps: int = 5) -> Schedule:
+    """value·factor for t < steps, then value, as torch's `ConstantLR`.
+
+    **Arguments** (defaults are torch's): `value`; `factor`, any number, where torch takes those
+    in [0, 1] and then divides by it; `steps` ≥ 0.
+
+    >>> [float(constant_factor(1.0, 0.5, 2)(t)) for t in (0, 1, 2, 9)]
+    [0.5, 0.5, 1.0, 1.0]
+    """
+    check("constant_factor", 0, steps=steps)
+    return Schedule(lambda t: jnp.where(t < steps, value * factor, value).astype(t.dtype))

@@ -1,18 +1,21 @@
-"""Half a cosine down, with or without a warm-up before it."""
+"""Half a cosine down: once, again and again, or after a warm-up."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jax import Array
 
 from jopt.base import ConfigError
-from jopt.schedules.schedule import Schedule, check, schedule
+from jopt.schedules.schedule import Schedule, schedule
+from jopt.schedules.shapes import between, check
 
 
 @schedule
 def cosine(init_value: float, steps: int, end_value: float = 0.0) -> Schedule:
     """end + (init − end)·(1 + cos(π·min(t / steps, 1))) / 2.
 
-    It stays at `end_value` after `steps`; torch's `CosineAnnealingLR` would rise again.
+    It stays at `end_value` after `steps`; torch's `CosineAnnealingLR`, which is
+    `cosine_annealing` here, rises again.
 
     Source: Loshchilov and Hutter, 2017, equation 5, one period.
 
@@ -20,12 +23,62 @@ def cosine(init_value: float, steps: int, end_value: float = 0.0) -> Schedule:
     [1.0, 0.5, 0.0, 0.0]
     """
     check("cosine", steps=steps)
-    return Schedule(
-        lambda t: (
-            end_value
-            + (init_value - end_value) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(t / steps, 1.0)))
+    return Schedule(lambda t: between(init_value, end_value, t, steps, "cosine"))
+
+
+@schedule
+def cosine_annealing(init_value: float, steps: int, end_value: float = 0.0) -> Schedule:
+    """end + (init − end)·(1 + cos(π·t / steps)) / 2, as torch's `CosineAnnealingLR`.
+
+    `cosine` until `steps` (torch's T_max); then it rises, to be back at `init_value` at
+    2·steps, and so on.
+
+    >>> [round(float(cosine_annealing(1.0, 4)(t)), 6) for t in (0, 2, 4, 6, 8)]
+    [1.0, 0.5, 0.0, 0.5, 1.0]
+    """
+    check("cosine_annealing", steps=steps)
+
+    def value(t: Array) -> Array:
+        above = jnp.abs(steps - jnp.mod(t, 2 * steps))  # distance to the nearest bottom
+        return between(end_value, init_value, above, steps, "cosine")
+
+    return Schedule(value)
+
+
+@schedule
+def cosine_restarts(
+    init_value: float, steps: int, multiplier: int = 1, end_value: float = 0.0
+) -> Schedule:
+    """A cosine down that starts anew, as torch's `CosineAnnealingWarmRestarts`.
+
+    end + (init − end)·(1 + cos(π·s / Tᵢ)) / 2 with s the steps since the last restart, and
+    Tᵢ = steps·multiplierⁱ the length of the period.
+
+    **Arguments:** `steps`: T₀, the first period; `multiplier`: torch's T_mult, a whole number
+    of at least 1; `end_value`: torch's eta_min, which the step before a restart comes near to.
+
+    Source: Loshchilov and Hutter, 2017, equation 5.
+
+    >>> [round(float(cosine_restarts(1.0, 2, multiplier=2)(t)), 6) for t in (0, 1, 2, 4, 6)]
+    [1.0, 0.5, 1.0, 0.5, 1.0]
+    """
+    check("cosine_restarts", steps=steps, multiplier=multiplier)
+    if multiplier == 1:
+        return Schedule(
+            lambda t: between(init_value, end_value, jnp.mod(t, steps), steps, "cosine")
         )
-    )
+    starts, lengths = [0], [steps]
+    while starts[-1] < 2**31:  # as far as an int32 counts: 31 periods or fewer
+        starts.append(starts[-1] + lengths[-1])
+        lengths.append(lengths[-1] * multiplier)
+
+    def value(t: Array) -> Array:
+        begun = jnp.asarray(starts, t.dtype)
+        period = jnp.searchsorted(begun, t, side="right") - 1
+        length = jnp.asarray(lengths, t.dtype)[period]
+        return between(init_value, end_value, t - begun[period], length, "cosine")
+
+    return Schedule(value)
 
 
 @schedule
@@ -53,11 +106,11 @@ def warmup_cosine(
             expected=f"total_steps > {warmup_steps}",
             found=total_steps,
         )
-    fall = cosine(peak_value, total_steps - warmup_steps, end_value)
+    fall = total_steps - warmup_steps
     return Schedule(
         lambda t: jnp.where(
             t < warmup_steps,
-            init_value + (peak_value - init_value) * t / warmup_steps,
-            fall(t - warmup_steps),
+            between(init_value, peak_value, t, warmup_steps),
+            between(peak_value, end_value, t - warmup_steps, fall, "cosine"),
         )
     )

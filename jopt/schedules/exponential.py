@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jopt.schedules.schedule import Schedule, schedule
+from jopt.schedules.shapes import power
 
 
 @schedule
@@ -12,4 +13,4 @@ def exponential(init_value: float, gamma: float) -> Schedule:
     >>> [round(float(exponential(1.0, 0.5)(t)), 6) for t in (0, 1, 3)]
     [1.0, 0.5, 0.125]
     """
-    return Schedule(lambda t: init_value * gamma**t)
+    return Schedule(lambda t: init_value * power(gamma, t))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import Array
 
-from jopt.schedules.schedule import Schedule, check, schedule
+from jopt.schedules.schedule import Schedule, schedule
+from jopt.schedules.shapes import check, power
 
 
 @schedule
@@ -17,17 +19,29 @@ def step(init_value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     [1.0, 1.0, 0.5, 0.25]
     """
     check("step", step_size=step_size)
-    return Schedule(lambda t: init_value * gamma ** jnp.floor(t / step_size))
+
+    def value(t: Array) -> Array:
+        # The remainder is exact, where a quotient just below a whole number may round up to it.
+        return init_value * power(gamma, jnp.round((t - jnp.mod(t, step_size)) / step_size))
+
+    return Schedule(value)
 
 
 @schedule
 def multistep(init_value: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """init·γ^(number of milestones ≤ t), as torch's `MultiStepLR` (default γ 0.1).
 
-    A milestone given twice counts twice.
+    A milestone given twice counts twice; their order does not matter. One at step 0 counts from
+    the start.
 
     >>> [round(float(multistep(1.0, [2, 3], gamma=0.5)(t)), 6) for t in (1, 2, 3)]
     [1.0, 0.5, 0.25]
     """
-    passed = tuple(milestones)
-    return Schedule(lambda t: init_value * gamma ** sum((t >= m).astype(t.dtype) for m in passed))
+    check("multistep", 0, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
+    marks = sorted(milestones)
+
+    def value(t: Array) -> Array:
+        passed = jnp.searchsorted(jnp.asarray(marks, t.dtype), t, side="right")
+        return init_value * power(gamma, passed.astype(t.dtype))
+
+    return Schedule(value)

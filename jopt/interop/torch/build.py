@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jopt
+from jopt import optimizers
 from jopt.base import ConfigError, plain
+from jopt.core import Transform
 from jopt.core.spec import REGISTRY, Spec
 
 # How torch runs a step, not what the step is: XLA decides this for itself.
@@ -46,16 +47,16 @@ def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
                 expected=", ".join(sorted(heads)),
             )
         if key in keys:
-            ours[keys[key]] = _number(value)
+            ours[keys[key]] = _number(spec, key, value)
             continue
         for i, entry in enumerate(value):
             if f"{key}[{i}]" not in keys:
                 raise ConfigError(f"torch.optim.{spec.torch}", f"{key!r} is too long", found=value)
-            ours[keys[f"{key}[{i}]"]] = _number(entry)
+            ours[keys[f"{key}[{i}]"]] = _number(spec, f"{key}[{i}]", entry)
     return ours
 
 
-def optimizer(name: str, **torch_kwargs: Any) -> jopt.Transform:
+def optimizer(name: str, **torch_kwargs: Any) -> Transform:
     """The jopt transform that is torch's optimizer `name` with torch's own arguments.
 
     **Arguments:**
@@ -70,11 +71,18 @@ def optimizer(name: str, **torch_kwargs: Any) -> jopt.Transform:
     jopt.adamw(learning_rate=0.01, b1=0.9, b2=0.95)
     """
     spec = spec_of(name)
-    made: jopt.Transform = getattr(jopt, spec.name)(**translate(spec, torch_kwargs))
+    made: Transform = getattr(optimizers, spec.name)(**translate(spec, torch_kwargs))
     return made
 
 
-def _number(value: Any) -> Any:
-    if hasattr(value, "detach"):  # a torch tensor: 0-d or with a single element
-        return value.detach().cpu().numpy().reshape(()).item()
-    return plain(value)
+def _number(spec: Spec, key: str, value: Any) -> Any:
+    if not hasattr(value, "detach"):
+        return plain(value)
+    if value.numel() != 1:  # a torch tensor stands for a number
+        raise ConfigError(
+            f"torch.optim.{spec.torch}",
+            f"{key!r} is a tensor with more than one element",
+            expected="a number, or a tensor with one element",
+            found=f"a tensor of shape {tuple(value.shape)}",
+        )
+    return value.item()

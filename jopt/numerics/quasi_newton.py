@@ -1,0 +1,124 @@
+"""The L-BFGS model of a function: its last steps, and the direction they give.
+
+A history of m pairs is a ring of rows: row i of `s` and of `y` is a step and the change of the
+gradient over it, and pair number n (from 0) lies in row n mod m.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.numerics.vectors import Vector, row_dots, vector_dot
+
+
+class QuasiNewton(NamedTuple):
+    """What L-BFGS knows: the pairs and their inner products, the last direction and gradient.
+
+    `s` and `y` have arrays of shape (m, ...); `sy` and `yy` hold sᵢ·yⱼ and yᵢ·yⱼ by rows.
+    The last step was t·d. `n_pairs` counts the pairs stored, `n_iter` the directions made.
+    """
+
+    s: Vector
+    y: Vector
+    d: Vector
+    prev_grad: Vector
+    sy: Array
+    yy: Array
+    h_diag: Array
+    t: Array
+    n_pairs: Array
+    n_iter: Array
+
+
+def turned(m: QuasiNewton, g: Vector, *, first: Array, go: Array) -> QuasiNewton:
+    """The model after it has seen the gradient `g` at the end of the last step.
+
+    It files the pair of that step if sᵀy > 10⁻¹⁰, and its `d` is −H·g.
+
+    **Arguments:**
+
+    - `m`: the model before; its `t` is the length of the last step, and stays.
+    - `g`: the gradient.
+    - `first`: there was no last step, and no pairs: d is −g.
+    - `go`: `False` changes nothing.
+    """
+    y = [a - b for a, b in zip(g, m.prev_grad, strict=True)]
+    s = [m.t.astype(d.dtype) * d for d in m.d]
+    ys, yy = vector_dot(y, s), vector_dot(y, y)
+    keep = go & ~first & (ys > 1e-10)
+    row = m.n_pairs % m.sy.shape[0]
+    rows_s = [put_row(rows, row, x, keep) for rows, x in zip(m.s, s, strict=True)]
+    rows_y = [put_row(rows, row, x, keep) for rows, x in zip(m.y, y, strict=True)]
+    # Of `sy` only products of a step with the same or a later y are ever read: a column is enough.
+    column = row_dots(rows_y, y)
+    new_sy = m.sy.at[:, row].set(row_dots(rows_s, y))
+    new_yy = m.yy.at[:, row].set(column).at[row].set(column)
+    new_sy, new_yy = jnp.where(keep, new_sy, m.sy), jnp.where(keep, new_yy, m.yy)
+    n_pairs = m.n_pairs + keep.astype(jnp.int32)
+    gamma = jnp.where(keep, ys / jnp.where(keep, yy, 1), jnp.where(go & first, 1, m.h_diag))
+    a, b = inverse_hessian_weights(
+        new_sy, new_yy, row_dots(rows_s, g), row_dots(rows_y, g), gamma, n_pairs
+    )
+    d = [
+        jnp.where(go, pair_sum(rs, ry, a, b) - gamma.astype(x.dtype) * x, old)
+        for rs, ry, x, old in zip(rows_s, rows_y, g, m.d, strict=True)
+    ]
+    seen = [jnp.where(go, x, old) for x, old in zip(g, m.prev_grad, strict=True)]
+    n_iter = m.n_iter + go.astype(jnp.int32)
+    return QuasiNewton(rows_s, rows_y, d, seen, new_sy, new_yy, gamma, m.t, n_pairs, n_iter)
+
+
+def put_row(rows: Array, index: Array, x: Array, keep: Array) -> Array:
+    """`x` in the place of one row, in place where the buffer allows; the old row if not `keep`."""
+    old = jax.lax.dynamic_index_in_dim(rows, index, keepdims=False)
+    new: Array = jax.lax.dynamic_update_index_in_dim(rows, jnp.where(keep, x, old), index, 0)
+    return new
+
+
+def pair_sum(s: Array, y: Array, a: Array, b: Array) -> Array:
+    """∑ᵢ (aᵢ·sᵢ + bᵢ·yᵢ) over the rows of both histories."""
+    a, b = (jnp.expand_dims(w.astype(s.dtype), tuple(range(1, s.ndim))) for w in (a, b))
+    return jnp.sum(s * a + y * b, axis=0)
+
+
+def inverse_hessian_weights(
+    sy: Array, yy: Array, s_g: Array, y_g: Array, gamma: Array, pairs: Array
+) -> tuple[Array, Array]:
+    """The weights a, b for which the quasi-Newton direction −H·g is −γ·g + ∑ᵢ aᵢ·sᵢ + ∑ᵢ bᵢ·yᵢ.
+
+    With R the upper triangle of SᵀY (oldest pair first) and D its diagonal:
+
+        α = −R⁻¹·Sᵀg
+        b = −γ·α
+        a = R⁻ᵀ·(D·α + γ·(Yᵀg + YᵀY·α))
+
+    These are the two loops of the usual recursion, each written as a triangular solve: the
+    history is read for the inner products and once more for the sum, not once for each pair.
+
+    **Arguments:**
+
+    - `sy`, `yy`: the products sᵢ·yⱼ and yᵢ·yⱼ by rows of the history, shape (m, m).
+    - `s_g`, `y_g`: the products of the rows with the gradient, shape (m,).
+    - `gamma`: γ, the scale of the first inverse Hessian.
+    - `pairs`: how many pairs have been stored so far; of more than m the last m count.
+
+    Source: Byrd, Nocedal and Schnabel, 1994, theorem 2.2.
+    """
+    m = s_g.shape[0]
+    ages = jnp.arange(m, dtype=jnp.int32)
+    oldest = jnp.where(pairs > m, pairs % m, 0)
+    order = (oldest + ages) % m
+    live = ages < pairs
+    both = live[:, None] & live[None]
+    r = jnp.where(both, jnp.triu(sy[order][:, order]), jnp.eye(m, dtype=sy.dtype))
+    yy = jnp.where(both, yy[order][:, order], 0)
+    s_g, y_g = (jnp.where(live, x[order], 0) for x in (s_g, y_g))
+    alpha = -jax.scipy.linalg.solve_triangular(r, s_g)
+    inner = jnp.diagonal(r) * alpha + gamma * (y_g + jnp.sum(yy * alpha[None], axis=1))
+    a = jax.scipy.linalg.solve_triangular(r, inner, trans="T")
+    home = (ages - oldest) % m
+    return a[home], (-gamma * alpha)[home]

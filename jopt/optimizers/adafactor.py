@@ -1,0 +1,138 @@
+"""Adafactor: second moments of matrices kept as a row and a column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt.base import configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.numerics import lerp, safe_sqrt
+
+SPEC = Spec(
+    name="adafactor",
+    torch="Adafactor",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("b2_decay", "(-inf, 0]", torch="beta2_decay"),
+        Hyper("eps1", "[0, inf)", torch="eps[0]"),
+        Hyper("eps2", "[0, inf)", torch="eps[1]"),
+        Hyper("clipping_threshold", "[1, inf)", torch="d"),
+        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+    ),
+    slots=(
+        Slot("nu_row", "row", fits=lambda n: len(n) > 1, torch="row_var", signed=False),
+        Slot("nu_column", "column", fits=lambda n: len(n) > 1, torch="col_var", signed=False),
+        Slot("nu", fits=lambda n: len(n) <= 1, torch="variance", signed=False),
+    ),
+    options={"maximize": "maximize"},
+    counts=True,
+    complex="no",
+)
+
+
+def prepare(h: Any) -> dict[str, Any]:
+    """1 − β₂ of this step, and the relative step size."""
+    return {
+        "mix": h.t**h.b2_decay,
+        "rho": jnp.minimum(h.learning_rate, 1 / jnp.sqrt(h.t)),
+    }
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """See `adafactor`."""
+    g = -g if h.maximize else g
+    eps1 = float(jnp.finfo(h.dtype).eps) if h.eps1 is None else h.eps1
+    if g.ndim > 1:
+        row = lerp(s.nu_row, mean(jnp.square(g), -1), h.mix)
+        column = lerp(s.nu_column, mean(jnp.square(g), -2), h.mix)
+        new = {"nu_row": row, "nu_column": column}
+        nu = row / jnp.maximum(mean(row, -2), eps1) * column
+    else:
+        nu = lerp(s.nu, jnp.square(g), h.mix)
+        new = {"nu": nu}
+    u = g / jnp.maximum(safe_sqrt(nu), eps1)
+    alpha = jnp.maximum(h.eps2, rms(p)) * h.rho
+    step = alpha / jnp.maximum(1, rms(u) / h.clipping_threshold) * u
+    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
+    return p_new - p, new
+
+
+def mean(x: Any, axis: int) -> Any:
+    """The mean over one axis, which stays; 0 over an empty one."""
+    return jnp.sum(x, axis, keepdims=True) / max(x.shape[axis], 1)
+
+
+def rms(x: Any) -> Any:
+    """The root of the mean square; 0 for an empty array."""
+    return safe_sqrt(jnp.sum(jnp.square(x)) / max(x.size, 1))
+
+
+@configured("jopt.")
+def adafactor(
+    learning_rate: Value = 1e-2,
+    b2_decay: Value = -0.8,
+    eps1: Value | None = None,
+    eps2: Value = 1e-3,
+    clipping_threshold: Value = 1.0,
+    weight_decay: Value = 0.0,
+    *,
+    maximize: bool = False,
+    groups: Groups = None,
+) -> Transform:
+    """Adafactor, as `torch.optim.Adafactor`. An m×n matrix costs m + n numbers of state.
+
+    With η the learning rate, λ the weight decay, τ the clipping threshold, t the step from 1,
+    R and C the means of g² along the rows and down the columns of the last two axes:
+
+        β ← 1 − t^κ  with κ = `b2_decay`
+        R ← β·R + (1 − β)·mean_columns(g²)
+        C ← β·C + (1 − β)·mean_rows(g²)
+        ν ← R·C / max(mean(R), ε₁);  for vectors and scalars β·ν + (1 − β)·g²
+        u ← g / max(√ν, ε₁)
+        α ← max(ε₂, RMS(p))·min(η, 1 / √t)
+        p ← p·(1 − η·λ) − α·u / max(1, RMS(u) / τ)
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule: the largest step relative to RMS(p).
+    - `b2_decay`: κ ≤ 0, torch's `beta2_decay`.
+    - `eps1`: ε₁ ≥ 0. `None` takes the machine epsilon of the dtype that the parameter is stored
+      in, and stays out of the state. Torch takes the group's first parameter's for all of them.
+    - `eps2`: ε₂ ≥ 0, the scale of a parameter that is near 0.
+    - `clipping_threshold`: τ ≥ 1, torch's `d`.
+    - `weight_decay`: λ ≥ 0, decoupled. It multiplies η, not α.
+    - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
+    - `groups`: `{name: jopt.group(...)}`.
+
+    **State:** `nu_row` and `nu_column` for parameters with two axes or more, `nu` for the
+    others, in at least float32, and the step count.
+
+    **Raises:** `ConfigError` for a number out of range, `TreeError` for a complex parameter.
+
+    Source: Shazeer and Stern, 2018, algorithms 4 and 5, as torch has them: ε₁ bounds √ν and the
+    mean of R where the paper adds it to g², η stands for the paper's 10⁻², and there is no
+    momentum. We divide by max(√ν, ε₁) where torch multiplies by 1 / √max(ν, ε₁²): the same, but
+    in float32 ε₁² is 0 for ε₁ = 10⁻³⁰, and torch's zero gradient then gives NaN.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.adafactor(0.1)
+    >>> params = {"w": jnp.ones((2, 2))}
+    >>> updates, state = tx.update({"w": jnp.full((2, 2), 3.0)}, tx.init(params), params)
+    >>> round(float(jopt.apply_updates(params, updates)['w'][0, 0]), 4)
+    0.9
+    """
+    return leafwise(
+        SPEC,
+        rule,
+        prepare=prepare,
+        groups=groups,
+        options={"maximize": maximize},
+        learning_rate=learning_rate,
+        b2_decay=b2_decay,
+        eps1=eps1,
+        eps2=eps2,
+        clipping_threshold=clipping_threshold,
+        weight_decay=weight_decay,
+    )

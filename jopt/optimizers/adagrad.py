@@ -1,0 +1,102 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt.base import configured
+from jopt.core import Groups, Hyper, Number, Slot, Spec, Transform, Value, leafwise
+from jopt.numerics import safe_sqrt
+
+SPEC = Spec(
+    name="adagrad",
+    torch="Adagrad",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("lr_decay", "[0, inf)", torch="lr_decay"),
+        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        Hyper(
+            "initial_accumulator_value",
+            "[0, inf)",
+            torch="initial_accumulator_value",
+            scheduled=False,
+        ),
+        Hyper("eps", "[0, inf)", torch="eps"),
+    ),
+    slots=(Slot("sum_of_squares", init="initial_accumulator_value", torch="sum", signed=False),),
+    options={"maximize": "maximize"},
+    counts=True,
+)
+
+
+def prepare(h: Any) -> dict[str, Any]:
+    """The decayed learning rate."""
+    return {"step": h.learning_rate / (1 + (h.t - 1) * h.lr_decay)}
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """See `adagrad`."""
+    g = (-g if h.maximize else g) + h.weight_decay * p
+    total = s.sum_of_squares + jnp.square(g)
+    return -h.step * (g / (safe_sqrt(total) + h.eps)), {"sum_of_squares": total}
+
+
+@configured("jopt.")
+def adagrad(
+    learning_rate: Value = 1e-2,
+    lr_decay: Value = 0.0,
+    weight_decay: Value = 0.0,
+    initial_accumulator_value: Number = 0.0,
+    eps: Value = 1e-10,
+    *,
+    maximize: bool = False,
+    groups: Groups = None,
+) -> Transform:
+    """Adagrad, as `torch.optim.Adagrad`.
+
+    With η the learning rate, κ its decay, λ the weight decay and t the step from 1:
+
+        g ← g + λ·p
+        G ← G + g²
+        p ← p − η / (1 + (t − 1)·κ) · g / (√G + ε)
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule.
+    - `lr_decay`: κ ≥ 0, on top of the decay that G brings.
+    - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
+    - `initial_accumulator_value`: what G starts from, ≥ 0; for a complex parameter, both of
+      its components. A number, read when the state is made. A group's own value counts; torch
+      ignores it and takes the constructor's.
+    - `eps`: ε ≥ 0.
+    - `maximize`: ascend: the gradient changes sign before the decay is added.
+    - `groups`: `{name: jopt.group(...)}`.
+
+    **State:** `sum_of_squares`, G, like the parameters, in at least float32, and the step count.
+
+    **Raises:** `ConfigError` for a number out of range, or a schedule for
+    `initial_accumulator_value`.
+
+    Source: Duchi, Hazan and Singer, 2011, the diagonal case; κ is torch's.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.adagrad(0.1)
+    >>> params = {"w": jnp.float32(1.0)}
+    >>> updates, state = tx.update({"w": jnp.float32(2.0)}, tx.init(params), params)
+    >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
+    0.9
+    """
+    return leafwise(
+        SPEC,
+        rule,
+        prepare=prepare,
+        groups=groups,
+        options={"maximize": maximize},
+        learning_rate=learning_rate,
+        lr_decay=lr_decay,
+        weight_decay=weight_decay,
+        initial_accumulator_value=initial_accumulator_value,
+        eps=eps,
+    )

@@ -1,0 +1,278 @@
+"""L-BFGS: a quasi-Newton method whose inverse Hessian is kept as its last steps."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import ConfigError, configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, treewise
+from jopt.core.spec import Options, Shape
+from jopt.numerics import (
+    QuasiNewton,
+    Vector,
+    strong_wolfe,
+    turned,
+    vector_dot,
+    vector_l1,
+    vector_max,
+    vector_step,
+)
+
+
+def _evaluates(options: Options) -> bool:
+    return options["max_iter"] > 1 or options["line_search"] is not None
+
+
+def _history(shape: Shape, options: Options) -> Shape:
+    return (options["history_size"], *shape)
+
+
+def _products(shape: Shape, options: Options) -> Shape:
+    return (options["history_size"],) * 2
+
+
+# Nothing is compressed: y is a small difference, and the products must fit the histories.
+SPEC = Spec(
+    name="lbfgs",
+    torch="LBFGS",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("tolerance_grad", "[0, inf)", torch="tolerance_grad"),
+        Hyper("tolerance_change", "[0, inf)", torch="tolerance_change"),
+    ),
+    slots=(
+        Slot("s", shape=_history, torch="old_stps", compress=False, entries=True),
+        Slot("y", shape=_history, torch="old_dirs", compress=False, entries=True),
+        Slot("d", torch="d", compress=False),
+        Slot("prev_grad", torch="prev_flat_grad", compress=False),
+        Slot("leaf_iter", shape="scalar", compress=False, dtype="int32"),
+        Slot("sy", shape=_products, scope="group"),
+        Slot("yy", shape=_products, scope="group"),
+        Slot("h_diag", init=1.0, torch="H_diag", scope="group"),
+        Slot("t", torch="t", scope="group"),
+        Slot("prev_loss", torch="prev_loss", scope="group", when=_evaluates),
+        Slot("n_pairs", scope="group", dtype="int32"),
+        Slot("n_iter", torch="n_iter", scope="group", dtype="int32"),
+        Slot("func_evals", torch="func_evals", scope="group", dtype="int32"),
+    ),
+    options={
+        "max_iter": "max_iter",
+        "max_eval": "max_eval",
+        "history_size": "history_size",
+        "line_search": "line_search_fn",
+    },
+    extra=lambda on: ("value_fn",) if _evaluates(on) else (),
+    optional=("value",),
+)
+
+
+class Iterate(NamedTuple):
+    """Where the inner loop is."""
+
+    x: Vector
+    g: Vector
+    loss: Array
+    prev_loss: Array
+    model: QuasiNewton
+    first: Array
+    n: Array
+    evaluations: Array
+    go: Array
+
+
+def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
+    """See `lbfgs`."""
+    model = QuasiNewton(*(getattr(s, name) for name in QuasiNewton._fields))
+    # A leaf that missed the last iteration has rows that do not belong to the products.
+    rejoined = functools.reduce(operator.or_, [i != s.n_iter for i in s.leaf_iter])
+    model = model._replace(n_pairs=jnp.where(rejoined, 0, s.n_pairs))
+    first = rejoined | (s.n_iter == 0)
+    go = ~(vector_max(g) <= h.tolerance_grad)
+    new: dict[str, Any] = {}
+    if _evaluates(vars(h)):
+        end = _iterate(g, p, h, model, first, go)
+        steps = [x_new - x for x_new, x in zip(end.x, p, strict=True)]
+        model, evaluations = end.model, end.evaluations
+        new["prev_loss"] = jnp.where(go, end.prev_loss, s.prev_loss)
+    else:
+        model = turned(model, g, first=first, go=go)
+        t = jnp.where(_descends(model, g, h), _first_trial(g, first, h), 0)
+        steps = [jnp.where(go, t, 0).astype(d.dtype) * d for d in model.d]
+        model = model._replace(t=jnp.where(go, t, s.t))
+        evaluations = jnp.int32(1)
+    new["leaf_iter"] = [jnp.where(go, model.n_iter, i) for i in s.leaf_iter]
+    return steps, {**model._asdict(), **new, "func_evals": s.func_evals + evaluations}
+
+
+def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go: Array) -> Iterate:
+    """Torch's `step`: up to `max_iter` iterations, until one of its tests says stop."""
+    dtype = model.t.dtype
+    loss = jnp.asarray(h.value_fn(p) if h.value is None else h.value).astype(dtype)
+
+    def value_and_grad(x: Vector) -> tuple[Array, Vector]:
+        f, gradient = jax.value_and_grad(lambda x: h.value_fn(x).astype(dtype))(x)
+        return f, gradient
+
+    def search(i: Iterate, d: Vector, trial: Array, descends: Array) -> Any:
+        def along(t: Array) -> tuple[Array, Vector, Array]:
+            f, g = value_and_grad(vector_step(i.x, t, d))
+            return f, g, vector_dot(g, d)
+
+        slope, left = vector_dot(i.g, d), h.max_eval - i.evaluations
+        return strong_wolfe(
+            along,
+            trial,
+            i.loss,
+            i.g,
+            slope,
+            d_max=vector_max(d),
+            max_steps=left,
+            tolerance=h.tolerance_change,
+            go=descends,
+        )
+
+    def body(i: Iterate) -> Iterate:
+        new, n = turned(i.model, i.g, first=i.first, go=i.go), i.n + 1
+        descends, trial = _descends(new, i.g, h), _first_trial(i.g, i.first, h)
+        if h.line_search is None:
+            t = jnp.where(descends, trial, 0)
+            x = vector_step(i.x, t, new.d)
+            looks = descends & (n < h.max_iter)
+            loss, g = jax.lax.cond(looks, value_and_grad, lambda _: (i.loss, i.g), x)
+            evaluations = i.evaluations + looks.astype(jnp.int32)
+        else:
+            t, loss, g, spent = search(i, new.d, trial, descends)
+            x = vector_step(i.x, t, new.d)
+            evaluations = i.evaluations + spent
+        stop = ~descends | (n >= h.max_iter) | (evaluations >= h.max_eval)
+        stop |= vector_max(g) <= h.tolerance_grad
+        stop |= jnp.abs(t) * vector_max(new.d) <= h.tolerance_change
+        stop |= jnp.abs(loss - i.loss) < h.tolerance_change
+        later = jnp.zeros_like(i.first)
+        return Iterate(x, g, loss, i.loss, new._replace(t=t), later, n, evaluations, ~stop)
+
+    start = Iterate(p, g, loss, loss, model, first, jnp.int32(0), jnp.int32(1), go)
+    return jax.lax.while_loop(lambda i: i.go, body, start)
+
+
+def _descends(model: QuasiNewton, g: Vector, h: Any) -> Array:
+    descends: Array = ~(vector_dot(g, model.d) > -h.tolerance_change)
+    return descends
+
+
+def _first_trial(g: Vector, first: Array, h: Any) -> Array:
+    # min(1, 1/‖g‖₁) at the first iteration, with a derivative where g is 0.
+    trial: Array = jnp.where(first, 1 / jnp.maximum(vector_l1(g), 1), 1) * h.learning_rate
+    return trial
+
+
+@configured("jopt.")
+def lbfgs(
+    learning_rate: Value = 1.0,
+    max_iter: int = 20,
+    max_eval: int | None = None,
+    tolerance_grad: Value = 1e-7,
+    tolerance_change: Value = 1e-9,
+    history_size: int = 100,
+    *,
+    line_search: Literal["strong_wolfe"] | None = None,
+    groups: Groups = None,
+) -> Transform:
+    """L-BFGS, as `torch.optim.LBFGS`: one `update` is one `step(closure)`.
+
+    With H the inverse Hessian of the last m pairs (s, y), γ = sᵀy / yᵀy of the newest:
+
+        d ← −H·g                   (−g at the first iteration)
+        t ← η, or from the line search; min(1, 1/‖g‖₁)·η at the first iteration
+        s ← t·d
+        p ← p + s
+        y ← ∇f(p) − g              (kept if sᵀy > 10⁻¹⁰)
+
+    up to `max_iter` times in one compiled loop. It ends early once `max_eval` evaluations are
+    spent, max|g| ≤ `tolerance_grad`, max|s| or the change of the value is within
+    `tolerance_change`, or d descends by no more than `tolerance_change`.
+
+    `update(grads, state, params, value_fn=f)` needs the function of the parameters, and uses
+    the value at `params` if `value=` is given. With `max_iter=1` and no line search nothing is
+    evaluated, and `value_fn` is not needed.
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule; with a line search the first trial.
+    - `max_iter`: iterations of one update, at least 1.
+    - `max_eval`: evaluations of one update, the given gradient's included; `None` is
+      `max_iter·5 // 4`. A line search may go one over it.
+    - `tolerance_grad`, `tolerance_change`: ≥ 0, see above.
+    - `history_size`: m, at least 1.
+    - `line_search`: `"strong_wolfe"` or `None`. In the search a value or slope that is not
+      finite counts as infinitely high, where torch would go on outwards.
+    - `groups`: frozen ones only: a direction has one set of numbers.
+
+    **State:** `s` and `y`, of shape (m, ...) for each parameter; `d` and `prev_grad` like the
+    parameters; the products of the pairs, m × m; step length, scale and counters. `state_dtype`
+    applies to none of them.
+
+    **Raises:** `ConfigError` for a number out of range, an unknown line search or a group that
+    is not frozen.
+
+    A complex parameter counts as two reals. Its gradient is ∂f/∂x + i·∂f/∂y as torch has it, the
+    conjugate of what `jax.grad` gives. A leaf that comes back after an update without gradient,
+    or has joined through `jopt.extend`, makes all leaves forget their pairs: they belong to
+    another problem. (Torch takes a missing gradient for 0.) After an iteration that ends
+    because d does not descend, t is 0, where torch keeps a step that it did not take.
+
+    Source: Liu and Nocedal, 1989; H by Byrd, Nocedal and Schnabel, 1994, theorem 2.2.
+
+    >>> import jax, jax.numpy as jnp, jopt
+    >>> f = lambda p: jnp.sum((p["w"] - 3.0) ** 2)
+    >>> tx = jopt.lbfgs(line_search="strong_wolfe")
+    >>> params = {"w": jnp.zeros(2)}
+    >>> grads = jax.grad(f)(params)
+    >>> updates, state = tx.update(grads, tx.init(params), params, value_fn=f)
+    >>> jopt.apply_updates(params, updates)
+    {'w': Array([3., 3.], dtype=float32)}
+    """
+    counts = {"max_iter": max_iter, "max_eval": max_eval, "history_size": history_size}
+    for name, count in counts.items():
+        if not (count is None and name == "max_eval"):
+            _check_count(name, count)
+    if line_search not in (None, "strong_wolfe"):
+        raise ConfigError(
+            "lbfgs",
+            "there is no such line search",
+            expected="'strong_wolfe' or None",
+            found=repr(line_search),
+        )
+    for label, group in (groups or {}).items():
+        if not getattr(group, "freeze", True):
+            raise ConfigError(
+                "lbfgs",
+                f"group {label!r} is not frozen, and all parameters share one direction",
+                fix="Freeze it with freeze=True, or give it another optimizer: see jopt.recipes.",
+            )
+    return treewise(
+        SPEC,
+        rule,
+        groups=groups,
+        options={
+            **counts,
+            "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
+            "line_search": line_search,
+        },
+        learning_rate=learning_rate,
+        tolerance_grad=tolerance_grad,
+        tolerance_change=tolerance_change,
+    )
+
+
+def _check_count(name: str, count: Any) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(
+            "lbfgs", f"{name} is a whole number from 1", expected="1, 2, ...", found=repr(count)
+        )

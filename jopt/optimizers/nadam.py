@@ -1,0 +1,124 @@
+"""NAdam: Adam with Nesterov momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt.base import configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.numerics import adam_moments, debias, safe_sqrt
+
+SPEC = Spec(
+    name="nadam",
+    torch="NAdam",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("b1", "[0, 1)", torch="betas[0]"),
+        Hyper("b2", "[0, 1)", torch="betas[1]"),
+        Hyper("eps", "[0, inf)", torch="eps"),
+        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        Hyper("momentum_decay", "[0, inf)", torch="momentum_decay"),
+    ),
+    slots=(
+        # One for each leaf: it depends on the momenta of every step that the leaf took part in.
+        Slot("mu_product", shape="scalar", init=1.0, torch="mu_product", compress=False),
+        Slot("mu", torch="exp_avg"),
+        Slot("nu", torch="exp_avg_sq", signed=False),
+    ),
+    options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
+    counts=True,
+)
+
+
+def prepare(h: Any) -> dict[str, Any]:
+    """The momenta of this step and the next, and the bias correction of √ν."""
+
+    def momentum(t: Any) -> Any:
+        return h.b1 * (1 - 0.5 * jnp.power(0.96, t * h.momentum_decay))
+
+    k2 = 1 / jnp.sqrt(debias(h.b2, h.t))
+    return {"m": momentum(h.t), "m_next": momentum(h.t + 1), "k2": k2}
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """See `nadam`."""
+    g = -g if h.maximize else g
+    if not h.decoupled:
+        g = g + h.weight_decay * p
+    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
+    product = s.mu_product * h.m
+    of_g = h.learning_rate * (1 - h.m) / (1 - product)
+    of_mu = h.learning_rate * h.m_next / (1 - product * h.m_next)
+    step = (of_g * g + of_mu * mu) / (h.k2 * safe_sqrt(nu) + h.eps)
+    new = {"mu_product": product, "mu": mu, "nu": nu}
+    if not h.decoupled:
+        return -step, new
+    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
+    return p_new - p, new
+
+
+@configured("jopt.")
+def nadam(
+    learning_rate: Value = 2e-3,
+    b1: Value = 0.9,
+    b2: Value = 0.999,
+    eps: Value = 1e-8,
+    weight_decay: Value = 0.0,
+    momentum_decay: Value = 4e-3,
+    *,
+    decoupled: bool = False,
+    maximize: bool = False,
+    groups: Groups = None,
+) -> Transform:
+    """NAdam, as `torch.optim.NAdam`: Adam that looks ahead along a warming momentum.
+
+    With η the learning rate, λ the weight decay, ψ the momentum decay and t the step from 1:
+
+        mₜ = β₁·(1 − ½·0.96^(t·ψ)),  Mₜ = m₁·m₂·…·mₜ
+        g ← g + λ·p  unless decoupled
+        μ ← μ + (1 − β₁)·(g − μ)
+        ν ← β₂·ν + (1 − β₂)·g²
+        d ← ((1 − mₜ) / (1 − Mₜ)·g + mₜ₊₁ / (1 − Mₜ·mₜ₊₁)·μ) / (√ν / √(1 − β₂ᵗ) + ε)
+        p ← p − η·d;  p·(1 − η·λ) − η·d if decoupled
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule.
+    - `b1`, `b2`: β₁ and β₂ in [0, 1).
+    - `eps`: ε ≥ 0, added after the bias correction.
+    - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
+    - `momentum_decay`: ψ ≥ 0: how fast mₜ warms from β₁ / 2 to β₁. The 0.96 is Dozat's.
+    - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
+    - `maximize`: ascend: the gradient changes sign before the decay is added.
+    - `groups`: `{name: jopt.group(...)}`.
+
+    **State:** `mu` and `nu` like the parameters, in at least float32; `mu_product`, the scalar
+    Mₜ of each parameter; and the step count. M is kept, not recomputed: it has no closed form,
+    and it remembers a schedule of β₁.
+
+    **Raises:** `ConfigError` for a number out of range.
+
+    Source: Dozat, 2016, algorithm 2; torch's μ mixes with β₁ where the paper has mₜ.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.nadam(0.1)
+    >>> params = {"w": jnp.float32(1.0)}
+    >>> updates, state = tx.update({"w": jnp.float32(2.0)}, tx.init(params), params)
+    >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
+    0.8944
+    """
+    return leafwise(
+        SPEC,
+        rule,
+        prepare=prepare,
+        groups=groups,
+        options={"decoupled": decoupled, "maximize": maximize},
+        learning_rate=learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        weight_decay=weight_decay,
+        momentum_decay=momentum_decay,
+    )

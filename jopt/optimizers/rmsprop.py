@@ -1,0 +1,111 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt.base import configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.numerics import lerp, safe_sqrt
+
+SPEC = Spec(
+    name="rmsprop",
+    torch="RMSprop",
+    hypers=(
+        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        Hyper("decay", "[0, 1]", torch="alpha"),
+        Hyper("eps", "[0, inf)", torch="eps"),
+        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        Hyper("momentum", "[0, inf)", torch="momentum"),
+    ),
+    slots=(
+        Slot("nu", torch="square_avg", signed=False),
+        Slot("momentum_buffer", when=lambda on: on["momentum"], torch="momentum_buffer"),
+        Slot("mu", when=lambda on: on["centered"], torch="grad_avg"),
+    ),
+    options={"centered": "centered", "maximize": "maximize"},
+    counts=True,  # torch counts too; the rule does not read it
+)
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """See `rmsprop`."""
+    g = (-g if h.maximize else g) + h.weight_decay * p
+    new = {"nu": h.decay * s.nu + (1 - h.decay) * jnp.square(g)}
+    variance = new["nu"]
+    if h.centered:
+        new["mu"] = lerp(s.mu, g, 1 - h.decay)
+        variance = jnp.maximum(variance - jnp.square(new["mu"]), 0)
+    d = g / (safe_sqrt(variance) + h.eps)
+    if h.momentum is not None:
+        d = new["momentum_buffer"] = h.momentum * s.momentum_buffer + d
+    return -h.learning_rate * d, new
+
+
+@configured("jopt.")
+def rmsprop(
+    learning_rate: Value = 1e-2,
+    decay: Value = 0.99,
+    eps: Value = 1e-8,
+    weight_decay: Value = 0.0,
+    momentum: Value = 0.0,
+    *,
+    centered: bool = False,
+    maximize: bool = False,
+    groups: Groups = None,
+) -> Transform:
+    """RMSprop, as `torch.optim.RMSprop`.
+
+    With η the learning rate, α the decay of the means, λ the weight decay and m the momentum:
+
+        g ← g + λ·p
+        ν ← α·ν + (1 − α)·g²
+        μ ← μ + (1 − α)·(g − μ)  if centered
+        d ← g / (√ν + ε);  g / (√max(ν − μ², 0) + ε) if centered
+        b ← m·b + d  with momentum
+        p ← p − η·b;  p − η·d without momentum
+
+    There is no bias correction: the first steps are up to 1 / √(1 − α) times as long as later
+    ones. The buffer does not hold η, so that a change of the learning rate acts at once.
+
+    **Arguments** (defaults are torch's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule.
+    - `decay`: α in [0, 1], torch's `alpha` (which torch does not bound above).
+    - `eps`: ε ≥ 0, outside the root.
+    - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
+    - `momentum`: m ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state.
+    - `centered`: divide by the standard deviation instead; one more slot, `mu`.
+    - `maximize`: ascend: the gradient changes sign before the decay is added.
+    - `groups`: `{name: jopt.group(...)}`.
+
+    **State:** `nu` like the parameters, in at least float32, `momentum_buffer` with momentum,
+    `mu` if centered, and the step count.
+
+    **Raises:** `ConfigError` for a number out of range.
+
+    Source: Tieleman and Hinton, 2012, lecture 6.5; Graves, 2013, equations 38 to 41, for
+    centered. Rounding can take ν − μ² below 0, for instance when a gradient hardly changes for a
+    hundred steps: torch then gives NaN, jopt takes the variance as 0.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.rmsprop(0.05)
+    >>> params = {"w": jnp.float32(1.0)}
+    >>> updates, state = tx.update({"w": jnp.float32(2.0)}, tx.init(params), params)
+    >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
+    0.5
+    """
+    off = isinstance(momentum, int | float) and momentum == 0
+    return leafwise(
+        SPEC,
+        rule,
+        groups=groups,
+        options={"centered": centered, "maximize": maximize},
+        learning_rate=learning_rate,
+        decay=decay,
+        eps=eps,
+        weight_decay=weight_decay,
+        momentum=None if off else momentum,
+    )

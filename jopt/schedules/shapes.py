@@ -1,0 +1,97 @@
+"""The curves that schedules are cut from, written so that both of their ends are exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import ConfigError, plain
+
+Anneal = Literal["cosine", "linear"]
+"""How a schedule goes from one value to the next."""
+
+
+def between(a: Any, b: Any, t: Array, steps: Any, anneal: str = "linear") -> Array:
+    """From a at t = 0 to b at t = steps, and flat outside.
+
+    With x = t / steps: `"linear"` is a·(1 − x) + b·x, `"cosine"` is b + (a − b)·(1 + cos πx) / 2,
+    `"sqrt"` is a + (b − a)·√x.
+    """
+    t = jnp.clip(t, 0, steps)
+    # Two weights, each from its own end: one minus the other would lose the small one's digits.
+    x, rest = t / steps, (steps - t) / steps
+    match anneal:
+        case "cosine":  # (1 − cos πx) / 2 = sin²(πx / 2)
+            x, rest = jnp.sin(0.5 * jnp.pi * x) ** 2, jnp.sin(0.5 * jnp.pi * rest) ** 2
+        case "sqrt":
+            x = jnp.sqrt(x)
+            rest = 1 - x
+    return jnp.asarray(a * rest + b * x)
+
+
+def power(base: Any, exponent: Array) -> Array:
+    """baseⁿ for n = 0, 1, 2, ...
+
+    As eⁿ ˡⁿ ᵇᵃˢᵉ with the logarithm taken in double precision: rounded to float32 the base alone
+    would be off by a part in 10⁸, and its n-th power by n times that.
+    """
+    base = plain(base)
+    if isinstance(base, int | float) and base > 0:
+        return jnp.exp(exponent * math.log(base))
+    return jnp.asarray(base**exponent)
+
+
+def check(who: str, least: int = 1, **numbers: Any) -> None:
+    """Raise `ConfigError` for a count of steps that is not a whole number of at least `least`."""
+    for name, given in numbers.items():
+        value = plain(given)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(
+                who,
+                f"{name} is a number of steps",
+                expected=f"an int of at least {least}",
+                found=repr(value),
+            )
+
+
+def check_choice(who: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise `ConfigError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigError(
+            who,
+            f"there is no such {name}",
+            expected=" or ".join(map(repr, choices)),
+            found=repr(value),
+        )
+
+
+def check_range(who: str, low: float, high: float, **numbers: Any) -> None:
+    """Raise `ConfigError` for a known number outside of [low, high]."""
+    for name, given in numbers.items():
+        value = plain(given)
+        if isinstance(value, bool | str) or value is None:
+            raise ConfigError(who, f"{name} is not a number", found=repr(value))
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise ConfigError(
+                who, f"{name} is out of range", expected=f"[{low}, {high}]", found=repr(value)
+            )
+
+
+def as_function(who: str, given: Any) -> Callable[[Array], Array]:
+    """A schedule, another library's function of the step, or a number, as one kind of function."""
+    given = plain(given)
+    if callable(given):
+        return lambda t: jnp.asarray(given(t)).astype(t.dtype)
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return lambda t: jnp.full_like(t, given)
+    stateful = callable(getattr(given, "update", None))
+    raise ConfigError(
+        who,
+        "a schedule with a memory has no value at a step alone" if stateful else "no schedule",
+        expected="a schedule, a function of the step, or a number",
+        found=repr(given),
+    )

@@ -1,0 +1,104 @@
+"""Warming up: before any schedule, before an inverse root, and before a long plain."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.schedules.schedule import Schedule, schedule
+from jopt.schedules.shapes import as_function, between, check, check_choice
+
+
+@schedule
+def warmup(schedule: Any, steps: int, init_value: float = 0.0) -> Schedule:
+    """A line from init_value to the schedule's first value over `steps`, then the schedule.
+
+    The schedule's own step 0 is step `steps`; its length adds to that of the warm-up.
+
+    **Arguments:** `schedule`: a schedule, a function of the step, or a number; `steps` ≥ 0;
+    `init_value` at step 0 (0: the first step does not move).
+
+    **Raises:** `ConfigError` for a schedule with a memory, such as `plateau`.
+
+    >>> from jopt.schedules import cosine
+    >>> [round(float(warmup(cosine(1.0, 4), 2)(t)), 6) for t in (0, 1, 2, 4, 6)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    check("warmup", 0, steps=steps)
+    after = as_function("warmup", schedule)
+    if steps == 0:
+        return Schedule(after)
+
+    def value(t: Array) -> Array:
+        peak = after(jnp.zeros_like(t))
+        rise = between(init_value, peak, t, steps)
+        return jnp.where(t < steps, rise, after(jnp.maximum(t - steps, 0)))
+
+    return Schedule(value)
+
+
+@schedule
+def inverse_sqrt(
+    peak_value: float, warmup_steps: int, init_value: float = 0.0, timescale: int | None = None
+) -> Schedule:
+    """A line to peak over w = warmup_steps, then peak·√(s / (s + t − w)).
+
+    With s = w, the default, this is peak·√(w / t). It has no last step: train on as you like.
+
+    **Arguments:** `peak_value` at step `warmup_steps`; `warmup_steps` ≥ 1; `init_value` at step
+    0; `timescale`: s ≥ 1: the value is peak / √2 after s steps more, and peak / 2 after 3·s.
+
+    Source: Vaswani et al., 2017, section 5.3 (s = w); Zhai et al., 2022, section 3.5 (s).
+
+    >>> [round(float(inverse_sqrt(1.0, 4)(t)), 6) for t in (0, 2, 4, 16)]
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    scale = warmup_steps if timescale is None else timescale
+    check("inverse_sqrt", warmup_steps=warmup_steps, timescale=scale)
+
+    def value(t: Array) -> Array:
+        past = jnp.maximum(t - warmup_steps, 0)
+        fall = peak_value * jnp.sqrt(scale / (scale + past))
+        return jnp.where(t < warmup_steps, between(init_value, peak_value, t, warmup_steps), fall)
+
+    return Schedule(value)
+
+
+@schedule
+def wsd(
+    peak_value: float,
+    warmup_steps: int,
+    stable_steps: int,
+    decay_steps: int,
+    init_value: float = 0.0,
+    end_value: float = 0.0,
+    anneal: Literal["linear", "cosine", "sqrt"] = "linear",
+) -> Schedule:
+    """Warm-up, stable, decay: up over warmup_steps, flat for stable_steps, down over decay_steps.
+
+    Nothing before the decay depends on when it comes: a run may be prolonged, or branched off
+    with a decay, from any checkpoint of the stable part.
+
+    **Arguments:** `warmup_steps` ≥ 0, `stable_steps` ≥ 0, `decay_steps` ≥ 1; `init_value` at step
+    0; `end_value` from the last step on; `anneal`: the decay: `"linear"`, `"cosine"`, or
+    `"sqrt"`: peak + (end − peak)·√x with x the part of the decay that is done.
+
+    Source: Hu et al., 2024 (MiniCPM), section 4; Hägele et al., 2024, for linear and sqrt.
+
+    >>> [round(float(wsd(1.0, 2, 4, 2)(t)), 6) for t in (0, 1, 2, 6, 7, 8)]
+    [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    check("wsd", 0, warmup_steps=warmup_steps, stable_steps=stable_steps)
+    check("wsd", decay_steps=decay_steps)
+    check_choice("wsd", "anneal", anneal, ("linear", "cosine", "sqrt"))
+    decay = warmup_steps + stable_steps
+
+    def value(t: Array) -> Array:
+        fall = between(peak_value, end_value, t - decay, decay_steps, anneal)
+        if warmup_steps == 0:
+            return fall
+        return jnp.where(t < warmup_steps, between(init_value, peak_value, t, warmup_steps), fall)
+
+    return Schedule(value)

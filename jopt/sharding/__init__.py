@@ -1,0 +1,5 @@
+"""Where a state lives on a mesh, told from where the parameters live."""
+
+from jopt.sharding.state import init as init
+from jopt.sharding.state import state_sharding as state_sharding
+from jopt.sharding.state import zero1 as zero1

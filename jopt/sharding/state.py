@@ -1,0 +1,168 @@
+"""The sharding of a whole state, the same split over data-parallel replicas, a state born in it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jopt.base import ConfigError, TreeError
+from jopt.core import State, Transform
+from jopt.core.places import Place
+from jopt.core.tree import Tree, layout_of
+from jopt.sharding.mesh import along, param_shardings, split
+
+
+def state_sharding(
+    tx: Transform, params: Tree, mesh: Mesh | None = None, *, state: State | None = None
+) -> Tree:
+    """A `NamedSharding` for every array of the state of `tx`, told from the parameters'.
+
+    A slot like its parameter is sharded like it; a row or column slot along the axes it shares
+    with it; of other shapes the trailing axes that equal the parameter's. Counts, numbers and
+    whatever no parameter owns are replicated. Nothing is computed: shapes are enough.
+
+    **Arguments:**
+
+    - `tx`: a jopt transform. Of foreign parts, an array whose path ends with a parameter's
+      path and that has its shape is sharded like it; all others are replicated.
+    - `params`: arrays, or `jax.ShapeDtypeStruct`s with a sharding. A leaf on no mesh counts as
+      replicated.
+    - `mesh`: where to, if no parameter says it. It also gives the devices to shardings that
+      name their mesh without them, as those out of `jax.eval_shape`.
+    - `state`: the state to place, or its shapes; by default a fresh one. One that has lived
+      through steps in which some leaves had no gradient counts these apart.
+
+    **Returns:** a tree like the state, for `jax.device_put`, `out_shardings` and the like.
+
+    **Raises:** `TreeError` if no parameter is on a mesh and none is given, or they are on
+    several; `ConfigError` if `tx` is no jopt transform.
+
+    >>> import jax, jax.numpy as jnp, jopt
+    >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
+    >>> sharding = jax.NamedSharding(mesh, jax.P(None, "model"))
+    >>> params = {"w": jax.device_put(jnp.ones((4, 8)), sharding)}
+    >>> found = jopt.sharding.state_sharding(jopt.adamw(1e-3), params)["adamw"]
+    >>> found["mu"]["w"].spec, found["count"].spec
+    (P(None, 'model'), P())
+    """
+    return _placed("state_sharding", tx, params, mesh, state)
+
+
+def init(
+    tx: Transform, params: Tree, shardings: Tree | None = None, *, mesh: Mesh | None = None
+) -> State:
+    """`tx.init(params)`, every array born on the devices where it will live.
+
+    Nothing passes through the host, and no device ever holds more than its own shard.
+
+    **Arguments:**
+
+    - `tx`, `params`, `mesh`: as for `state_sharding`. From `jax.ShapeDtypeStruct`s the state
+      can be had before the parameters are.
+    - `shardings`: where each array goes; by default `state_sharding(tx, params, mesh)`.
+
+    **Raises:** as `state_sharding`; `TreeError` for shapes alone where the first state depends
+    on the parameters' values.
+
+    >>> import jax, jax.numpy as jnp, jopt
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> params = {"w": jax.device_put(jnp.ones(4), jax.NamedSharding(mesh, jax.P("data")))}
+    >>> jopt.sharding.init(jopt.adamw(1e-3), params)["adamw"]["mu"]["w"].sharding.spec
+    P('data',)
+    """
+    if shardings is None:
+        shardings = _placed("sharding.init", tx, params, mesh)
+    make = functools.partial(jax.jit, out_shardings=shardings)
+    if not any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
+        return cast(State, make(tx.init)(params))
+    if _reads_values(tx, params):
+        raise TreeError(
+            "sharding.init",
+            f"the first state of {tx.name} depends on the parameters' values",
+            expected="arrays",
+            found="shapes",
+            fix="Give the parameters themselves; state_sharding is content with shapes.",
+        )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    return cast(State, make(lambda: tx.init(shapes))())
+
+
+def _reads_values(tx: Transform, params: Tree) -> bool:
+    jaxpr = jax.make_jaxpr(tx.init)(params).jaxpr
+    read = {id(x) for eqn in jaxpr.eqns for x in eqn.invars} | {id(x) for x in jaxpr.outvars}
+    return any(id(x) in read for x in jaxpr.invars)
+
+
+def zero1(
+    tx: Transform,
+    params: Tree,
+    axis: str,
+    mesh: Mesh | None = None,
+    *,
+    state: State | None = None,
+) -> Tree:
+    """`state_sharding`, with the arrays that belong to parameters also split over `axis`.
+
+    Data-parallel replicas hold equal parameters, so they need not all hold equal slots: each
+    keeps one part, updates that part of the parameters, and gets the rest from the others.
+    `axis` goes on the first dimension that it divides and that no mesh axis splits yet. Where
+    there is none, or the parameter is split over `axis` already, the array stays as it was.
+
+    **Arguments:**
+
+    - `tx`, `params`, `mesh`, `state`: as for `state_sharding`.
+    - `axis`: the name of the mesh axis over which the parameters are replicated.
+
+    **Raises:** as `state_sharding`; `ConfigError` if the mesh has no such axis.
+
+    Source: Rajbhandari et al., 2020, section 5.1 (P_os).
+
+    >>> import jax, jax.numpy as jnp, jopt
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> params = {"w": jax.device_put(jnp.ones((4, 8)), jax.NamedSharding(mesh, jax.P()))}
+    >>> jopt.sharding.zero1(jopt.adamw(1e-3), params, "data")["adamw"]["mu"]["w"].spec
+    P('data', None)
+    """
+    return _placed("zero1", tx, params, mesh, state, axis)
+
+
+def _placed(
+    who: str,
+    tx: Transform,
+    params: Tree,
+    mesh: Mesh | None,
+    state: State | None = None,
+    axis: str | None = None,
+) -> Tree:
+    if not isinstance(tx, Transform):
+        raise ConfigError(
+            who,
+            "this is no jopt transform",
+            expected="a jopt.Transform",
+            found=repr(tx),
+            fix="Wrap a foreign one: jopt.chain(tx).",
+        )
+    layout = layout_of(who, params)
+    leaves = jax.tree.leaves(params)
+    mesh, shardings = param_shardings(who, layout, leaves, mesh)
+    if axis is not None and axis not in mesh.shape:
+        raise ConfigError(
+            who,
+            f"the mesh has no axis {axis!r}",
+            expected=", ".join(map(repr, mesh.shape)),
+            found=repr(axis),
+        )
+
+    def one(x: Any, place: Place) -> NamedSharding:
+        if place.index is None:
+            return NamedSharding(mesh, PartitionSpec())
+        shape, of = tuple(x.shape), tuple(leaves[place.index].shape)
+        own = along(shardings[place.index], place, shape, of)
+        return own if axis is None else split(own, axis, shape)
+
+    abstract = jax.eval_shape(tx.init, params) if state is None else state
+    places = {k: part.places(layout, leaves, abstract[k]) for k, part in tx.parts.items()}
+    return jax.tree.map(one, abstract, places)
