@@ -54,12 +54,12 @@ def panels() -> dict[str, dict[str, Any]]:
         "join": {"": s.join([s.linear(0.1, 0.6, 150), s.step(1.0, 100, gamma=0.6)], [150])},
         "product": {"": s.product(s.linear(0.1, 1.0, 150), s.step(1.0, 120, gamma=0.7))},
         "scaled · multiplicative": {
-            "exp(−(t/250)²)": s.scaled(1.0, lambda t: jnp.exp(-((t / 250) ** 2))),
-            "∏ (1 − 1/(k+100))": s.multiplicative(1.0, lambda k: 1 - 1 / (k + 100)),
+            "scaled": s.scaled(1.0, lambda t: jnp.exp(-((t / 250) ** 2))),
+            "multiplicative": s.multiplicative(1.0, lambda k: 1 - 1 / (k + 100)),
         },
         "swa": {"": s.swa(s.cosine(1.0, 600), 0.6, 100, start=350)},
         "warmup": {"": s.warmup(s.multistep(1.0, [200, 350], 0.4), 100)},
-        "plateau": {"": s.plateau(1.0, factor=0.5, patience=60, cooldown=20, threshold=0.01)},
+        "plateau": {"": s.plateau(1.0, factor=0.5, patience=30, cooldown=30, threshold=0.05)},
     }
 
 
@@ -105,7 +105,7 @@ def draw(path: Path) -> None:
             ax.tick_params(length=2)
             if metric is not None:
                 ax.plot(metric, color=SECOND, linewidth=0.9, linestyle="-", alpha=0.8)
-                ax.annotate("loss", (490, 0.33), color=SECOND, fontsize=7.5)
+                ax.annotate("loss", (60, 0.66), color=SECOND, fontsize=7.5)
         figure.supxlabel("step", fontsize=9, color=MUTED)
         figure.savefig(path, dpi=150)
         plt.close(figure)

@@ -1,0 +1,90 @@
+"""Sharded equals whole, and the state is sharded as the parameters are."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.laws.harness import (
+    assert_close,
+    each,
+    grads_like,
+    params_of,
+    run,
+    stacked,
+    step,
+    stepper,
+)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return Mesh(np.array(jax.devices()[:8]), ("d",))
+
+
+def rows(mesh, tree):
+    """Every leaf sharded along its first axis; scalars on every device."""
+    return jax.tree.map(lambda x: NamedSharding(mesh, P("d") if x.ndim else P()), tree)
+
+
+def like_parameters(node, params):
+    """The slots of a node that mirror the parameters, by name."""
+    shapes = jax.tree.map(jnp.shape, params)
+    return {
+        name: tree
+        for name, tree in node.items()
+        if jax.tree.structure(tree) == jax.tree.structure(params)
+        and jax.tree.map(jnp.shape, tree) == shapes
+    }
+
+
+def assert_sharded_like(node, params):
+    for name, tree in like_parameters(node, params).items():
+        for x, p in zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True):
+            assert x.sharding.is_equivalent_to(p.sharding, p.ndim), name
+
+
+@each
+def test_sharded_equals_whole_and_slots_are_sharded_like_parameters(entry, mesh):
+    tx, params = entry.make(), params_of(entry)
+    whole = run(entry, tx, params, tx.init(params), range(3))
+
+    sharded = jax.device_put(params, rows(mesh, params))
+    state = tx.init(sharded)
+    assert_sharded_like(state[entry.name], sharded)
+    for seed in range(3):
+        grads = grads_like(entry, params, seed)
+        grads = jax.device_put(grads, rows(mesh, grads))
+        sharded, state = stepper(entry.name, tx)(sharded, state, grads)
+        assert_sharded_like(state[entry.name], sharded)
+    assert_close((sharded, state), whole, rtol=entry.tol_sharded)
+
+
+@each
+def test_init_under_jit_keeps_the_shardings(entry, mesh):
+    tx, params = entry.make(), params_of(entry)
+    sharded = jax.device_put(params, rows(mesh, params))
+    state = jax.jit(tx.init)(sharded)
+    assert_close(state, tx.init(params), rtol=0)
+
+
+@each
+def test_data_parallel_in_shard_map(entry, mesh):
+    # Each device has the gradient of its own part of the batch; the mean goes to the update.
+    tx, params = entry.make(), params_of(entry)
+    batch = stacked(entry, params, range(8))
+    mean = jax.tree.map(lambda g: jnp.mean(g, axis=0), batch)
+    want = stepper(entry.name, tx)(params, tx.init(params), mean)
+
+    def local(params, state, batch):
+        grads = jax.tree.map(lambda g: jax.lax.pmean(g[0], "d"), batch)
+        return step(entry, tx, params, state, grads)
+
+    mapped = jax.jit(
+        jax.shard_map(local, mesh=mesh, in_specs=(P(), P(), P("d")), out_specs=(P(), P()))
+    )
+    assert_close(mapped(params, tx.init(params), batch), want, rtol=entry.tol_sharded)

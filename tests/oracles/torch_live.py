@@ -1,0 +1,235 @@
+"""torch itself as the oracle: the same parameters and gradients through torch and through jopt.
+
+Trees are flat dicts of NumPy arrays in float64 (or complex128), keyed by path; both sides cast
+them to the dtype of the run. Gradients have a first axis of steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+import jopt
+import jopt.interop.torch
+from jopt.core.spec import REGISTRY
+
+Arrays = dict[str, np.ndarray]
+
+# Several leaves of every rank; gradients of scales that no single epsilon serves.
+LEAVES = (
+    ("encoder/scale", (), 1.0),
+    ("encoder/bias", (5,), 1e-2),
+    ("encoder/kernel", (4, 3), 1.0),
+    ("head/bias", (3,), 10.0),
+    ("head/kernel", (3, 6), 1e-3),
+    ("head/conv", (2, 3, 4), 1e2),
+)
+
+
+def problem(
+    ndims: Sequence[int], steps: int, *, seed: int = 0, pairs: bool = False
+) -> tuple[Arrays, Arrays]:
+    """Start parameters, and as many gradients: mixed scales, some entries and steps exactly 0."""
+    rng = np.random.default_rng(seed)
+
+    def normal(shape: tuple[int, ...]) -> np.ndarray:
+        x = rng.normal(size=shape)
+        return x + 1j * rng.normal(size=shape) if pairs else x
+
+    params, grads = {}, {}
+    for name, shape, scale in LEAVES:
+        if len(shape) in ndims:
+            params[name] = normal(shape)
+            g = scale * normal((steps, *shape))
+            g[rng.random(g.shape) < 0.1] = 0
+            g[7:9] = 0
+            grads[name] = g
+    return params, grads
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is around the optimizer: groups, a scheduler, missing gradients, clipping.
+
+    `groups` are (pattern, torch keys of the group); what no pattern matches is the first group.
+    `scheduler` is torch's class name and arguments. `present[step][leaf]` says which gradients
+    there are. `clip(parameters)` runs before each step of torch, group by group.
+    """
+
+    groups: tuple[tuple[str, dict[str, Any]], ...] = ()
+    scheduler: tuple[str, dict[str, Any]] | None = None
+    present: np.ndarray | None = None
+    clip: Callable[[list[torch.Tensor]], Any] | None = None
+
+
+PLAIN = Side()
+TORCH_DTYPES = {
+    np.dtype("float32"): torch.float32,
+    np.dtype("float64"): torch.float64,
+    np.dtype("complex64"): torch.complex64,
+    np.dtype("complex128"): torch.complex128,
+}
+
+
+@contextlib.contextmanager
+def scalars_in(dtype: Any) -> Iterator[None]:
+    """Torch keeps its scalars of state (`eta`, `mu_product`) in its default dtype: float64 here
+    if the run is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(TORCH_DTYPES[np.dtype(dtype)].to_real())
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@dataclass
+class Outcome:
+    """Parameters after the last step."""
+
+    params: Arrays
+    state: Any = field(repr=False, default=None)
+
+
+def torch_run(
+    name: str, kwargs: Mapping[str, Any], params: Arrays, grads: Arrays, dtype: Any, side: Side
+) -> Outcome:
+    """Run `torch.optim.<name>`."""
+    kind = TORCH_DTYPES[np.dtype(dtype)]
+    leaves = {k: torch.tensor(v, dtype=kind).requires_grad_() for k, v in params.items()}
+    members: list[list[torch.Tensor]] = [[] for _ in range(len(side.groups) + 1)]
+    for k, leaf in leaves.items():
+        hits = [i for i, (pattern, _) in enumerate(side.groups, 1) if re.search(pattern, k)]
+        members[hits[0] if hits else 0].append(leaf)
+    owns = [{}, *(own for _, own in side.groups)]
+    optimizer = getattr(torch.optim, name)(
+        [{"params": m, **own} for m, own in zip(members, owns, strict=True) if m], **kwargs
+    )
+    scheduler = None
+    if side.scheduler is not None:
+        scheduler = getattr(torch.optim.lr_scheduler, side.scheduler[0])(
+            optimizer, **side.scheduler[1]
+        )
+    stacked = {k: torch.tensor(v, dtype=kind) for k, v in grads.items()}
+    for t in range(len(next(iter(grads.values())))):
+        for i, (k, leaf) in enumerate(leaves.items()):
+            here = side.present is None or side.present[t, i]
+            leaf.grad = stacked[k][t].clone() if here else None
+        if side.clip is not None:
+            for m in members:
+                side.clip(m)
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return Outcome({k: v.detach().numpy() for k, v in leaves.items()}, optimizer)
+
+
+def jopt_run(
+    tx: jopt.Transform, params: Arrays, grads: Arrays, dtype: Any, side: Side = PLAIN
+) -> Outcome:
+    """Run a jopt transform; in one scan, or step by step where gradients are missing."""
+    start = unflatten_dict({k: jnp.asarray(v, dtype) for k, v in params.items()}, sep="/")
+
+    def step(carry: Any, g: Any) -> tuple[Any, None]:
+        p, state = carry
+        updates, state = tx.update(g, state, p)
+        return (jopt.apply_updates(p, updates), state), None
+
+    def tree(present: Any = None, t: int | None = None) -> Any:
+        flat = {
+            k: jnp.asarray(v if t is None else v[t], dtype)
+            if present is None or present[i]
+            else None
+            for i, (k, v) in enumerate(grads.items())
+        }
+        return unflatten_dict(flat, sep="/")
+
+    carry = (start, tx.init(start))
+    if side.present is None:
+        carry, _ = jax.jit(lambda c, g: jax.lax.scan(step, c, g))(carry, tree())
+    else:
+        one = jax.jit(step)
+        for t, present in enumerate(side.present):
+            carry, _ = one(carry, tree(present, t))
+    flat = flatten_dict(carry[0], sep="/")
+    return Outcome({k: np.asarray(v) for k, v in flat.items()}, carry[1])
+
+
+def twin(name: str, kwargs: Mapping[str, Any], side: Side = PLAIN) -> jopt.Transform:
+    """The jopt transform for torch's class `name`, its arguments, groups and scheduler."""
+    tx = jopt.interop.torch.optimizer(name, **kwargs)
+    if not side.groups and side.scheduler is None:
+        return tx
+    arguments = tx.config
+    if side.scheduler is not None:
+        arguments["learning_rate"] = schedule(*side.scheduler, arguments["learning_rate"])
+    groups = {}
+    for i, (pattern, own) in enumerate(side.groups):
+        # The twin of torch's group is read off the twin of an optimizer with its arguments.
+        whole = jopt.interop.torch.optimizer(name, **{**kwargs, **own}).config
+        numbers = {
+            h.name: whole[h.name]
+            for h in REGISTRY[tx.name].hypers
+            if whole[h.name] != tx.config[h.name]
+        }
+        if side.scheduler is not None:
+            numbers["learning_rate"] = schedule(*side.scheduler, whole["learning_rate"])
+        groups[f"group_{i}"] = jopt.group(pattern, **numbers)
+    if groups:
+        arguments["groups"] = groups
+    factory = getattr(jopt, tx.name)
+    return factory(**arguments)
+
+
+def schedule(kind: str, kwargs: Mapping[str, Any], base_lr: float) -> jopt.schedules.Schedule:
+    """The jopt schedule that is torch's scheduler `kind` at this base learning rate."""
+    return {
+        "StepLR": lambda step_size, gamma=0.1: jopt.schedules.step(base_lr, step_size, gamma),
+        "CosineAnnealingLR": lambda T_max, eta_min=0.0: jopt.schedules.cosine(
+            base_lr, T_max, eta_min
+        ),
+        "LinearLR": lambda start_factor=1 / 3, end_factor=1.0, total_iters=5: jopt.schedules.linear(
+            base_lr * start_factor, base_lr * end_factor, total_iters
+        ),
+    }[kind](**kwargs)
+
+
+def distance(ours: Outcome, theirs: Outcome) -> float:
+    """The largest difference, relative to each leaf's largest value."""
+    assert ours.params.keys() == theirs.params.keys()
+    gaps = []
+    for k, b in theirs.params.items():
+        a = ours.params[k]
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        assert np.isfinite(a).all()
+        gaps.append(np.max(np.abs(a - b)) / np.max(np.abs(b)))
+    return float(max(gaps))
+
+
+def gap(
+    name: str,
+    kwargs: Mapping[str, Any],
+    *,
+    dtype: Any,
+    steps: int = 100,
+    ndims: Sequence[int] = (0, 1, 2, 3),
+    side: Side = PLAIN,
+    before: jopt.Transform | None = None,
+) -> float:
+    """The distance between jopt and torch after `steps` steps; `before` goes first in a chain."""
+    params, grads = problem(ndims, steps, pairs=np.issubdtype(dtype, np.complexfloating))
+    with scalars_in(dtype):
+        theirs = torch_run(name, kwargs, params, grads, dtype, side)
+    tx = twin(name, kwargs, side)
+    tx = tx if before is None else jopt.chain(before, tx)
+    return distance(jopt_run(tx, params, grads, dtype, side), theirs)

@@ -1,0 +1,57 @@
+"""What `import jopt` loads, seen from a fresh interpreter: little more than jax."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Each is loaded by the function that needs it, when it is called.
+LAZY = ("flax", "torch", "matplotlib", "optax", "orbax", "rich", "sklearn", "scipy", "safetensors")
+
+# Third-party packages that jopt loads beyond those of jax.
+BEYOND_JAX = {"msgpack"}
+
+
+def loaded_by(code):
+    """The modules loaded by `code` in a fresh interpreter, and those it already had."""
+    script = f"import sys, json\nbefore = set(sys.modules)\n{code}\n"
+    script += "print(json.dumps([sorted(sys.modules), sorted(before)]))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    after, before = json.loads(run.stdout)
+    return set(after) - set(before)
+
+
+def tops(modules):
+    return {name.split(".")[0] for name in modules}
+
+
+@pytest.fixture(scope="module")
+def of_jax():
+    return loaded_by("import jax")
+
+
+@pytest.fixture(scope="module")
+def of_jopt():
+    return loaded_by("import jax, jopt")
+
+
+def test_import_loads_no_other_library(of_jax, of_jopt):
+    assert "jopt" in of_jopt
+    assert tops(of_jopt) & (set(LAZY) - tops(of_jax)) == set()
+
+
+def test_import_loads_hardly_more_than_jax(of_jax, of_jopt):
+    # The cost of an import is the modules it loads: these stand for the time, and never vary.
+    added = {m for m in of_jopt - of_jax if m.split(".")[0] != "jopt"}
+    third_party = tops(added) - set(sys.stdlib_module_names)
+    assert {m for m in third_party if not m.startswith("_")} <= BEYOND_JAX
+    assert len(added) <= 20, sorted(added)
+
+
+def test_a_library_that_is_loaded_is_seen():
+    assert {"optax", "flax"} <= tops(loaded_by("import jopt, optax, flax")) & set(LAZY)
+
+
+def test_every_public_room_comes_with_the_package(of_jopt):
+    assert {"jopt.schedules.cosine", "jopt.sharding.state"} <= of_jopt
