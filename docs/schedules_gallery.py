@@ -59,7 +59,7 @@ def panels() -> dict[str, dict[str, Any]]:
         },
         "swa": {"": s.swa(s.cosine(1.0, 600), 0.6, 100, start=350)},
         "warmup": {"": s.warmup(s.multistep(1.0, [200, 350], 0.4), 100)},
-        "plateau": {"": s.plateau(1.0, factor=0.5, patience=30, cooldown=30, threshold=0.05)},
+        "plateau": {"": s.plateau(1.0, factor=0.5, patience=50, cooldown=30, threshold=0.03)},
     }
 
 
@@ -105,7 +105,7 @@ def draw(path: Path) -> None:
             ax.tick_params(length=2)
             if metric is not None:
                 ax.plot(metric, color=SECOND, linewidth=0.9, linestyle="-", alpha=0.8)
-                ax.annotate("loss", (60, 0.66), color=SECOND, fontsize=7.5)
+                ax.annotate("loss", (480, 0.33), color=SECOND, fontsize=7.5)
         figure.supxlabel("step", fontsize=9, color=MUTED)
         figure.savefig(path, dpi=150)
         plt.close(figure)

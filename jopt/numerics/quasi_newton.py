@@ -34,10 +34,12 @@ class QuasiNewton(NamedTuple):
     n_iter: Array
 
 
-def turned(m: QuasiNewton, g: Vector, *, first: Array, go: Array) -> QuasiNewton:
+def turned(
+    m: QuasiNewton, g: Vector, min_curvature: Array, *, first: Array, go: Array
+) -> QuasiNewton:
     """The model after it has seen the gradient `g` at the end of the last step.
 
-    It files the pair of that step if sᵀy > 10⁻¹⁰, and its `d` is −H·g.
+    It files the pair of that step if sᵀy > `min_curvature`, and its `d` is −H·g.
 
     **Arguments:**
 
@@ -49,7 +51,7 @@ def turned(m: QuasiNewton, g: Vector, *, first: Array, go: Array) -> QuasiNewton
     y = [a - b for a, b in zip(g, m.prev_grad, strict=True)]
     s = [m.t.astype(d.dtype) * d for d in m.d]
     ys, yy = vector_dot(y, s), vector_dot(y, y)
-    keep = go & ~first & (ys > 1e-10)
+    keep = go & ~first & (ys > min_curvature)
     row = m.n_pairs % m.sy.shape[0]
     rows_s = [put_row(rows, row, x, keep) for rows, x in zip(m.s, s, strict=True)]
     rows_y = [put_row(rows, row, x, keep) for rows, x in zip(m.y, y, strict=True)]

@@ -45,6 +45,7 @@ SPEC = Spec(
         Hyper("learning_rate", "[0, inf)", torch="lr"),
         Hyper("tolerance_grad", "[0, inf)", torch="tolerance_grad"),
         Hyper("tolerance_change", "[0, inf)", torch="tolerance_change"),
+        Hyper("min_curvature", "[0, inf)"),
     ),
     slots=(
         Slot("s", shape=_history, torch="old_stps", compress=False, entries=True),
@@ -101,7 +102,7 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
         model, evaluations = end.model, end.evaluations
         new["prev_loss"] = jnp.where(go, end.prev_loss, s.prev_loss)
     else:
-        model = turned(model, g, first=first, go=go)
+        model = turned(model, g, h.min_curvature, first=first, go=go)
         t = jnp.where(_descends(model, g, h), _first_trial(g, first, h), 0)
         steps = [jnp.where(go, t, 0).astype(d.dtype) * d for d in model.d]
         model = model._replace(t=jnp.where(go, t, s.t))
@@ -138,7 +139,7 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
         )
 
     def body(i: Iterate) -> Iterate:
-        new, n = turned(i.model, i.g, first=i.first, go=i.go), i.n + 1
+        new, n = turned(i.model, i.g, h.min_curvature, first=i.first, go=i.go), i.n + 1
         descends, trial = _descends(new, i.g, h), _first_trial(i.g, i.first, h)
         if h.line_search is None:
             t = jnp.where(descends, trial, 0)
@@ -182,6 +183,7 @@ def lbfgs(
     history_size: int = 100,
     *,
     line_search: Literal["strong_wolfe"] | None = None,
+    min_curvature: Value = 1e-10,
     groups: Groups = None,
 ) -> Transform:
     """L-BFGS, as `torch.optim.LBFGS`: one `update` is one `step(closure)`.
@@ -192,7 +194,7 @@ def lbfgs(
         t ← η, or from the line search; min(1, 1/‖g‖₁)·η at the first iteration
         s ← t·d
         p ← p + s
-        y ← ∇f(p) − g              (kept if sᵀy > 10⁻¹⁰)
+        y ← ∇f(p) − g              (the pair is kept if sᵀy > κ)
 
     up to `max_iter` times in one compiled loop. It ends early once `max_eval` evaluations are
     spent, max|g| ≤ `tolerance_grad`, max|s| or the change of the value is within
@@ -212,6 +214,8 @@ def lbfgs(
     - `history_size`: m, at least 1.
     - `line_search`: `"strong_wolfe"` or `None`. In the search a value or slope that is not
       finite counts as infinitely high, where torch would go on outwards.
+    - `min_curvature`: κ ≥ 0. Torch's fixed 10⁻¹⁰ is large for a small or well converged problem,
+      which then learns no more; with a line search 0 does.
     - `groups`: frozen ones only: a direction has one set of numbers.
 
     **State:** `s` and `y`, of shape (m, ...) for each parameter; `d` and `prev_grad` like the
@@ -268,6 +272,7 @@ def lbfgs(
         learning_rate=learning_rate,
         tolerance_grad=tolerance_grad,
         tolerance_change=tolerance_change,
+        min_curvature=min_curvature,
     )
 
 

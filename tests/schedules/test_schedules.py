@@ -192,5 +192,6 @@ def test_another_librarys_schedule_fits():
     theirs_at = [theirs(float(t)) for t in range(40)]
     np.testing.assert_allclose(both(jnp.arange(10, 50)), theirs_at, rtol=1e-6, atol=1e-8)
     tx = optax.sgd(s.cosine(0.1, 30))
-    updates, _ = tx.update({"w": 1.0}, tx.init({"w": 1.0}))
+    grads = {"w": jnp.float32(1.0)}
+    updates, _ = tx.update(grads, tx.init(grads))
     assert updates["w"] == -np.float32(0.1)
