@@ -227,6 +227,8 @@ def main(argv=None):
     tx = make_optimizer(options.learning_rate, steps)
 
     options.out.mkdir(parents=True, exist_ok=True)
+    for unfinished in options.out.glob(".jopt-*.tmp"):  # left by a kill within a save
+        unfinished.unlink()
     checkpoint, picture = options.out / "run.msgpack", options.out / "training.png"
     try:
         run = resume(checkpoint, fresh(settings, params, tx, steps), tx)

@@ -62,8 +62,10 @@ from jopt.optimizers import sparse_adam as sparse_adam
 from jopt.transforms import clip_by_global_norm as clip_by_global_norm
 from jopt.transforms import clip_by_norm as clip_by_norm
 from jopt.transforms import clip_by_value as clip_by_value
+from jopt.wrappers import accumulate as accumulate
 from jopt.wrappers import ema as ema
 from jopt.wrappers import eval_params as eval_params
+from jopt.wrappers import skip_nonfinite as skip_nonfinite
 from jopt.wrappers import swa as swa
 
 __version__ = "0.1.0"

@@ -79,9 +79,10 @@ def _part(part: Part) -> dict[str, Any]:
             }
             for name, group in part.groups.items()
         }
-    inner = getattr(part, "inner", None)
-    if isinstance(inner, Transform):
-        said["inner"] = configuration(inner)
+    if part.choices:
+        said["choices"] = {k: _plain(v) for k, v in part.choices.items()}
+    if part.wrapped:
+        said["inner"] = {label: _part(inner) for label, inner in part.wrapped.items()}
     return said
 
 

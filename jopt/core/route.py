@@ -81,6 +81,16 @@ class RoutePart(Part):
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
         self.any_extra = any(p.any_extra for p in parts)
 
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """What each route matches."""
+        return {name: g.match for name, g in self.groups.items()}
+
+    @property
+    def wrapped(self) -> Mapping[str, Part]:
+        """The parts of all routes."""
+        return {label: part for row in self.labelled.values() for label, part in row.items()}
+
     def labels(self, layout: Layout, leaves: Leaves) -> tuple[str, ...]:
         """The route of each leaf."""
         return assign(self.name, self.groups, layout, leaves)

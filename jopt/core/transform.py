@@ -54,6 +54,16 @@ class Part(abc.ABC):
     extra: tuple[str, ...] = ()
     any_extra: bool = False
 
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """The static choices that a checkpoint records, beside what a spec declares."""
+        return {}
+
+    @property
+    def wrapped(self) -> Mapping[str, Part]:
+        """The parts whose nodes stand under `inner`, by label."""
+        return {}
+
     @abc.abstractmethod
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The node for these parameters."""

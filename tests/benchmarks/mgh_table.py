@@ -1,7 +1,7 @@
 """Prints what L-BFGS costs on the problems of Moré, Garbow and Hillstrom, beside SciPy and torch.
 
 Run from the repository root: `python -m tests.benchmarks.mgh_table [name ...]`. All in float64,
-until no entry of the gradient is above 1e-6 or the method gives up.
+until no entry of the gradient is above 1e-8 or the method gives up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import jopt
 from tests.oracles.mgh import BY_NAME, PROBLEMS, Problem
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-8
 
 
 class Outcome(NamedTuple):

@@ -71,6 +71,7 @@ def test_killed_at_chosen_moments(undisturbed, compiled, tmp_path):
     out = succeed(DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
     assert out.startswith(f"Going on from {tmp_path / 'run.msgpack'}: 3 of 4 epochs are done.")
     assert_same_run(tmp_path, undisturbed)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.msgpack", "training.png"}
 
 
 def test_killed_at_random_times(undisturbed, compiled, tmp_path):

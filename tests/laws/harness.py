@@ -164,6 +164,12 @@ def numbers(state: Any) -> list[tuple[str, str]]:
     ]
 
 
+def other_number(label: str, name: str, value: Any) -> float:
+    """A number near `value` that is another, and in its range."""
+    hyper = REGISTRY[label].by_name[name]
+    return next(v for v in (0.95 * float(value), 1.05 * float(value)) if hyper.allows(v))
+
+
 def has_number(entry: Entry, name: str) -> bool:
     """Whether the transform of this entry keeps a number of this name."""
     state = jax.eval_shape(entry.make().init, params_of(entry))

