@@ -81,7 +81,7 @@ class Slot:
       sees only the slots that its leaf has.
     - `torch`: torch's key for it; `None` if torch keeps no such thing.
     - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
-    - `compress`: whether `state_dtype` applies to it.
+    - `compress`: whether a codec may store it in fewer bits than it is computed in.
     - `scope`: `"leaf"`: one for each parameter; `"group"`: one for all parameters of a group,
       for treewise rules; its shape rule starts from the shape `()`.
     - `dtype`: a fixed dtype, such as `"int32"` for a counter; `None` for the parameter's, in at

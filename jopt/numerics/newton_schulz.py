@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -49,8 +50,15 @@ def newton_schulz(
     x = (x.astype(wide) / norm).astype(dtype)
 
     def product(p: Array, q: Array, contract: int) -> Array:
-        return jax.lax.dot_general(
-            p, q, (((2,), (contract,)), ((0,), (0,))), preferred_element_type=wide
+        dot = functools.partial(
+            jax.lax.dot_general,
+            dimension_numbers=(((2,), (contract,)), ((0,), (0,))),
+            preferred_element_type=wide,
+        )
+        # XLA's CPU backend has no bfloat16 product for some layouts and fails at run time; the
+        # product of widened operands is the same numbers, for each term is exact in float32.
+        return jax.lax.platform_dependent(
+            p, q, cpu=lambda p, q: dot(p.astype(wide), q.astype(wide)), default=dot
         )
 
     for _ in range(steps):

@@ -53,8 +53,8 @@ def turned(
     ys, yy = vector_dot(y, s), vector_dot(y, y)
     keep = go & ~first & (ys > min_curvature)
     row = m.n_pairs % m.sy.shape[0]
-    rows_s = [put_row(rows, row, x, keep) for rows, x in zip(m.s, s, strict=True)]
-    rows_y = [put_row(rows, row, x, keep) for rows, x in zip(m.y, y, strict=True)]
+    # A branch, which the compiler does not merge with what reads the rows: written in place.
+    rows_s, rows_y = jax.lax.cond(keep, _filed, lambda rows, *_: rows, (m.s, m.y), (s, y), row)
     # Of `sy` only products of a step with the same or a later y are ever read: a column is enough.
     column = row_dots(rows_y, y)
     new_sy = m.sy.at[:, row].set(row_dots(rows_s, y))
@@ -74,17 +74,25 @@ def turned(
     return QuasiNewton(rows_s, rows_y, d, seen, new_sy, new_yy, gamma, m.t, n_pairs, n_iter)
 
 
-def put_row(rows: Array, index: Array, x: Array, keep: Array) -> Array:
-    """`x` in the place of one row, in place where the buffer allows; the old row if not `keep`."""
-    old = jax.lax.dynamic_index_in_dim(rows, index, keepdims=False)
-    new: Array = jax.lax.dynamic_update_index_in_dim(rows, jnp.where(keep, x, old), index, 0)
-    return new
+def _filed(
+    rows: tuple[Vector, Vector], pair: tuple[Vector, Vector], index: Array
+) -> tuple[Vector, Vector]:
+    def put(r: Array, x: Array) -> Array:
+        new: Array = jax.lax.dynamic_update_index_in_dim(r, x, index, 0)
+        return new
+
+    filed: tuple[Vector, Vector] = jax.tree.map(put, rows, pair)
+    return filed
 
 
 def pair_sum(s: Array, y: Array, a: Array, b: Array) -> Array:
     """∑ᵢ (aᵢ·sᵢ + bᵢ·yᵢ) over the rows of both histories."""
-    a, b = (jnp.expand_dims(w.astype(s.dtype), tuple(range(1, s.ndim))) for w in (a, b))
-    return jnp.sum(s * a + y * b, axis=0)
+    over = ((0,), (0,)), ((), ())
+    parts = [
+        jax.lax.dot_general(w.astype(x.dtype), x, over, precision=jax.lax.Precision.HIGHEST)
+        for w, x in ((a, s), (b, y))
+    ]
+    return parts[0] + parts[1]
 
 
 def inverse_hessian_weights(

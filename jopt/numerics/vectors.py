@@ -6,6 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -43,7 +44,11 @@ def vector_step(x: Vector, t: Array, d: Vector) -> Vector:
 
 def row_dots(rows: Vector, x: Vector) -> Array:
     """The inner product of `x` with each of m rows, for rows of shape (m, *xᵢ.shape)."""
-    products = (
-        jnp.sum(r * a[None], axis=tuple(range(1, r.ndim))) for r, a in zip(rows, x, strict=True)
-    )
-    return _over(products, operator.add)
+    return _over((_row_dots(r, a) for r, a in zip(rows, x, strict=True)), operator.add)
+
+
+def _row_dots(rows: Array, x: Array) -> Array:
+    # A contraction, which no backend spreads out; at full precision also where products are not.
+    axes = tuple(range(x.ndim))
+    over = (tuple(a + 1 for a in axes), axes), ((), ())
+    return jax.lax.dot_general(rows, x, over, precision=jax.lax.Precision.HIGHEST)
