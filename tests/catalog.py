@@ -28,6 +28,7 @@ class Entry:
     tol64: float = 1e-12
     tol32: float = 3e-6
     complex: bool = True
+    torch_complex: bool = True  # torch's class takes complex parameters too
     ndims: tuple[int, ...] = (0, 1, 2, 3)  # the ranks of parameter it takes
     still_on_zero_gradient: bool = True  # with no weight decay, a zero gradient moves nothing
     separable: bool = True  # a leaf's steps do not depend on the other leaves
@@ -237,6 +238,26 @@ CATALOG: tuple[Entry, ...] = (
         separable=False,
         reverse_mode=False,
         tol_sharded=2e-5,  # every step divides by sᵀy of gradients drawn at random
+    ),
+    Entry(
+        # Its torch runs are with Newton-Schulz, which torch does in bfloat16 whatever the
+        # parameters: see tests/optimizers/test_muon.py.
+        jopt.muon,
+        settings={"learning_rate": 0.02, "weight_decay": 0.1},
+        complex=False,
+        ndims=(2,),
+    ),
+    Entry(
+        jopt.sparse_adam,
+        settings={"learning_rate": 0.01},
+        torch_complex=False,
+        ndims=(1, 2, 3),
+        torch=(
+            {},
+            {"lr": 0.01, "betas": (0.8, 0.95)},
+            {"lr": 0.01, "eps": 1e-3},
+            {"lr": 0.01, "maximize": True},
+        ),
     ),
 )
 

@@ -101,6 +101,7 @@ class RowPart(SpecPart):
         """Apply the rule; see `SpecPart.run`."""
         for w in work:
             ids, values = coalesced(w.g)
+            w.p, w.slots = jnp.asarray(w.p), {k: jnp.asarray(v) for k, v in w.slots.items()}
             slots = {k: v.at[ids].get(mode="fill", fill_value=0) for k, v in w.slots.items()}
             p = w.p.at[ids].get(mode="fill", fill_value=0)
             u, new = apply_rule(self.rule, self.frozen_options, values, slots, p, w.numbers)

@@ -54,7 +54,7 @@ def cubic_minimum(a: Point, b: Point, low: Array, high: Array) -> Array:
     up = b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
     down = a.t - (a.t - b.t) * ((a.slope + d2 - d1) / (a.slope - b.slope + 2 * d2))
     best = jnp.where(a.t <= b.t, up, down)
-    found = (square >= 0) & jnp.isfinite(best)
+    found = (square >= 0) & ~jnp.isnan(best) & jnp.isfinite(a.f + b.f)
     return jnp.where(found, jnp.clip(best, low, high), (low + high) / 2)
 
 

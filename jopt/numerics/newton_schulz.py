@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jopt.numerics.dtypes import compute_dtype
+from jopt.numerics.roots import safe_sqrt
 
 
 def newton_schulz(
@@ -45,7 +46,7 @@ def newton_schulz(
         return jax.lax.reduce_precision(y, bits.nexp, bits.nmant)
 
     x = x.astype(dtype)
-    norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(wide)), axis=(-2, -1), keepdims=True))
+    norm = safe_sqrt(jnp.sum(jnp.square(x.astype(wide)), axis=(-2, -1), keepdims=True))
     norm = rounded(jnp.maximum(rounded(norm), jnp.asarray(eps, wide)))
     x = (x.astype(wide) / norm).astype(dtype)
 
@@ -57,9 +58,10 @@ def newton_schulz(
         )
         # XLA's CPU backend has no bfloat16 product for some layouts and fails at run time; the
         # product of widened operands is the same numbers, for each term is exact in float32.
-        return jax.lax.platform_dependent(
+        found: Array = jax.lax.platform_dependent(
             p, q, cpu=lambda p, q: dot(p.astype(wide), q.astype(wide)), default=dot
         )
+        return found
 
     for _ in range(steps):
         gram = rounded(product(x, x, 2))

@@ -18,7 +18,8 @@ from jopt.numerics.vectors import Vector, row_dots, vector_dot
 class QuasiNewton(NamedTuple):
     """What L-BFGS knows: the pairs and their inner products, the last direction and gradient.
 
-    `s` and `y` have arrays of shape (m, ...); `sy` and `yy` hold sᵢ·yⱼ and yᵢ·yⱼ by rows.
+    `s` and `y` have arrays of shape (m, ...); `sy` and `yy` hold sᵢ·yⱼ and yᵢ·yⱼ by rows, `s_g`
+    and `y_g` the products of the rows with `prev_grad`.
     The last step was t·d. `n_pairs` counts the pairs stored, `n_iter` the directions made.
     """
 
@@ -28,6 +29,8 @@ class QuasiNewton(NamedTuple):
     prev_grad: Vector
     sy: Array
     yy: Array
+    s_g: Array
+    y_g: Array
     h_diag: Array
     t: Array
     n_pairs: Array
@@ -49,40 +52,50 @@ def turned(
     - `go`: `False` changes nothing.
     """
     y = [a - b for a, b in zip(g, m.prev_grad, strict=True)]
-    s = [m.t.astype(d.dtype) * d for d in m.d]
-    ys, yy = vector_dot(y, s), vector_dot(y, y)
+    ys, yy = m.t * vector_dot(y, m.d), vector_dot(y, y)
     keep = go & ~first & (ys > min_curvature)
     row = m.n_pairs % m.sy.shape[0]
     # A branch, which the compiler does not merge with what reads the rows: written in place.
-    rows_s, rows_y = jax.lax.cond(keep, _filed, lambda rows, *_: rows, (m.s, m.y), (s, y), row)
-    # Of `sy` only products of a step with the same or a later y are ever read: a column is enough.
-    column = row_dots(rows_y, y)
-    new_sy = m.sy.at[:, row].set(row_dots(rows_s, y))
+    rows_s, rows_y = jax.lax.cond(keep, _filed, lambda m, *_: (m.s, m.y), m, g, row)
+    s_g, y_g = row_dots(rows_s, g), row_dots(rows_y, g)
+    # The products with y are differences of those with g: one reading of the history does. Of
+    # `sy` only products of a step with the same or a later y are ever used: a column is enough.
+    column = (y_g - m.y_g).at[row].set(yy)
+    new_sy = m.sy.at[:, row].set((s_g - m.s_g).at[row].set(ys))
     new_yy = m.yy.at[:, row].set(column).at[row].set(column)
     new_sy, new_yy = jnp.where(keep, new_sy, m.sy), jnp.where(keep, new_yy, m.yy)
     n_pairs = m.n_pairs + keep.astype(jnp.int32)
     gamma = jnp.where(keep, ys / jnp.where(keep, yy, 1), jnp.where(go & first, 1, m.h_diag))
-    a, b = inverse_hessian_weights(
-        new_sy, new_yy, row_dots(rows_s, g), row_dots(rows_y, g), gamma, n_pairs
-    )
+    a, b = inverse_hessian_weights(new_sy, new_yy, s_g, y_g, gamma, n_pairs)
     d = [
         jnp.where(go, pair_sum(rs, ry, a, b) - gamma.astype(x.dtype) * x, old)
         for rs, ry, x, old in zip(rows_s, rows_y, g, m.d, strict=True)
     ]
     seen = [jnp.where(go, x, old) for x, old in zip(g, m.prev_grad, strict=True)]
-    n_iter = m.n_iter + go.astype(jnp.int32)
-    return QuasiNewton(rows_s, rows_y, d, seen, new_sy, new_yy, gamma, m.t, n_pairs, n_iter)
+    return QuasiNewton(
+        s=rows_s,
+        y=rows_y,
+        d=d,
+        prev_grad=seen,
+        sy=new_sy,
+        yy=new_yy,
+        s_g=jnp.where(go, s_g, m.s_g),
+        y_g=jnp.where(go, y_g, m.y_g),
+        h_diag=gamma,
+        t=m.t,
+        n_pairs=n_pairs,
+        n_iter=m.n_iter + go.astype(jnp.int32),
+    )
 
 
-def _filed(
-    rows: tuple[Vector, Vector], pair: tuple[Vector, Vector], index: Array
-) -> tuple[Vector, Vector]:
-    def put(r: Array, x: Array) -> Array:
-        new: Array = jax.lax.dynamic_update_index_in_dim(r, x, index, 0)
+def _filed(m: QuasiNewton, g: Vector, row: Array) -> tuple[Vector, Vector]:
+    def put(rows: Array, x: Array) -> Array:
+        new: Array = jax.lax.dynamic_update_index_in_dim(rows, x, row, 0)
         return new
 
-    filed: tuple[Vector, Vector] = jax.tree.map(put, rows, pair)
-    return filed
+    s = [put(rows, m.t.astype(d.dtype) * d) for rows, d in zip(m.s, m.d, strict=True)]
+    y = [put(rows, a - b) for rows, a, b in zip(m.y, g, m.prev_grad, strict=True)]
+    return s, y
 
 
 def pair_sum(s: Array, y: Array, a: Array, b: Array) -> Array:

@@ -37,6 +37,10 @@ def _products(shape: Shape, options: Options) -> Shape:
     return (options["history_size"],) * 2
 
 
+def _row_products(shape: Shape, options: Options) -> Shape:
+    return (options["history_size"],)
+
+
 # Nothing is compressed: y is a small difference, and the products must fit the histories.
 SPEC = Spec(
     name="lbfgs",
@@ -55,10 +59,13 @@ SPEC = Spec(
         Slot("leaf_iter", shape="scalar", compress=False, dtype="int32"),
         Slot("sy", shape=_products, scope="group"),
         Slot("yy", shape=_products, scope="group"),
+        Slot("s_g", shape=_row_products, scope="group"),
+        Slot("y_g", shape=_row_products, scope="group"),
         Slot("h_diag", init=1.0, torch="H_diag", scope="group"),
         Slot("t", torch="t", scope="group"),
         Slot("prev_loss", torch="prev_loss", scope="group", when=_evaluates),
         Slot("n_pairs", scope="group", dtype="int32"),
+        Slot("n_leaves", scope="group", dtype="int32"),
         Slot("n_iter", torch="n_iter", scope="group", dtype="int32"),
         Slot("func_evals", torch="func_evals", scope="group", dtype="int32"),
     ),
@@ -90,10 +97,10 @@ class Iterate(NamedTuple):
 def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     """See `lbfgs`."""
     model = QuasiNewton(*(getattr(s, name) for name in QuasiNewton._fields))
-    # A leaf that missed the last iteration has rows that do not belong to the products.
-    rejoined = functools.reduce(operator.or_, [i != s.n_iter for i in s.leaf_iter])
-    model = model._replace(n_pairs=jnp.where(rejoined, 0, s.n_pairs))
-    first = rejoined | (s.n_iter == 0)
+    # The pairs belong to the leaves of the last iteration. With others it starts anew.
+    others = functools.reduce(operator.or_, [i != s.n_iter for i in s.leaf_iter])
+    first = others | (s.n_leaves != len(g)) | (s.n_iter == 0)
+    model = model._replace(n_pairs=jnp.where(first, 0, s.n_pairs))
     go = ~(vector_max(g) <= h.tolerance_grad)
     new: dict[str, Any] = {}
     if _evaluates(vars(h)):
@@ -107,6 +114,7 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
         steps = [jnp.where(go, t, 0).astype(d.dtype) * d for d in model.d]
         model = model._replace(t=jnp.where(go, t, s.t))
         evaluations = jnp.int32(1)
+    new["n_leaves"] = jnp.where(go, len(g), s.n_leaves)
     new["leaf_iter"] = [jnp.where(go, model.n_iter, i) for i in s.leaf_iter]
     return steps, {**model._asdict(), **new, "func_evals": s.func_evals + evaluations}
 

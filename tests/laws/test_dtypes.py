@@ -91,7 +91,8 @@ def test_the_step_of_a_half_precision_parameter_is_float32(entry, dtype):
     grads = grads_like(entry, params, 0)
     extra = extras(tx, params, grads)
     updates, _ = tx.update(given(entry, grads), tx.init(params), params, **extra)
-    assert {u.dtype for u in jax.tree.leaves(updates)} == {compute_dtype(dtype)}
+    steps = [u.dtype for u in jax.tree.leaves(updates) if jnp.issubdtype(u.dtype, jnp.inexact)]
+    assert set(steps) == {compute_dtype(dtype)}
 
 
 @each

@@ -26,8 +26,9 @@ def off_or(low, high):
     return st.just(0.0) | st.floats(low, high)
 
 
-# Torch's keys, with ranges in which a run is not chaotic: a long normalised step over a weight
-# that mostly its own decay moves jumps across 0 again and again, and amplifies any rounding.
+# Torch's keys (others keep its defaults), with ranges in which a run is not chaotic: a long
+# normalised step over a weight that mostly its own decay moves jumps across 0 again and again,
+# and amplifies any rounding.
 DRAWN = {
     "lr": st.floats(1e-4, 0.05),
     "betas": st.tuples(st.floats(0.0, 0.99), st.floats(0.9, 0.9999)),
@@ -61,12 +62,14 @@ def drawn(name: str) -> st.SearchStrategy:
     spec = next(s for s in REGISTRY.values() if s.torch == name)
     keys = {key.split("[")[0] for key in torch_keys(spec)}
     known = DRAWN | OWN.get(name, {})
-    return st.fixed_dictionaries({key: known[key] for key in sorted(keys)}).map(sound)
+    return st.fixed_dictionaries({key: known[key] for key in sorted(keys & known.keys())}).map(
+        sound
+    )
 
 
 def sound(kwargs):
     """Nesterov needs momentum, and no dampening."""
-    if kwargs.get("nesterov"):
+    if kwargs.get("nesterov") and "dampening" in kwargs:
         return {**kwargs, "dampening": 0.0, "nesterov": kwargs["momentum"] > 0}
     return kwargs
 
@@ -92,8 +95,11 @@ def of_equal_choices(tx: jopt.Transform) -> jopt.Transform:
     return PROGRAMS.setdefault((tx.name, choices), tx)
 
 
+LIVE = [e for e in CATALOG if e.torch and REGISTRY[e.name].sparse == "no"]
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("entry", [e for e in CATALOG if e.torch], ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", LIVE, ids=lambda e: e.name)
 def test_float64(entry: Entry):
     name = REGISTRY[entry.name].torch
     torch.set_num_threads(1)

@@ -91,7 +91,7 @@ def factored(**settings):
 
 FACTORED = jopt.Spec(
     "factored",
-    (jopt.Hyper("learning_rate"),),
+    (jopt.Hyper("learning_rate", "[0, inf)"),),
     (
         jopt.Slot("m"),
         jopt.Slot("r", "row"),
