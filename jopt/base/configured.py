@@ -33,7 +33,13 @@ class Call:
         self._written = dict(written.arguments)
         self._kinds = written.signature.parameters
         written.apply_defaults()
-        self.arguments: dict[str, Any] = dict(written.arguments)
+        self.arguments: dict[str, Any] = {}
+        for name, value in written.arguments.items():
+            if self._kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
+                # Optional ones, all of them: not given and given as None are the same.
+                self.arguments.update({k: v for k, v in value.items() if v is not None})
+            else:
+                self.arguments[name] = value
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:

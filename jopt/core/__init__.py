@@ -5,6 +5,7 @@ from jopt.core.apply import extend as extend
 from jopt.core.chain import chain as chain
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise
+from jopt.core.groups import Common as Common
 from jopt.core.groups import Group as Group
 from jopt.core.groups import Groups as Groups
 from jopt.core.groups import group as group

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
@@ -33,6 +33,15 @@ class Group(Configured):
 
 
 Groups = Mapping[str, Group] | None
+
+
+class Common(TypedDict, total=False):
+    """What every optimizer and gradient transform takes beside its own arguments.
+
+    - `groups`: `{name: jopt.group(...)}`: other numbers for some leaves, or none at all.
+    """
+
+    groups: Groups
 
 
 @configured("jopt.")

@@ -7,14 +7,14 @@ every other group only its own: the rest it inherits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, StateError
-from jopt.core.groups import DEFAULT, Group
+from jopt.core.groups import DEFAULT, Common, Group
 from jopt.core.spec import Spec
 from jopt.numerics import number_dtype
 
@@ -42,6 +42,16 @@ Value = Number | Callable[[Any], Any] | StatefulSchedule
 def is_schedule(value: Any) -> bool:
     """Whether `value` is computed at each step instead of kept as a number."""
     return callable(value) or isinstance(value, StatefulSchedule)
+
+
+def check_names(spec: Spec, names: Iterable[str]) -> None:
+    """Raise `ConfigError` for an argument that the optimizer does not have."""
+    for name in names:
+        if name not in spec.by_name:
+            known = [*spec.by_name, *spec.options, *Common.__annotations__]
+            raise ConfigError(
+                spec.name, f"there is no argument {name!r}", expected=", ".join(known), found=name
+            )
 
 
 def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> None:

@@ -18,6 +18,7 @@ from jopt.core.codecs import PLAIN, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
 from jopt.core.numbers import (
+    check_names,
     check_numbers,
     init_numbers,
     is_schedule,
@@ -59,6 +60,7 @@ class SpecPart(Part):
         self.rule = rule
         self.prepare = prepare
         self.name = spec.name
+        check_names(spec, numbers)
         self.numbers = {k: v for k, v in numbers.items() if v is not None}
         self.groups = check_groups(spec.name, groups)
         check_numbers(spec, self.numbers, self.groups)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import safe_sqrt
 
 SPEC = Spec(
@@ -45,7 +45,7 @@ def adadelta(
     weight_decay: Value = 0.0,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adadelta, as `torch.optim.Adadelta`: steps in the parameters' own units.
 
@@ -65,7 +65,7 @@ def adadelta(
       moves, and an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `nu` and `nu_delta` like the parameters, in at least float32, and the step count.
 
@@ -83,10 +83,10 @@ def adadelta(
     return leafwise(
         SPEC,
         rule,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         rho=rho,
         eps=eps,
         weight_decay=weight_decay,
+        **common,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import lerp, safe_sqrt
 
 SPEC = Spec(
@@ -79,7 +79,7 @@ def adafactor(
     weight_decay: Value = 0.0,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adafactor, as `torch.optim.Adafactor`. An m×n matrix costs m + n numbers of state.
 
@@ -104,7 +104,7 @@ def adafactor(
     - `clipping_threshold`: τ ≥ 1, torch's `d`.
     - `weight_decay`: λ ≥ 0, decoupled. It multiplies η, not α.
     - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `nu_row` and `nu_column` for parameters with two axes or more, `nu` for the
     others, in at least float32, and the step count.
@@ -127,7 +127,6 @@ def adafactor(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         b2_decay=b2_decay,
@@ -135,4 +134,5 @@ def adafactor(
         eps2=eps2,
         clipping_threshold=clipping_threshold,
         weight_decay=weight_decay,
+        **common,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Number, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Number, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import safe_sqrt
 
 SPEC = Spec(
@@ -52,7 +52,7 @@ def adagrad(
     eps: Value = 1e-10,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adagrad, as `torch.optim.Adagrad`.
 
@@ -72,7 +72,7 @@ def adagrad(
       ignores it and takes the constructor's.
     - `eps`: ε ≥ 0.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `sum_of_squares`, G, like the parameters, in at least float32, and the step count.
 
@@ -92,11 +92,11 @@ def adagrad(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         lr_decay=lr_decay,
         weight_decay=weight_decay,
         initial_accumulator_value=initial_accumulator_value,
         eps=eps,
+        **common,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import adam_corrections, adam_direction, adam_moments
 
 SPEC = Spec(
@@ -66,7 +66,7 @@ def adam(
     amsgrad: bool = False,
     decoupled: bool = False,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adam, as `torch.optim.Adam`.
 
@@ -89,7 +89,7 @@ def adam(
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
     step count.
@@ -110,11 +110,11 @@ def adam(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"amsgrad": amsgrad, "decoupled": decoupled, "maximize": maximize},
         learning_rate=learning_rate,
         b1=b1,
         b2=b2,
         eps=eps,
         weight_decay=weight_decay,
+        **common,
     )

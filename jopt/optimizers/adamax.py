@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import debias, lerp
 
 SPEC = Spec(
@@ -48,7 +48,7 @@ def adamax(
     weight_decay: Value = 0.0,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adamax, as `torch.optim.Adamax`: Adam whose second moment is a decaying maximum.
 
@@ -68,7 +68,7 @@ def adamax(
     - `eps`: ε ≥ 0, inside the maximum. With 0, an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 
@@ -87,11 +87,11 @@ def adamax(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         b1=b1,
         b2=b2,
         eps=eps,
         weight_decay=weight_decay,
+        **common,
     )

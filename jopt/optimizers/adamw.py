@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import adam_corrections, adam_direction, adam_moments
 
 SPEC = Spec(
@@ -57,7 +57,7 @@ def adamw(
     *,
     amsgrad: bool = False,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adam with decoupled weight decay, as `torch.optim.AdamW`.
 
@@ -78,7 +78,7 @@ def adamw(
     - `weight_decay`: λ ≥ 0. It multiplies η, so a schedule for η also drives the decay.
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
     - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
     step count.
@@ -99,11 +99,11 @@ def adamw(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"amsgrad": amsgrad, "maximize": maximize},
         learning_rate=learning_rate,
         b1=b1,
         b2=b2,
         eps=eps,
         weight_decay=weight_decay,
+        **common,
     )

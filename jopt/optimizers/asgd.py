@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import lerp
 
 SPEC = Spec(
@@ -58,7 +58,7 @@ def asgd(
     weight_decay: Value = 0.0,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Averaged SGD, as `torch.optim.ASGD`.
 
@@ -80,7 +80,7 @@ def asgd(
     - `t0`: t₀ ≥ 0, the step after which a is an average; until then it follows p.
     - `weight_decay`: w ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `average`, a, like the parameters, in at least float32; the scalars `eta` and
     `weight`, η and m for the next step of each parameter; and the step count. Nothing reads
@@ -101,11 +101,11 @@ def asgd(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         lambd=lambd,
         alpha=alpha,
         t0=t0,
         weight_decay=weight_decay,
+        **common,
     )

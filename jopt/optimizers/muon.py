@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, matrixwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, matrixwise
 from jopt.core.matrixwise import Run
 from jopt.numerics import lerp, newton_schulz
 
@@ -71,7 +71,7 @@ def muon(
     adjust_lr: Literal["original", "match_rms_adamw"] | None = None,
     kernels: Literal["out_in", "in_out"] = "out_in",
     ns_dtype: str = "bfloat16",
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Momentum orthogonalised by Newton-Schulz, as `torch.optim.Muon`; for matrices only.
 
@@ -99,7 +99,7 @@ def muon(
     - `kernels`: how a matrix is stored: `"out_in"` as torch's `Linear`, `"in_out"` as flax's
       `Dense` and `Linear`. It decides which axis counts as outputs in s; nothing else.
     - `ns_dtype`: the dtype between the products of Newton-Schulz, bfloat16 as in torch.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `momentum_buffer` like the parameters.
 
@@ -142,7 +142,6 @@ def muon(
         SPEC,
         rule,
         batch,
-        groups=groups,
         options={
             "nesterov": nesterov,
             "ns_coefficients": tuple(ns_coefficients),
@@ -155,4 +154,5 @@ def muon(
         weight_decay=weight_decay,
         momentum=momentum,
         eps=eps,
+        **common,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import adam_moments, debias, safe_sqrt
 
 SPEC = Spec(
@@ -70,7 +70,7 @@ def nadam(
     *,
     decoupled: bool = False,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """NAdam, as `torch.optim.NAdam`: Adam that looks ahead along a warming momentum.
 
@@ -92,7 +92,7 @@ def nadam(
     - `momentum_decay`: ψ ≥ 0: how fast mₜ warms from β₁ / 2 to β₁. The 0.96 is Dozat's.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32; `mu_product`, the scalar
     Mₜ of each parameter; and the step count. M is kept, not recomputed: it has no closed form,
@@ -113,7 +113,6 @@ def nadam(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"decoupled": decoupled, "maximize": maximize},
         learning_rate=learning_rate,
         b1=b1,
@@ -121,4 +120,5 @@ def nadam(
         eps=eps,
         weight_decay=weight_decay,
         momentum_decay=momentum_decay,
+        **common,
     )

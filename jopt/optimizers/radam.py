@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import adam_moments, debias, safe_sqrt
 
 SPEC = Spec(
@@ -92,7 +92,7 @@ def radam(
     *,
     decoupled: bool = False,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """RAdam, as `torch.optim.RAdam`: Adam that rectifies its step while ν is young.
 
@@ -116,7 +116,7 @@ def radam(
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 
@@ -135,11 +135,11 @@ def radam(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"decoupled": decoupled, "maximize": maximize},
         learning_rate=learning_rate,
         b1=b1,
         b2=b2,
         eps=eps,
         weight_decay=weight_decay,
+        **common,
     )

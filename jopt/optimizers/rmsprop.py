@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 from jopt.numerics import lerp, safe_sqrt
 
 SPEC = Spec(
@@ -54,7 +54,7 @@ def rmsprop(
     *,
     centered: bool = False,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """RMSprop, as `torch.optim.RMSprop`.
 
@@ -79,7 +79,7 @@ def rmsprop(
     - `momentum`: m ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state.
     - `centered`: divide by the standard deviation instead; one more slot, `mu`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `nu` like the parameters, in at least float32, `momentum_buffer` with momentum,
     `mu` if centered, and the step count.
@@ -101,11 +101,11 @@ def rmsprop(
     return leafwise(
         SPEC,
         rule,
-        groups=groups,
         options={"centered": centered, "maximize": maximize},
         learning_rate=learning_rate,
         decay=decay,
         eps=eps,
         weight_decay=weight_decay,
         momentum=None if off else momentum,
+        **common,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured, plain
-from jopt.core import Groups, Hyper, Number, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Number, Slot, Spec, Transform, Value, leafwise
 
 SPEC = Spec(
     name="rprop",
@@ -49,7 +49,7 @@ def rprop(
     max_step_size: Value = 50.0,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Rprop, as `torch.optim.Rprop`. For gradients of the whole data set, not of batches.
 
@@ -69,7 +69,7 @@ def rprop(
     - `eta_minus`, `eta_plus`: η₋ in (0, 1) and η₊ > 1, torch's `etas`.
     - `min_step_size`, `max_step_size`: Δ_min and Δ_max ≥ 0, torch's `step_sizes`.
     - `maximize`: ascend: the gradient changes sign.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** `prev` and `step_size` like the parameters, in at least float32, and the step
     count.
@@ -98,11 +98,11 @@ def rprop(
     return leafwise(
         SPEC,
         rule,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         eta_minus=eta_minus,
         eta_plus=eta_plus,
         min_step_size=min_step_size,
         max_step_size=max_step_size,
+        **common,
     )

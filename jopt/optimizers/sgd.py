@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
 
 SPEC = Spec(
     name="sgd",
@@ -43,7 +43,7 @@ def sgd(
     *,
     nesterov: bool = False,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Stochastic gradient descent, as `torch.optim.SGD`.
 
@@ -65,7 +65,7 @@ def sgd(
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `nesterov`: look ahead; needs momentum above 0 and no dampening.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     **State:** with momentum `momentum_buffer`, like the parameters, and the step count; else none.
 
@@ -93,10 +93,10 @@ def sgd(
     return leafwise(
         SPEC,
         rule,
-        groups=groups,
         options={"nesterov": nesterov, "maximize": maximize},
         learning_rate=learning_rate,
         momentum=None if off else momentum,
         dampening=None if off else dampening,
         weight_decay=weight_decay,
+        **common,
     )

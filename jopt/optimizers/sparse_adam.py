@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, rowwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, rowwise
 from jopt.numerics import debias, lerp
 
 SPEC = Spec(
@@ -50,7 +50,7 @@ def sparse_adam(
     eps: Value = 1e-8,
     *,
     maximize: bool = False,
-    groups: Groups = None,
+    **common: Unpack[Common],
 ) -> Transform:
     """Adam on the rows that have a gradient, as `torch.optim.SparseAdam`.
 
@@ -69,7 +69,7 @@ def sparse_adam(
     - `b1`, `b2`: β₁ and β₂ in [0, 1).
     - `eps`: ε ≥ 0.
     - `maximize`: ascend: the gradient changes sign.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `**common`: `groups`, see `jopt.Common`.
 
     Gradients are `BCOO` arrays with one sparse axis, see `jopt.row_gradient`; the updates are
     too, and `jopt.apply_updates` adds them row by row. Under `jit` with donated state and
@@ -94,10 +94,10 @@ def sparse_adam(
         SPEC,
         rule,
         prepare=prepare,
-        groups=groups,
         options={"maximize": maximize},
         learning_rate=learning_rate,
         b1=b1,
         b2=b2,
         eps=eps,
+        **common,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Groups, Hyper, Spec, Transform, Value, leafwise, treewise
+from jopt.core import Common, Hyper, Spec, Transform, Value, leafwise, treewise
 from jopt.numerics import global_norm, norm
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
@@ -34,12 +34,12 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
 
 
 @configured("jopt.")
-def clip_by_value(max_value: Value, *, groups: Groups = None) -> Transform:
+def clip_by_value(max_value: Value, **common: Unpack[Common]) -> Transform:
     """g ← min(max(g, −v), v), entry by entry, as torch's `clip_grad_value_`.
 
     Real and imaginary parts are clipped apart.
 
-    **Arguments:** `max_value`: v ≥ 0, a number or a schedule; `groups`: as for optimizers.
+    **Arguments:** `max_value`: v ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.clip_by_value(1.0)
@@ -47,14 +47,14 @@ def clip_by_value(max_value: Value, *, groups: Groups = None) -> Transform:
     >>> tx.update(grads, tx.init(grads))[0]
     {'w': Array([-1. ,  0.5], dtype=float32)}
     """
-    return leafwise(BY_VALUE, _by_value, groups=groups, max_value=max_value)
+    return leafwise(BY_VALUE, _by_value, max_value=max_value, **common)
 
 
 @configured("jopt.")
-def clip_by_norm(max_norm: Value, *, groups: Groups = None) -> Transform:
+def clip_by_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     """g ← g·min(c / (‖g‖₂ + 10⁻⁶), 1), each leaf by its own norm.
 
-    **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `groups`: as for optimizers.
+    **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.clip_by_norm(1.0)
@@ -62,11 +62,11 @@ def clip_by_norm(max_norm: Value, *, groups: Groups = None) -> Transform:
     >>> tx.update(grads, tx.init(grads))[0]["w"].round(3)
     Array([0.6, 0.8], dtype=float32)
     """
-    return leafwise(BY_NORM, _by_norm, groups=groups, max_norm=max_norm)
+    return leafwise(BY_NORM, _by_norm, max_norm=max_norm, **common)
 
 
 @configured("jopt.")
-def clip_by_global_norm(max_norm: Value, *, groups: Groups = None) -> Transform:
+def clip_by_global_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     """g ← g·min(c / (‖(g₁, g₂, …)‖₂ + 10⁻⁶), 1), all leaves by one norm.
 
     As torch's `clip_grad_norm_`, the 10⁻⁶ included. With groups each group is clipped by its
@@ -74,7 +74,7 @@ def clip_by_global_norm(max_norm: Value, *, groups: Groups = None) -> Transform:
     `None`, and those of frozen groups, do not count. A norm that is not finite gives a result
     that is not finite: see `skip_nonfinite`.
 
-    **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `groups`: as for optimizers.
+    **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.clip_by_global_norm(1.0)
@@ -82,4 +82,4 @@ def clip_by_global_norm(max_norm: Value, *, groups: Groups = None) -> Transform:
     >>> tx.update(grads, tx.init(grads))[0]["a"].round(3)
     Array([0.6], dtype=float32)
     """
-    return treewise(BY_GLOBAL_NORM, _by_global_norm, groups=groups, max_norm=max_norm)
+    return treewise(BY_GLOBAL_NORM, _by_global_norm, max_norm=max_norm, **common)

@@ -67,11 +67,6 @@ def test_every_number_of_every_optimizer_refuses_nan(entry):
             entry.make(**{name: float("nan")})
 
 
-def test_an_argument_that_the_optimizer_does_not_have():
-    with pytest.raises(TypeError, match="learning_rat"):
-        jopt.adamw(learning_rat=1e-3)
-
-
 # What goes wrong in an update: the call, the kind of error, and its text.
 BAD_UPDATES = {
     "another structure": (
@@ -315,3 +310,11 @@ def test_complex_parameters_are_refused_where_the_catalogue_says_so(entry):
 
 def test_params_of_the_helpers_are_fit():
     same(TX.init(params()), TX.init(params()))
+
+
+@pytest.mark.parametrize("value", [1e-3, None])
+def test_an_argument_that_does_not_exist(value):
+    with pytest.raises(
+        jopt.ConfigError, match="adamw: there is no argument 'lr'\n  expected: lear"
+    ):
+        jopt.adamw(lr=value)

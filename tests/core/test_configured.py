@@ -103,7 +103,6 @@ def test_config_has_every_argument():
         "weight_decay": 0.0,
         "nesterov": False,
         "maximize": False,
-        "groups": None,
     }
 
 
@@ -146,3 +145,8 @@ def test_every_error_is_a_jopt_error_and_a_value_error():
     ):
         assert issubclass(kind, jopt.JoptError)
         assert issubclass(kind, ValueError)
+
+
+def test_a_common_argument_given_as_none_is_not_given():
+    assert jopt.sgd(0.1, groups=None) == jopt.sgd(0.1)
+    assert hash(jopt.sgd(0.1, groups=None)) == hash(jopt.sgd(0.1))

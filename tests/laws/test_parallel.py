@@ -1,4 +1,8 @@
-"""Sharded equals whole, and the state is sharded as the parameters are."""
+"""Sharded equals whole, and the state is sharded as the parameters are.
+
+In float64: sums over a sharded axis round differently, and an optimizer that divides by small
+differences makes much of that in float32.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +52,10 @@ def assert_sharded_like(node, params):
             assert x.sharding.is_equivalent_to(p.sharding, p.ndim), name
 
 
+@pytest.mark.usefixtures("x64")
 @each
 def test_sharded_equals_whole_and_slots_are_sharded_like_parameters(entry, mesh):
-    tx, params = entry.make(), params_of(entry)
+    tx, params = entry.make(), params_of(entry, "float64")
     whole = run(entry, tx, params, tx.init(params), range(3))
 
     sharded = jax.device_put(params, rows(mesh, params))
@@ -61,7 +66,7 @@ def test_sharded_equals_whole_and_slots_are_sharded_like_parameters(entry, mesh)
         grads = jax.device_put(grads, rows(mesh, grads))
         sharded, state = stepper(entry.name, tx)(sharded, state, grads)
         assert_sharded_like(state[entry.name], sharded)
-    assert_close((sharded, state), whole, rtol=entry.tol_sharded)
+    assert_close((sharded, state), whole, rtol=1e-11)
 
 
 @each
@@ -72,10 +77,11 @@ def test_init_under_jit_keeps_the_shardings(entry, mesh):
     assert_close(state, tx.init(params), rtol=0)
 
 
+@pytest.mark.usefixtures("x64")
 @each
 def test_data_parallel_in_shard_map(entry, mesh):
     # Each device has the gradient of its own part of the batch; the mean goes to the update.
-    tx, params = entry.make(), params_of(entry)
+    tx, params = entry.make(), params_of(entry, "float64")
     batch = stacked(entry, params, range(8))
     mean = jax.tree.map(lambda g: jnp.mean(g, axis=0), batch)
     want = stepper(entry.name, tx)(params, tx.init(params), mean)
@@ -87,4 +93,4 @@ def test_data_parallel_in_shard_map(entry, mesh):
     mapped = jax.jit(
         jax.shard_map(local, mesh=mesh, in_specs=(P(), P(), P("d")), out_specs=(P(), P()))
     )
-    assert_close(mapped(params, tx.init(params), batch), want, rtol=entry.tol_sharded)
+    assert_close(mapped(params, tx.init(params), batch), want, rtol=1e-11)
