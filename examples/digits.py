@@ -3,7 +3,8 @@
 The data come with scikit-learn, nothing is downloaded. After every epoch one file, written
 atomically, holds all that the next epoch depends on: parameters, optimizer state, epoch, the
 seed of the data order, the history. Kill the run at any moment and start it again with the same
-command: it goes on from that file and ends with the very same parameters, bit for bit.
+command: it goes on from that file and ends with the very same parameters, bit for bit, on as
+many processor cores: with another number of them XLA sums in another order.
 
     python examples/digits.py
 """

@@ -139,6 +139,7 @@ def minimize(
     tx = DEFAULT if tx is None else chain(tx)
     start = _start(x0)
     limits = {name: jnp.asarray(limit, number_dtype()) for name, limit in limits.items()}
+    limits["max_steps"] = jnp.asarray(max_steps, jnp.int32)
     found: Minimum = _minimize(_hashable(fun), tx, has_aux, own, start, args, limits, key)
     return found
 

@@ -32,7 +32,6 @@ class Entry:
     ndims: tuple[int, ...] = (0, 1, 2, 3)  # the ranks of parameter it takes
     still_on_zero_gradient: bool = True  # with no weight decay, a zero gradient moves nothing
     separable: bool = True  # a leaf's steps do not depend on the other leaves
-    tol_sharded: float = 2e-6  # sharded against whole: sums over a sharded axis round differently
     nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2
     reverse_mode: bool = True  # jax.grad goes through its update; else only jax.jvp (inner loops)
 
@@ -237,7 +236,6 @@ CATALOG: tuple[Entry, ...] = (
         settings={"learning_rate": 0.05, "max_iter": 3, "history_size": 4},
         separable=False,
         reverse_mode=False,
-        tol_sharded=2e-5,  # every step divides by sᵀy of gradients drawn at random
     ),
     Entry(
         # Its torch runs are with Newton-Schulz, which torch does in bfloat16 whatever the

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jopt.base import StateError, TreeError
 from jopt.core.spec import Spec
-from jopt.core.tree import Layout
+from jopt.core.tree import Layout, Path, flatten_dict
 from jopt.numerics import is_complex
 
 EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
@@ -56,6 +56,19 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
             "this state was made by another configuration",
             expected=", ".join(sorted(expected)) or "no slots",
             found=", ".join(sorted(found)) or "no slots",
+        )
+
+
+def check_slot(who: str, slot: str, tree: Any, paths: Sequence[Path]) -> None:
+    """Raise `StateError` if a slot holds leaves that no longer have it, such as frozen ones."""
+    held, live = flatten_dict(tree), set(paths)
+    surplus = [path for path in held if not any(path[:n] in live for n in range(len(path) + 1))]
+    if surplus:
+        raise StateError(
+            who,
+            f"the state has {slot!r} for a leaf that is frozen or gone",
+            path="/".join(surplus[0]),
+            fix="To drop what frozen leaves had: state = jopt.extend(tx, state, params).",
         )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError, TreeError
-from jopt.core.checks import EXTEND, check_node, check_params, check_rows, is_sparse
+from jopt.core.checks import EXTEND, check_node, check_params, check_rows, check_slot, is_sparse
 from jopt.core.codecs import PLAIN, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
@@ -138,6 +138,8 @@ class SpecPart(Part):
             new.update(counts.after([flow.layout.paths[i] for i in live if i not in work]))
         for slot in self.slots:
             holders = self._holders(slot, live, leaves)
+            own = [flow.layout.paths[i] for i in holders]
+            check_slot(self.name, slot.name, node[slot.name], own)
             new[slot.name] = self._stored(slot, node, flow, holders, work)
         return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
 

@@ -190,3 +190,25 @@ def test_the_counter_saturates():
         one, state = steps(tx, one, state, [one])
     assert int(state["adam"]["count"]) == 2**31 - 1
     assert np.isfinite(one["a"]).all()
+
+
+def test_freezing_mid_run_is_said_and_extend_does_it():
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    state = jopt.adamw(0.1).init(params)
+    frozen = jopt.adamw(0.1, groups={"still": jopt.group("^a$", freeze=True)})
+    with pytest.raises(
+        jopt.StateError, match=r"'mu' for a leaf that is frozen or gone\n  at:       a"
+    ):
+        frozen.update(params, state, params)
+    state = jopt.extend(frozen, state, params)
+    assert list(state["adamw"]["mu"]) == ["b"]
+    updates, _ = frozen.update(params, state, params)
+    assert not updates["a"].any()
+
+
+def test_a_leaf_that_is_gone_is_said():
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    tx = jopt.adamw(0.1)
+    state = tx.init(params)
+    with pytest.raises(jopt.StateError, match=r"frozen or gone\n  at:       b"):
+        tx.update({"a": params["a"]}, state, {"a": params["a"]})

@@ -70,7 +70,7 @@ def test_sharded_equals_whole_and_slots_are_sharded_like_parameters(entry, mesh)
 
 
 @each
-def test_init_under_jit_keeps_the_shardings(entry, mesh):
+def test_init_under_jit_takes_sharded_parameters(entry, mesh):
     tx, params = entry.make(), params_of(entry)
     sharded = jax.device_put(params, rows(mesh, params))
     state = jax.jit(tx.init)(sharded)

@@ -10,7 +10,7 @@ import jopt
 from tests.oracles.lbfgs_live import gaps, jopt_trace, torch_trace
 
 RNG = np.random.default_rng(0)
-START = {"a": RNG.normal(size=5), "b": RNG.normal(size=(2, 3)), "c": RNG.normal(size=())}
+START = {"a": RNG.normal(size=5), "b": RNG.normal(size=(2, 3)), "c": RNG.normal(size=(1,))}
 ROOT = RNG.normal(size=(12, 12))
 HESSIAN, SLOPE = ROOT @ ROOT.T + 0.5 * np.eye(12), RNG.normal(size=12)
 
@@ -48,53 +48,33 @@ def _one_thread():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kwargs", OPTIM_DB + MORE, ids=str)
-def test_a_quadratic_float64_after_a_hundred_steps(kwargs):
+@pytest.mark.parametrize("kwargs", OPTIM_DB, ids=str)
+def test_torchs_own_configurations_float64_after_a_hundred_steps(kwargs):
     ours, theirs = (run(quadratic, START, kwargs, 100) for run in (jopt_trace, torch_trace))
     assert np.max(gaps(ours, theirs)) <= 1e-12
     assert ours.func_evals == theirs.func_evals
     assert ours.n_iter == theirs.n_iter
 
 
-# How many steps, where rounding has not grown yet; see the next test.
-ROSENBROCK = (
-    ({}, 1),
-    ({"lr": 0.01}, 60),
-    ({"lr": 0.001}, 100),
-    ({"tolerance_grad": 1e-6}, 1),
-    (WOLFE, 1),
-    ({"history_size": 5, **WOLFE}, 1),
-    ({"max_iter": 3, **WOLFE}, 9),
-    ({"max_iter": 1, **WOLFE}, 100),
-    ({"max_iter": 4, "max_eval": 9, "history_size": 4, **WOLFE}, 8),
-    ({"max_iter": 1, "lr": 0.05}, 100),
-    ({"max_iter": 1, "lr": 0.5, "history_size": 7}, 20),
-)
-
-
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("kwargs", "steps"), ROSENBROCK, ids=str)
-def test_rosenbrock_float64(kwargs, steps):
-    ours, theirs = (run(rosenbrock, START, kwargs, steps) for run in (jopt_trace, torch_trace))
-    assert np.max(gaps(ours, theirs)) <= 1e-12
-    assert ours.func_evals == theirs.func_evals
-    assert ours.n_iter == theirs.n_iter
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kwargs", [{}, WOLFE, {"history_size": 5, **WOLFE}], ids=str)
-def test_where_rounding_grows_torch_is_as_far_from_itself(kwargs):
-    # The third step: torch from a start that differs in the last bit is the yardstick.
-    theirs = torch_trace(rosenbrock, START, kwargs, 3)
-    signs = np.random.default_rng(1)
-    own = []
-    for _ in range(8):
-        start = {
-            k: v * (1 + 2.3e-16 * signs.choice([-1, 1], np.shape(v))) for k, v in START.items()
-        }
-        own.append(gaps(torch_trace(rosenbrock, start, kwargs, 3), theirs)[-1])
-    assert max(own) > 1e-9
-    assert gaps(jopt_trace(rosenbrock, START, kwargs, 3), theirs)[-1] <= 10 * max(own)
+@pytest.mark.parametrize("kwargs", OPTIM_DB + MORE, ids=str)
+@pytest.mark.parametrize("fun", [quadratic, rosenbrock])
+def test_it_is_as_near_to_torch_as_torch_to_itself(fun, kwargs):
+    # A quasi-Newton method multiplies rounding errors, in places by 10⁸ within a few steps. So
+    # the yardstick is torch from starts that differ in the last bit.
+    steps = 20
+    theirs = torch_trace(fun, START, kwargs, steps)
+    signs, own = np.random.default_rng(1), np.zeros(steps)
+    for _ in range(4):
+        start = {k: v * (1 + 2.3e-16 * signs.choice([-1, 1], v.shape)) for k, v in START.items()}
+        own = np.maximum(own, gaps(torch_trace(fun, start, kwargs, steps), theirs))
+    ours = jopt_trace(fun, START, kwargs, steps)
+    found = np.maximum.accumulate(gaps(ours, theirs))
+    assert np.all(found <= 1e-13 + 10 * np.maximum.accumulate(own))
+    same = int(np.sum(found <= 1e-12))
+    assert same >= 1
+    assert ours.func_evals[:same] == theirs.func_evals[:same]
+    assert ours.n_iter[:same] == theirs.n_iter[:same]
 
 
 @pytest.mark.usefixtures("x64")
@@ -102,32 +82,33 @@ def test_where_rounding_grows_torch_is_as_far_from_itself(kwargs):
 def test_complex128_is_torchs_pairs_of_reals(kwargs):
     def f(p):
         z = jnp.concatenate([p["a"], p["b"].ravel()])
-        w = HESSIAN[:8, :8] @ z - SLOPE[:8]
+        w = (HESSIAN[:8, :8] - 1j * SLOPE[:8]) @ z - (1 + 1j) * SLOPE[:8]
         return jnp.sum(jnp.real(w * jnp.conj(w))) + jnp.sum(jnp.real(z) ** 4)
 
-    start = {k: START[k] * (1 + 0.5j) for k in ("a", "b")} | {"b": START["b"][:1] * 1j}
-    steps = 40 if kwargs.get("max_iter") else 1
+    start = {"a": START["a"] * (1 + 0.5j), "b": START["b"][:1] * 1j}
+    steps = 15 if kwargs.get("max_iter") else 1
     ours, theirs = (run(f, start, kwargs, steps) for run in (jopt_trace, torch_trace))
     assert np.max(gaps(ours, theirs)) <= 1e-12
     assert ours.func_evals == theirs.func_evals
 
 
+@pytest.mark.usefixtures("x64")
 def test_a_direction_alone_needs_no_function():
     # jax.grad goes through it: no loop, as nothing is evaluated.
     tx = jopt.lbfgs(0.1, max_iter=1, history_size=3)
 
+    @jax.jit
     def after(rate):
-        state = jopt.set_hyperparams(tx.init(jnp.ones(3)), learning_rate=rate)
-        p = jnp.float32([1.0, 2.0, 3.0])
-        for _ in range(4):
+        p = jnp.asarray([1.0, 2.0, 3.0])
+        state = jopt.set_hyperparams(tx.init(p), learning_rate=rate)
+        for _ in range(6):
             updates, state = tx.update(p**3, state, p)
             p = p + updates
         return jnp.sum(p)
 
-    with jax.enable_x64(True):
-        exact, h = jax.grad(after)(0.1), 1e-3
-        numeric = (after(0.1 + h) - after(0.1 - h)) / (2 * h)
-    np.testing.assert_allclose(exact, numeric, rtol=1e-3)
+    h = 1e-6
+    numeric = (after(0.1 + h) - after(0.1 - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(after)(0.1), numeric, rtol=1e-7)
 
 
 def test_the_function_may_be_undefined_beyond_a_wall():

@@ -278,7 +278,7 @@ PROBLEMS = (
     Problem("penalty_1", penalty_1, starts(upto(10)), (7.087652e-5,)),
     Problem("penalty_2", penalty_2, (0.5,) * 4, (9.376293e-6,)),
     Problem("variably_dimensioned", variably_dimensioned, starts(1 - upto(10) / 10)),
-    Problem("trigonometric", trigonometric, (0.1,) * 10, (0, 2.795061e-5)),
+    Problem("trigonometric", trigonometric, (0.1,) * 10, (0, 2.795056e-5)),
     Problem("brown_almost_linear", brown_almost_linear, (0.5,) * 10, (0, 1)),
     Problem(
         "discrete_boundary_value",
