@@ -88,9 +88,10 @@ def main(names: list[str]) -> None:
     """Print the table, of all problems or of those named."""
     jax.config.update("jax_enable_x64", True)
     torch.set_num_threads(1)
-    print(HEADER)
+    sys.stdout.write(f"{HEADER}\n")
     for problem in [BY_NAME[n] for n in names] or PROBLEMS:
-        print(row(problem), flush=True)
+        sys.stdout.write(f"{row(problem)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_torchs_own_configurations_float64_after_a_hundred_steps(kwargs):
 def test_it_is_as_near_to_torch_as_torch_to_itself(fun, kwargs):
     # A quasi-Newton method multiplies rounding errors, in places by 10⁸ within a few steps. So
     # the yardstick is torch from starts that differ in the last bit.
-    steps = 20
+    steps = 10
     theirs = torch_trace(fun, START, kwargs, steps)
     signs, own = np.random.default_rng(1), np.zeros(steps)
     for _ in range(4):
