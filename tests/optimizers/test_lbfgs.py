@@ -8,6 +8,7 @@ import torch
 
 import jopt
 from tests.oracles.lbfgs_live import gaps, jopt_trace, torch_trace
+from tests.oracles.optim_db import configurations
 
 RNG = np.random.default_rng(0)
 START = {"a": RNG.normal(size=5), "b": RNG.normal(size=(2, 3)), "c": RNG.normal(size=(1,))}
@@ -30,7 +31,7 @@ def rosenbrock(p):
 
 
 WOLFE = {"line_search_fn": "strong_wolfe"}
-OPTIM_DB = ({}, {"lr": 0.01}, {"lr": torch.tensor(0.001)}, {"tolerance_grad": 1e-6}, WOLFE)
+OPTIM_DB = tuple(configurations("LBFGS"))
 MORE = (
     {"history_size": 5, **WOLFE},
     {"max_iter": 3, **WOLFE},

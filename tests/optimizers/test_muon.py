@@ -10,7 +10,9 @@ import torch.optim._muon as torch_muon
 import jopt
 from jopt.interop.torch import optimizer
 from jopt.numerics import newton_schulz
+from tests.oracles.optim_db import configurations
 
+OPTIM_DB = configurations("Muon")
 SHAPES = {"tall": (6, 3), "wide": (3, 6), "wide_too": (3, 6), "square": (4, 4), "row": (1, 5)}
 CASES = [
     {},
@@ -68,7 +70,7 @@ def in_full_precision(grad, coefficients, steps, eps):
     return x.T if grad.size(0) > grad.size(1) else x
 
 
-@pytest.mark.parametrize("kwargs", CASES, ids=str)
+@pytest.mark.parametrize("kwargs", OPTIM_DB + CASES, ids=str)
 def test_float64_with_newton_schulz_in_float64(kwargs, x64, monkeypatch):
     monkeypatch.setattr(torch_muon, "_zeropower_via_newtonschulz", in_full_precision)
     params, grads = data(100, np.float64)
@@ -77,7 +79,7 @@ def test_float64_with_newton_schulz_in_float64(kwargs, x64, monkeypatch):
     assert distance(in_torch(params, grads, kwargs), in_jopt(params, grads, tx)) < 1e-12
 
 
-@pytest.mark.parametrize("kwargs", CASES, ids=str)
+@pytest.mark.parametrize("kwargs", OPTIM_DB + CASES, ids=str)
 def test_float32_with_newton_schulz_in_bfloat16(kwargs):
     params, grads = data(100, np.float32)
     tx = optimizer("Muon", **kwargs)

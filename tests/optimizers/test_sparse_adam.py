@@ -8,10 +8,11 @@ import torch
 
 import jopt
 from jopt.interop.torch import optimizer
+from tests.oracles.optim_db import configurations
 
 SHAPE = (12, 3)
 CASES = [
-    {},
+    *configurations("SparseAdam"),
     {"lr": 0.1},
     {"lr": 0.1, "betas": (0.5, 0.9)},
     {"lr": 0.1, "eps": 1e-2},
