@@ -13,7 +13,6 @@ from tests.catalog import BY_NAME, CATALOG, Entry
 from tests.oracles.torch_live import Side, gap
 
 TORCH = [entry for entry in CATALOG if entry.torch]
-GROUPED = [entry for entry in TORCH if "groups" in entry.make().config]
 
 
 def torch_name(entry: Entry) -> str:
@@ -89,7 +88,7 @@ def scheduled(entry: Entry) -> bool:
 
 SIDES = [
     pytest.param(entry, Side(groups=groups, scheduler=scheduler), id=f"{entry.name}-{which}")
-    for entry in GROUPED
+    for entry in TORCH
     for groups, scheduler, which in (
         (groups_for(entry), None, "groups"),
         *(((), s, s[0]) for s in SCHEDULERS),
@@ -106,7 +105,7 @@ def test_groups_and_schedules_float64(entry, side):
     assert found <= entry.tol64
 
 
-@pytest.mark.parametrize("entry", [e for e in GROUPED if scheduled(e)], ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", [e for e in TORCH if scheduled(e)], ids=lambda e: e.name)
 def test_groups_and_a_schedule_float32(entry):
     side = Side(groups=groups_for(entry), scheduler=SCHEDULERS[1])
     found = gap(torch_name(entry), last(entry), dtype=np.float32, ndims=entry.ndims, side=side)
