@@ -221,10 +221,15 @@ def _minimize(
         params = apply_updates(run.params, updates)
         value, aux, grads = look(params)
         moved = _size(jax.tree.map(operator.sub, params, run.params))
-        idle = jnp.where(moved == 0, run.idle + 1, 0)
+        # A step of nothing means the end only where the transform looked for a step itself:
+        # others rest between micro-batches, or while a schedule is at 0.
+        resting = (moved == 0) & (not _counters(state))
+        idle = jnp.where((moved == 0) & ~resting, run.idle + 1, 0)
         finite = _finite(value, grads)
         status = jnp.where(
-            finite, _verdict(limits, run.value, value, grads, params, moved, idle), NOT_FINITE
+            finite,
+            _verdict(limits, (run.value, value), grads, params, (moved, idle, resting)),
+            NOT_FINITE,
         )
         new = _Run(params, value, aux, grads, state, run.steps + 1, idle, status)
         before = run._replace(steps=new.steps, status=status)
@@ -254,22 +259,14 @@ def _minimize(
     )
 
 
-def _verdict(
-    limits: dict[str, Array],
-    old: Array,
-    value: Array,
-    grads: Tree,
-    params: Tree,
-    moved: Array,
-    idle: Array,
-) -> Array:
-    old, value = old.astype(number_dtype()), value.astype(number_dtype())
+def _verdict(limits: dict[str, Array], values: Any, grads: Tree, params: Tree, by: Any) -> Array:
+    (old, value), (moved, idle, resting) = (v.astype(number_dtype()) for v in values), by
     f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
     f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(old), jnp.abs(value)))
     rules = (
         (_size(grads) <= limits["tolerance_grad"], GRADIENT),
-        ((f_limit > 0) & (jnp.abs(value - old) <= f_limit * f_scale), VALUE),
-        ((x_limit > 0) & (moved <= x_limit * jnp.maximum(1, _size(params))), PARAMS),
+        (~resting & (f_limit > 0) & (jnp.abs(value - old) <= f_limit * f_scale), VALUE),
+        (~resting & (x_limit > 0) & (moved <= x_limit * jnp.maximum(1, _size(params))), PARAMS),
         (idle >= 2, STALLED),
     )
     status: Array = jnp.select([r for r, _ in rules], [jnp.int32(s) for _, s in rules], RUNNING)

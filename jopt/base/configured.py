@@ -37,7 +37,8 @@ class Call:
         for name, value in written.arguments.items():
             if self._kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
                 # Optional ones, all of them: not given and given as None are the same.
-                self.arguments.update({k: v for k, v in value.items() if v is not None})
+                given = {k: v for k, v in value.items() if not _empty(v)}
+                self.arguments.update(given)
             else:
                 self.arguments[name] = value
 
@@ -101,6 +102,9 @@ def configured(prefix: str) -> Callable[[Callable[P, C]], Callable[P, C]]:
 
         @functools.wraps(function)
         def factory(*args: P.args, **kwargs: P.kwargs) -> C:
+            # A transform holds no arrays: one that the user donates later would be gone.
+            args = tuple(plain(a) for a in args)  # type: ignore[assignment]
+            kwargs = {k: plain(v) for k, v in kwargs.items()}  # type: ignore[assignment]
             made = function(*args, **kwargs)
             return made._made_by(Call(prefix, factory, signature.bind(*args, **kwargs)))
 
@@ -123,6 +127,10 @@ def plain(value: Any) -> Any:
         except Exception:  # a tracer: jax raises one of several types, all meaning "no value yet"
             return value
     return value
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and not value)
 
 
 def _frozen(value: Any) -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jopt.base import TreeError
 from jopt.core.checks import is_sparse
 from jopt.core.rows import add_rows
-from jopt.core.transform import State, Transform
+from jopt.core.transform import State, Transform, as_array
 from jopt.core.tree import Tree, layout_of, match_leaves
-from jopt.numerics import compute_dtype
+from jopt.numerics import compute_dtype, is_complex
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
@@ -22,7 +23,8 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     - `params`: any pytree of arrays.
     - `updates`: the same structure; where it has `None` the parameter stays as it is.
 
-    **Raises:** `TreeError` if the structures differ.
+    **Raises:** `TreeError` if structures or shapes differ, or a complex update meets a real
+    parameter.
 
     >>> import jax.numpy as jnp
     >>> apply_updates({"w": jnp.float32(1.0)}, {"w": jnp.float32(-0.25)})
@@ -31,13 +33,31 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     layout = layout_of("apply_updates", params)
     steps = match_leaves("apply_updates", "the updates", layout, updates)
     leaves = [
-        p if u is None else _add(p, u) for p, u in zip(jax.tree.leaves(params), steps, strict=True)
+        p if u is None else _add(name, p, u)
+        for name, p, u in zip(layout.names, jax.tree.leaves(params), steps, strict=True)
     ]
     return layout.treedef.unflatten(leaves)
 
 
-def _add(p: Any, u: Any) -> Any:
-    p = jnp.asarray(p)
+def _add(name: str, p: Any, u: Any) -> Any:
+    p = jnp.asarray(as_array("apply_updates", name, p))
+    u = as_array("apply_updates", name, u)
+    if tuple(u.shape) != tuple(p.shape):
+        raise TreeError(
+            "apply_updates",
+            "an update has another shape than its parameter",
+            path=name,
+            expected=tuple(p.shape),
+            found=tuple(u.shape),
+        )
+    if is_complex(u.dtype) and not is_complex(p.dtype):
+        raise TreeError(
+            "apply_updates",
+            "an update is complex, its parameter is not",
+            path=name,
+            expected="a real update",
+            found=u.dtype,
+        )
     if is_sparse(u):
         return add_rows(p, u)
     if not jnp.issubdtype(p.dtype, jnp.inexact):  # a frozen integer: its update is zero

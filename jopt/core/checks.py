@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax import Array
 
 from jopt.base import StateError, TreeError
-from jopt.core.spec import Spec
+from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
 from jopt.core.tree import Layout, Path, flatten_dict
 from jopt.numerics import is_complex
 
@@ -49,6 +50,10 @@ def check_params(spec: Spec, layout: Layout, params: Sequence[Any], live: Iterab
 
 def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
     """Raise `StateError` unless a node has the entries of this configuration."""
+    if not isinstance(node, dict):
+        raise StateError(
+            who, "its node of the state is no dict", expected="a dict", found=type(node).__name__
+        )
     found = set(node) - {"hyperparams", "schedules", "leaf_count"}
     if expected != found:
         raise StateError(
@@ -57,6 +62,48 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
             expected=", ".join(sorted(expected)) or "no slots",
             found=", ".join(sorted(found)) or "no slots",
         )
+
+
+def check_slot_names(who: str, node: Any, expected: set[str]) -> None:
+    """Raise `StateError` if a node has other slots than a transform that would take it over."""
+    found = set(node) - NODE_KEYS if isinstance(node, dict) else set()
+    if found != expected:
+        raise StateError(
+            who,
+            "extend adds leaves, and this state has other slots",
+            expected=", ".join(sorted(expected)) or "no slots",
+            found=", ".join(sorted(found)) or "no slots",
+            fix="Start anew with tx.init, or take what fits: jopt.load_state_dict(..., "
+            "strict=False).",
+        )
+
+
+def check_gone(who: str, tree: Any, paths: Sequence[Path]) -> None:
+    """Raise `StateError` if a slot holds a leaf that is no longer among the parameters."""
+    gone = set(flatten_dict(tree)) - set(paths)
+    if gone:
+        raise StateError(
+            who,
+            "extend only adds leaves, and this one is not among the parameters",
+            path="/".join(sorted(gone)[0]),
+        )
+
+
+def check_shape(
+    who: str, slot: Slot, path: str, value: Any, shape: Shape, options: Options
+) -> Array:
+    """`value`; a `StateError` if it is no array, or not of the shape that the slot should have."""
+    expected = slot.shape_for(shape, options)
+    if tuple(getattr(value, "shape", (None,))) != expected:
+        raise StateError(
+            who,
+            f"{slot.name!r} in the state does not have the shape it should",
+            path=path,
+            expected=expected,
+            found=tuple(value.shape) if hasattr(value, "shape") else type(value).__name__,
+        )
+    array: Array = value
+    return array
 
 
 def check_slot(who: str, slot: str, tree: Any, paths: Sequence[Path]) -> None:

@@ -14,7 +14,7 @@ from jopt.core.tree import Layout
 
 DEFAULT = "default"
 
-Match = str | Callable[[str, jax.ShapeDtypeStruct], bool]
+Match = str | re.Pattern[str] | Callable[[str, jax.ShapeDtypeStruct], bool]
 
 
 class Group(Configured):
@@ -24,12 +24,6 @@ class Group(Configured):
         self.match = match
         self.freeze = freeze
         self.numbers = dict(numbers)
-
-    def holds(self, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
-        """Whether the leaf called `name` belongs to this group."""
-        if isinstance(self.match, str):
-            return re.search(self.match, name) is not None
-        return bool(self.match(name, leaf))
 
 
 Groups = Mapping[str, Group] | None
@@ -50,9 +44,10 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
 
     **Arguments:**
 
-    - `match`: a regular expression searched in the leaf's path (`"encoder/layers/0/bias"`), or
-      a predicate of that path and the leaf's `jax.ShapeDtypeStruct`. Patterns see paths and
-      shapes, never values, so the choice is the same at every step and after every restore.
+    - `match`: a regular expression, compiled or not, searched in the leaf's path
+      (`"encoder/layers/0/bias"`), or a predicate of that path and the leaf's
+      `jax.ShapeDtypeStruct`. Patterns see paths and shapes, never values, so the choice is the
+      same at every step and after every restore.
     - `freeze`: the leaves get a zero update and no state.
     - `**hyperparameters`: the group's own numbers or schedules; all others it inherits from
       the `"default"` group, also when those are edited later.
@@ -69,7 +64,7 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
             re.compile(match)
         except re.error as error:
             raise ConfigError("group", f"{match!r} is no regular expression: {error}") from None
-    elif not callable(match):
+    elif not isinstance(match, re.Pattern) and not callable(match):
         raise ConfigError(
             "group",
             "`match` selects leaves",
@@ -84,6 +79,21 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
             fix="Drop them, or drop freeze=True.",
         )
     return Group(match, freeze, hyperparameters)
+
+
+def owned(common: Common, name: str) -> bool:
+    """Whether a group has a number of this name of its own; then it cannot be left out."""
+    groups = common.get("groups")
+    if not isinstance(groups, Mapping):
+        return False
+    return any(isinstance(g, Group) and name in g.numbers for g in groups.values())
+
+
+def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
+    """Whether `match` selects the leaf called `name`."""
+    if isinstance(match, str | re.Pattern):
+        return re.search(match, name) is not None
+    return bool(match(name, leaf))
 
 
 def check_groups(who: str, groups: Groups) -> dict[str, Group]:
@@ -115,20 +125,21 @@ def assign(
     if not groups:
         return (DEFAULT,) * len(layout)
     shapes = tuple((tuple(x.shape), x.dtype) for x in leaves)
-    return _assign(who, tuple(groups.items()), layout.names, shapes)
+    matches = tuple((label, g.match) for label, g in groups.items())
+    return _assign(who, matches, layout.names, shapes)
 
 
 @functools.lru_cache(maxsize=256)
 def _assign(
     who: str,
-    groups: tuple[tuple[str, Group], ...],
+    matches: tuple[tuple[str, Match], ...],
     names: tuple[str, ...],
     shapes: tuple[tuple[tuple[int, ...], Any], ...],
 ) -> tuple[str, ...]:
     chosen: list[str] = []
     for name, (shape, dtype) in zip(names, shapes, strict=True):
         leaf = jax.ShapeDtypeStruct(shape, dtype)
-        held = [label for label, g in groups if g.holds(name, leaf)]
+        held = [label for label, match in matches if holds(match, name, leaf)]
         if len(held) > 1:
             raise GroupError(
                 who,
@@ -137,13 +148,13 @@ def _assign(
                 fix="Narrow one pattern: a leaf belongs to one group.",
             )
         chosen.append(held[0] if held else DEFAULT)
-    for label, g in groups:
+    for label, match in matches:
         if label not in chosen:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise GroupError(
                 who,
                 f"group {label!r} matches no leaf",
-                expected=f"a leaf that {g.match!r} matches",
+                expected=f"a leaf that {match!r} matches",
                 found=f"leaves {shown}",
                 fix="Patterns are searched in the whole path; fix it or drop the group.",
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jopt.base import ConfigError, StateError, plain
 from jopt.core.groups import DEFAULT
@@ -18,6 +19,14 @@ from jopt.core.transform import Node, State
 
 def nodes(state: State, prefix: str = "") -> Iterator[tuple[str, Node]]:
     """Every node of a state with its label; a wrapped one is called `wrapper/inner`."""
+    if not isinstance(state, Mapping):
+        raise StateError(
+            "hyperparams",
+            "this is no state of a jopt transform",
+            expected="a dict {label: node}",
+            found=type(state).__name__,
+            fix="In the state of an optax.chain, take the entry of the jopt transform.",
+        )
     for label, node in state.items():
         name = f"{prefix}{label}"
         yield name, node
@@ -140,19 +149,33 @@ def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
             fix="Build tx with a number, then carry over: state = jopt.extend(tx, state, params).",
         )
     old = memory["value"] if kind == "schedules" else memory
-    if not jnp.shape(value):
-        _check(label, name, value, group)
+    for entry in _concrete(value):  # an array serves vmap: each of its numbers counts
+        _check(label, name, entry, group)
     new = _as(label, name, old, value)
     entry = {**memory, "value": new} if kind == "schedules" else new
     groups = {**node[kind], group: {**node[kind][group], name: entry}}
     return {**node, kind: groups}
 
 
+def _concrete(value: Any) -> list[Any]:
+    if isinstance(value, jax.core.Tracer):
+        return []
+    try:
+        row = np.asarray(value)
+    except ValueError:  # a ragged list
+        return [value]
+    if row.ndim == 0 or row.dtype == object or row.size == 0:
+        return [value]
+    real = np.issubdtype(row.dtype, np.number) and not np.iscomplexobj(row)
+    return [row.min(), row.max()] if real and not np.isnan(row).any() else [row.flat[0], np.nan]
+
+
 def _check(label: str, name: str, value: Any, group: str) -> None:
     # A label usually is the optimizer's name, perhaps numbered by `chain`. Under a label of
     # the user's choice all that is known is what no optimizer allows a number of this name.
     spec = REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
-    specs = REGISTRY.values() if spec is None else (spec,)
+    known = spec is not None and name in spec.by_name
+    specs = (spec,) if spec is not None and known else REGISTRY.values()
     hypers = [s.by_name[name] for s in specs if name in s.by_name]
     widest = next((h for h in hypers if _allows(h, value)), hypers[0] if hypers else Hyper(name))
     widest.check(label, value, group)
@@ -165,7 +188,7 @@ def _allows(hyper: Hyper, value: Any) -> bool:
 
 def _as(label: str, name: str, old: Any, value: Any) -> Any:
     try:
-        new = jnp.asarray(value, old.dtype)
+        new = jnp.array(value, old.dtype, copy=True)
     except (TypeError, ValueError):
         raise StateError(
             label, f"{name} is not a number", expected="a number", found=repr(value)

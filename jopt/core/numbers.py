@@ -73,6 +73,10 @@ def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, G
 
 def _check_number(spec: Spec, name: str, value: Any, group: str) -> None:
     hyper = spec.by_name[name]
+    if value is None:  # of an optional one None was taken out before: it switches it off
+        raise ConfigError(
+            spec.name, f"{name} cannot be switched off", expected=hyper.valid, found="None"
+        )
     if not is_schedule(value):
         hyper.check(spec.name, value, group)
     elif not hyper.scheduled:
@@ -100,20 +104,24 @@ def owners(
     return own + [(label, g.numbers) for label, g in groups.items() if g.numbers]
 
 
-def init_numbers(numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> dict[str, Any]:
+def init_numbers(
+    spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> dict[str, Any]:
     """The `hyperparams` and `schedules` entries of a new node; neither where it would be empty."""
-    dtype = number_dtype()
+    who, dtype = spec.name, number_dtype()
     node: dict[str, Any] = {}
     kind: str
     entry: Any
     for label, own in owners(numbers, groups):
         for name, value in own.items():
             if not is_schedule(value):
-                kind, entry = "hyperparams", jnp.asarray(value, dtype)
+                kind, entry = "hyperparams", jnp.array(value, dtype, copy=True)
             elif isinstance(value, StatefulSchedule):
                 kind, entry = "schedules", _settled(value.init(), dtype)
             else:
-                kind, entry = "schedules", {"value": jnp.asarray(value(jnp.int32(0)), dtype)}
+                first = _scheduled(who, name, value, jnp.int32(0), dtype)
+                spec.by_name[name].check(who, first, label)
+                kind, entry = "schedules", {"value": first}
             node.setdefault(kind, {}).setdefault(label, {})[name] = entry
     return node
 
@@ -175,18 +183,44 @@ def read_numbers(
         for name, value in own.items():
             if not is_schedule(value):
                 values[name] = node["hyperparams"][label][name]
+                _check_scalar(who, name, values[name], "vmap over the state for several at once")
                 continue
             if isinstance(value, StatefulSchedule):
                 given = {k: v for k, v in extra.items() if k in value.extra}
                 entry = _settled(value.update(node["schedules"][label][name], step, **given), dtype)
             else:
-                entry = {"value": jnp.asarray(value(step), dtype)}
+                entry = {"value": _scheduled(who, name, value, step, dtype)}
             schedules.setdefault(label, {})[name] = entry
             values[name] = entry["value"]
         resolved[label] = {**resolved.get(DEFAULT, {}), **values}
     for label in (DEFAULT, *groups):
         resolved.setdefault(label, resolved.get(DEFAULT, {}))
     return resolved, schedules
+
+
+def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Array:
+    try:
+        value = jnp.asarray(schedule(step), dtype)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            who,
+            f"the schedule of {name} gives no number",
+            expected="a function of the step that returns a number",
+            found=f"{schedule!r}: {error}",
+        ) from error
+    _check_scalar(who, name, value, "a schedule gives one number a step")
+    return value
+
+
+def _check_scalar(who: str, name: str, value: Any, fix: str) -> None:
+    if jnp.shape(value) != ():
+        raise StateError(
+            who,
+            f"{name} is not a single number",
+            expected="shape ()",
+            found=f"shape {jnp.shape(value)}",
+            fix=fix[0].upper() + fix[1:] + ".",
+        )
 
 
 def _settled(memory: Mapping[str, Any], dtype: Any) -> dict[str, Array]:

@@ -13,7 +13,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError, TreeError
-from jopt.core.checks import EXTEND, check_node, check_params, check_rows, check_slot, is_sparse
+from jopt.core.checks import (
+    EXTEND,
+    check_gone,
+    check_node,
+    check_params,
+    check_rows,
+    check_shape,
+    check_slot,
+    check_slot_names,
+    is_sparse,
+)
 from jopt.core.codecs import PLAIN, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
@@ -28,7 +38,7 @@ from jopt.core.numbers import (
 from jopt.core.places import by_slots
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Flow, Leaves, Node, Part, moved
-from jopt.core.tree import Layout, flatten_dict, has, lookup, merged, nest
+from jopt.core.tree import Layout, has, lookup, merged, nest
 from jopt.numerics import compute_dtype, is_complex, number_dtype, real_dtype, widest
 
 
@@ -61,7 +71,8 @@ class SpecPart(Part):
         self.prepare = prepare
         self.name = spec.name
         check_names(spec, numbers)
-        self.numbers = {k: v for k, v in numbers.items() if v is not None}
+        off = {k for k, v in numbers.items() if v is None and spec.by_name[k].optional}
+        self.numbers = {k: v for k, v in numbers.items() if k not in off}
         self.groups = check_groups(spec.name, groups)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
@@ -94,7 +105,7 @@ class SpecPart(Part):
         live = self._live(labels)
         check_params(self.spec, layout, params, live)
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
-        node.update(init_numbers(self.numbers, self.groups))
+        node.update(init_numbers(self.spec, self.numbers, self.groups))
         for slot in self.slots:
             holders = self._holders(slot, live, params)
             leaves = [
@@ -145,6 +156,7 @@ class SpecPart(Part):
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """A fresh node with everything that `node` has; leaves it lacks start at step one."""
+        check_slot_names(self.name, node, {s.name for s in (*self.slots, *self.shared)})
         labels = assign(self.name, self.groups, layout, params)
         live = self._live(labels)
         new = self.init(layout, params)
@@ -154,14 +166,12 @@ class SpecPart(Part):
         joined = {p for k, own in held.items() for p in own if not has(node.get(k), p)}
         for slot in self.slots:
             old = node.get(slot.name, {})
-            gone = set(flatten_dict(old)) - set(layout.paths)
-            if gone:
-                raise StateError(
-                    self.name,
-                    "extend only adds leaves, and this one is not among the parameters",
-                    path="/".join(sorted(gone)[0]),
-                )
+            check_gone(self.name, old, layout.paths)
             own = held[slot.name]
+            for i in self._holders(slot, live, params):
+                if layout.paths[i] not in joined:
+                    value, p = lookup(old, layout.paths[i]), tuple(params[i].shape)
+                    check_shape(self.name, slot, layout.names[i], value, p, self.options)
             leaves = [lookup(new[slot.name] if p in joined else old, p) for p in own]
             new[slot.name] = nest(own, leaves)
         for key in ("count", "hyperparams", "schedules", *(s.name for s in self.shared)):
@@ -252,16 +262,7 @@ class SpecPart(Part):
             raise StateError(
                 self.name, f"the state has no {slot.name!r} for a parameter", path=name, fix=EXTEND
             ) from None
-        expected = slot.shape_for(tuple(p.shape), self.options)
-        if tuple(value.shape) != expected:
-            raise StateError(
-                self.name,
-                f"{slot.name!r} in the state does not have the shape it should",
-                path=name,
-                expected=expected,
-                found=tuple(value.shape),
-            )
-        return value
+        return check_shape(self.name, slot, name, value, tuple(p.shape), self.options)
 
     def _stored(
         self, slot: Slot, node: Node, flow: Flow, live: list[int], work: dict[int, Work]

@@ -81,6 +81,7 @@ def coalesced(g: Any) -> tuple[Array, Array]:
     """
     ids = g.indices[:, 0]
     count, rows = ids.shape[0], g.shape[0]
+    ids = jnp.where(ids < 0, ids + rows, ids)  # from the end, as in `table[ids]`
     unique, where = jnp.unique(ids, size=count, fill_value=rows, return_inverse=True)
     wide = g.data.astype(compute_dtype(g.data.dtype))
     return unique, jax.ops.segment_sum(wide, where.reshape(-1), num_segments=count)

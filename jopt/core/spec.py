@@ -31,12 +31,14 @@ class Hyper:
     - `valid`: the interval of allowed values, `[` and `]` closed, `(` and `)` open.
     - `torch`: torch's key for it, `"betas[0]"` for an entry of a tuple; `None` if it has none.
     - `scheduled`: whether a schedule may drive it; not if it is read only once.
+    - `optional`: whether `None` switches it off, which takes it out of the state.
     """
 
     name: str
     valid: str = "(-inf, inf)"
     torch: str | None = None
     scheduled: bool = True
+    optional: bool = False
 
     def allows(self, value: float) -> bool:
         """Whether `value` lies in the interval; NaN never does."""

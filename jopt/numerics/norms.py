@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, compute_dtype
+from jopt.numerics.roots import safe_sqrt
 
 
 def sum_of_squares(x: Array) -> Array:
@@ -20,11 +21,11 @@ def sum_of_squares(x: Array) -> Array:
 
 def norm(x: Array) -> Array:
     """‖x‖₂ over every entry, in at least float32."""
-    return jnp.sqrt(sum_of_squares(x))
+    return safe_sqrt(sum_of_squares(x))
 
 
 def global_norm(xs: Sequence[Array]) -> Array:
     """‖(x₁, x₂, …)‖₂ over every entry of every array, in at least float32; 0 for no arrays."""
     if not xs:
         return jnp.zeros(())
-    return jnp.sqrt(functools.reduce(operator.add, [sum_of_squares(x) for x in xs]))
+    return safe_sqrt(functools.reduce(operator.add, [sum_of_squares(x) for x in xs]))

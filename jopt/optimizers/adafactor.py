@@ -16,7 +16,7 @@ SPEC = Spec(
     hypers=(
         Hyper("learning_rate", "[0, inf)", torch="lr"),
         Hyper("b2_decay", "(-inf, 0]", torch="beta2_decay"),
-        Hyper("eps1", "[0, inf)", torch="eps[0]"),
+        Hyper("eps1", "[0, inf)", torch="eps[0]", optional=True),
         Hyper("eps2", "[0, inf)", torch="eps[1]"),
         Hyper("clipping_threshold", "[1, inf)", torch="d"),
         Hyper("weight_decay", "[0, inf)", torch="weight_decay"),

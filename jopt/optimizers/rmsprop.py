@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, owned
 from jopt.numerics import lerp, safe_sqrt
 
 SPEC = Spec(
@@ -18,7 +18,7 @@ SPEC = Spec(
         Hyper("decay", "[0, 1]", torch="alpha"),
         Hyper("eps", "[0, inf)", torch="eps"),
         Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
-        Hyper("momentum", "[0, inf)", torch="momentum"),
+        Hyper("momentum", "[0, inf)", torch="momentum", optional=True),
     ),
     slots=(
         Slot("nu", torch="square_avg", signed=False),
@@ -97,7 +97,7 @@ def rmsprop(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.5
     """
-    off = isinstance(momentum, int | float) and momentum == 0
+    off = isinstance(momentum, int | float) and momentum == 0 and not owned(common, "momentum")
     return leafwise(
         SPEC,
         rule,

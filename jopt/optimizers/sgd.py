@@ -7,15 +7,15 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, owned
 
 SPEC = Spec(
     name="sgd",
     torch="SGD",
     hypers=(
         Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("momentum", "[0, inf)", torch="momentum"),
-        Hyper("dampening", torch="dampening"),
+        Hyper("momentum", "[0, inf)", torch="momentum", optional=True),
+        Hyper("dampening", torch="dampening", optional=True),
         Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
     ),
     slots=(Slot("momentum_buffer", when=lambda on: on["momentum"], torch="momentum_buffer"),),
@@ -31,7 +31,11 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         return -h.learning_rate * g, {}
     b = jnp.where(h.t == 1, g, h.momentum * s.momentum_buffer + (1 - h.dampening) * g)
     d = g + h.momentum * b if h.nesterov else b
-    return -h.learning_rate * d, {"momentum_buffer": b}
+    # A momentum that is 0 for now (in a group, edited, scheduled) rests the buffer, as in torch.
+    on = h.momentum != 0
+    return -h.learning_rate * jnp.where(on, d, g), {
+        "momentum_buffer": jnp.where(on, b, s.momentum_buffer)
+    }
 
 
 @configured("jopt.")
@@ -60,7 +64,9 @@ def sgd(
     **Arguments** (defaults are torch's):
 
     - `learning_rate`: η ≥ 0, a number or a schedule.
-    - `momentum`: μ ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state.
+    - `momentum`: μ ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state,
+      unless a group has a momentum of its own. While it is 0 by an edit, a group or a schedule,
+      p ← p − η·g and the buffer rests, as in torch.
     - `dampening`: τ. Without momentum it has no meaning and no place in the state.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `nesterov`: look ahead; needs momentum above 0 and no dampening.
@@ -82,7 +88,7 @@ def sgd(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8
     """
-    off = isinstance(momentum, int | float) and momentum == 0
+    off = isinstance(momentum, int | float) and momentum == 0 and not owned(common, "momentum")
     if nesterov and (off or not (isinstance(dampening, int | float) and dampening == 0)):
         raise ConfigError(
             "sgd",

@@ -158,13 +158,13 @@ def test_a_hyperparameter_that_is_switched_off():
     with error(
         jopt.ConfigError,
         """
-        sgd: group 'b' sets 'momentum', which this optimizer does not have
+        sgd: group 'b' sets 'dampening', which this optimizer does not have
           expected: learning_rate, weight_decay
-          found:    momentum
-          It is switched off here: build sgd(..., momentum=...) to have it.
+          found:    dampening
+          It is switched off here: build sgd(..., dampening=...) to have it.
         """,
     ):
-        jopt.sgd(0.1, groups={"b": jopt.group("b", momentum=0.9)})
+        jopt.sgd(0.1, groups={"b": jopt.group("b", dampening=0.9)})
 
 
 def test_a_number_of_a_group_out_of_range():
@@ -225,3 +225,12 @@ def test_groups_are_a_dict_of_groups():
         jopt.sgd(0.1, groups=[jopt.group("b")])
     with pytest.raises(jopt.ConfigError, match=r"sgd: group 'b' is no group"):
         jopt.sgd(0.1, groups={"b": {"learning_rate": 0.1}})
+
+
+def test_a_groups_own_momentum_gives_every_leaf_its_buffer():
+    tx = jopt.sgd(0.1, groups={"b": jopt.group("b", momentum=0.9)})
+    state = tx.init({"a": jnp.ones(2), "b": jnp.ones(2)})
+    assert sorted(state["sgd"]["momentum_buffer"]) == ["a", "b"]
+    numbers = jopt.hyperparams(state)["sgd"]
+    assert float(numbers["default"]["momentum"]) == 0.0
+    assert float(numbers["b"]["momentum"]) == pytest.approx(0.9)

@@ -129,9 +129,23 @@ def test_why_it_stops():
     found, message = stop(bowl, [3.0])
     assert (message, int(found.steps), int(found.evaluations)) == (CONVERGED, 0, 1)
 
-    found, message = stop(bowl, [0.0], tx=jopt.sgd(0.0))
+    found, message = stop(bowl, [0.0], tx=jopt.lbfgs(0.0))
     assert message == "stalled: two steps in a row left the parameters as they were"
     assert int(found.steps) == 2
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        jopt.accumulate(jopt.sgd(0.1), every=4),
+        jopt.sgd(jopt.schedules.join([jopt.schedules.constant(0.0)] * 2, [3])),
+    ],
+    ids=["micro-batches", "waiting"],
+)
+def test_a_transform_that_rests_is_no_stall(tx):
+    found = jopt.minimize(bowl, jnp.zeros(2), tx=tx, max_steps=400)
+    rests = "stopped at max_steps, not converged"
+    assert found.message == (CONVERGED if "accumulate" in found.state else rests)
 
 
 def test_a_warm_up_from_a_learning_rate_of_zero_is_no_stall():

@@ -47,13 +47,31 @@ def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
                 expected=", ".join(sorted(heads)),
             )
         if key in keys:
-            ours[keys[key]] = _number(spec, key, value)
+            row = _entries(value)  # a static choice may be a tuple, such as ns_coefficients
+            ours[keys[key]] = (
+                _number(spec, key, value)
+                if row is None or len(row) == 1
+                else tuple(_number(spec, key, entry) for entry in row)
+            )
             continue
-        for i, entry in enumerate(value):
-            if f"{key}[{i}]" not in keys:
-                raise ConfigError(f"torch.optim.{spec.torch}", f"{key!r} is too long", found=value)
+        entries = _entries(value)
+        length = sum(k.startswith(f"{key}[") for k in keys)
+        if entries is None or len(entries) != length:
+            raise ConfigError(
+                f"torch.optim.{spec.torch}",
+                f"{key!r} is a tuple",
+                expected=f"{length} numbers",
+                found=repr(value),
+            )
+        for i, entry in enumerate(entries):
             ours[keys[f"{key}[{i}]"]] = _number(spec, f"{key}[{i}]", entry)
     return ours
+
+
+def _entries(value: Any) -> list[Any] | None:
+    if isinstance(value, list | tuple):
+        return list(value)
+    return list(value.tolist()) if hasattr(value, "tolist") and len(value.shape) == 1 else None
 
 
 def optimizer(name: str, **torch_kwargs: Any) -> Transform:

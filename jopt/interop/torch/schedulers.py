@@ -134,7 +134,8 @@ FACTORS = frozenset(
 )
 
 
-def _chained(lr: Any, schedulers: Sequence[Child]) -> Schedule:
+def _chained(lr: Any, schedulers: Sequence[Child], optimizer: Any = None) -> Schedule:
+    del optimizer  # torch names it to check that the children share it
     who = "ChainedScheduler"
     for child in schedulers if len(schedulers) > 1 else ():
         name, kwargs = child if isinstance(child, tuple) else (None, {})
