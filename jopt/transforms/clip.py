@@ -71,8 +71,8 @@ def clip_by_global_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
 
     As torch's `clip_grad_norm_`, the 10⁻⁶ included. With groups each group is clipped by its
     own norm; leaves that no group matches are together one group. Leaves whose gradient is
-    `None`, and those of frozen groups, do not count. A norm that is not finite gives a result
-    that is not finite: see `skip_nonfinite`.
+    `None`, and those of frozen groups, do not count. A norm that is not finite gives zeros
+    and NaN: put `skip_nonfinite` around. Finite entries above 10¹⁹ overflow it, too.
 
     **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 
