@@ -47,10 +47,11 @@ def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
                 expected=", ".join(sorted(heads)),
             )
         if key in keys:
-            row = _entries(value)  # a static choice may be a tuple, such as ns_coefficients
+            # A static choice may be a tuple, such as ns_coefficients.
+            row = _entries(value) if keys[key] in spec.options else None
             ours[keys[key]] = (
                 _number(spec, key, value)
-                if row is None or len(row) == 1
+                if row is None
                 else tuple(_number(spec, key, entry) for entry in row)
             )
             continue
