@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, Self, TypeVar
 
+import jax
 import numpy as np
 
 P = ParamSpec("P")
@@ -118,15 +119,16 @@ def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 
 def plain(value: Any) -> Any:
-    """A concrete 0-d array or NumPy scalar as the Python number it holds; else `value`."""
+    """A concrete 0-d array or NumPy scalar as the Python number it holds; else `value`.
+
+    A traced number stays traced, also where jax could tell its value: it carries a derivative.
+    """
     if isinstance(value, np.generic):
         return value.item()
-    if getattr(value, "shape", None) == () and hasattr(value, "dtype"):
-        try:
-            return value.item()
-        except Exception:  # a tracer: jax raises one of several types, all meaning "no value yet"
-            return value
-    return value
+    if isinstance(value, jax.core.Tracer) or getattr(value, "shape", None) != ():
+        return value
+    numeric = hasattr(value, "dtype") and hasattr(value, "item")
+    return value.item() if numeric else value
 
 
 def _empty(value: Any) -> bool:

@@ -120,3 +120,12 @@ def test_traced_numbers_in_groups_leak_nothing():
 def test_a_state_inside_an_optax_chain_is_told():
     with pytest.raises(jopt.StateError, match="this is no state of a jopt transform"):
         jopt.hyperparams((jopt.adamw(0.1).init(PARAMS),))
+
+
+def test_a_number_given_to_the_factory_keeps_its_derivative():
+    def after_one_step(rate):
+        tx = jopt.sgd(rate)
+        updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+        return jopt.apply_updates(PARAMS, updates)["w"].sum()
+
+    assert float(jax.grad(after_one_step)(0.1)) == -3.0
