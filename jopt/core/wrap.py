@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jopt.core.chain import as_parts
 from jopt.core.places import by_path
 from jopt.core.transform import Flow, Leaves, Node, Part
-from jopt.core.tree import Layout
+from jopt.core.tree import Layout, merged
 
 
 class WrapperPart(Part):
@@ -52,7 +52,7 @@ class WrapperPart(Part):
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """Own entries of new leaves start anew; the rest and the wrapped state go on."""
         inner = {k: p.extend(layout, params, node["inner"][k]) for k, p in self.inner.items()}
-        own = _kept(self.own_init(layout, params), node)
+        own = merged(self.own_init(layout, params), node)
         return {**own, "inner": inner}
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
@@ -60,12 +60,6 @@ class WrapperPart(Part):
         own = {k: v for k, v in node.items() if k != "inner"}
         inner = {k: p.places(layout, params, node["inner"][k]) for k, p in self.inner.items()}
         return {**by_path(layout, params, own), "inner": inner}
-
-
-def _kept(new: Any, old: Any) -> Any:
-    if isinstance(new, dict) and isinstance(old, dict):
-        return {k: _kept(v, old[k]) if k in old else v for k, v in new.items()}
-    return old
 
 
 def only_if(condition: jax.Array, new: Any, old: Any) -> Any:
