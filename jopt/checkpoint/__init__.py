@@ -1,12 +1,15 @@
 """State dicts, bytes and files: what survives a process.
 
 `docs/checkpoints.md` describes the format. From the bottom up: `leaves` names the leaves of
-any tree, `manifest` describes them, `wire` turns both to bytes and back, `files` puts bytes
-on a disk, `compare` compares two trees, `config` compares two transforms, and
+any tree, `manifest` describes them, `pieces` says where they stand in a file, `wire` turns
+all this to bytes and back through `memory`, `files` puts bytes on a disk, `progress` shows a
+bar meanwhile, `compare` compares two trees, `config` compares two transforms, `names` holds
+patterns against names, `placing` puts an array where it belongs, `loading` joins these, and
 `state_dict` and `store` are what users call.
 """
 
 from jopt.checkpoint.compare import Difference as Difference
+from jopt.checkpoint.compare import Report as Report
 from jopt.checkpoint.state_dict import differences as differences
 from jopt.checkpoint.state_dict import load_state_dict as load_state_dict
 from jopt.checkpoint.state_dict import state_dict as state_dict

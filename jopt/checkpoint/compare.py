@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,9 @@ from jopt.core.tree import Path
 
 Problem = Literal["missing", "unexpected", "shape", "dtype", "scheduled", "not scheduled"]
 
+SHOWN = 12
+"""How many lines of one kind a printed report has."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -18,8 +21,8 @@ class Difference:
 
     **Attributes:** `problem`: `"missing"` (only `like` has the leaf), `"unexpected"` (only the
     state has it), `"shape"`, `"dtype"`, `"scheduled"` (a number in the state that follows a
-    schedule in `like`) or `"not scheduled"` (the reverse); `path`, a tuple of keys; `expected`
-    and `found`, as text.
+    schedule in `like`) or `"not scheduled"` (the reverse); `path`, a tuple of keys; `name`, the
+    same as text; `expected` and `found`, as text.
     """
 
     problem: Problem
@@ -27,9 +30,104 @@ class Difference:
     expected: str
     found: str
 
+    @property
+    def name(self) -> str:
+        """The path joined by `/`; a `/` within a key is `~1`."""
+        return shown(self.path)
+
     def __str__(self) -> str:
-        where = f"{self.problem:13} {shown(self.path) or '(the only leaf)'}"
+        where = f"{self.problem:13} {self.name or '(the only leaf)'}"
         return f"{where}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load with `strict=False` took, changed and left; prints as a short table.
+
+    Names are paths joined by `/`, as `like` has them.
+
+    **Attributes:**
+
+    - `loaded`: the leaves that have the state's value now. All others have `like`'s.
+    - `kept`: the names that `keep` matched, in `like` or in the state.
+    - `renamed`: pairs, the name in the state and the one that `rename` made of it.
+    - `casts`: a `Difference` for each leaf whose dtype `cast` changed; `cast`, their names.
+    - `differences`: a `Difference` for each leaf that does not fit; `missing`, `unexpected` and
+      `unfit` (another shape or dtype, or scheduled on one side only), their names.
+    - `configuration`: how the transform recorded is another than `tx`, a line each.
+    - `ok`: whether nothing is left over, so that `strict=True` would have loaded the same.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> like, state = {"w": jnp.ones(2), "b": jnp.ones(1)}, {"w": jnp.ones(3), "b": jnp.zeros(1)}
+    >>> _, report = jopt.load_state_dict(like, state, strict=False)
+    >>> print(report)
+    1 leaf loaded, 1 difference
+      shape         w: expected (2,), found (3,)
+    >>> report.loaded, report.unfit, report.ok
+    (('b',), ('w',), False)
+    """
+
+    loaded: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    casts: tuple[Difference, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    configuration: tuple[str, ...] = ()
+
+    @property
+    def cast(self) -> tuple[str, ...]:
+        """The leaves that have another dtype than in the state."""
+        return tuple(d.name for d in self.casts)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The leaves that only `like` has."""
+        return self._named("missing")
+
+    @property
+    def unexpected(self) -> tuple[str, ...]:
+        """The leaves that only the state has."""
+        return self._named("unexpected")
+
+    @property
+    def unfit(self) -> tuple[str, ...]:
+        """The leaves that both have, of another shape or dtype or scheduled on one side only."""
+        return self._named("shape", "dtype", "scheduled", "not scheduled")
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything fitted."""
+        return not self.differences and not self.configuration
+
+    def __str__(self) -> str:
+        n = len(self.differences) + len(self.configuration)
+        loaded = _count(len(self.loaded), "leaf", "leaves")
+        head = f"{loaded} loaded, {_count(n, 'difference', 'differences')}"
+        return "\n".join([head, *self._lines()])
+
+    def _lines(self) -> Iterator[str]:
+        yield from _listed("renamed", [f"{old} -> {new}" for old, new in self.renamed])
+        yield from _listed("kept", self.kept)
+        cast = [f"{d.name}: {d.found} -> {d.expected}" for d in self.casts]
+        yield from _listed("cast", cast)
+        yield from _listed("configuration", self.configuration)
+        for problem in dict.fromkeys(d.problem for d in self.differences):
+            yield from _listed("", [str(d) for d in self.differences if d.problem == problem])
+
+    def _named(self, *problems: Problem) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(d.name for d in self.differences if d.problem in problems))
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
+def _listed(what: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
+    head = f"{what:13} " if what else ""
+    for line in lines[:SHOWN]:
+        yield f"  {head}{line or '(the only leaf)'}"
+    if len(lines) > SHOWN:
+        yield f"  {'':13} ... and {len(lines) - SHOWN} more"
 
 
 def compare(like: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> list[Difference]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jopt.base import CheckpointError, plain
@@ -15,6 +16,23 @@ from jopt.checkpoint.manifest import MAX_LIST
 from jopt.core import Transform
 from jopt.core.part import SpecPart
 from jopt.core.transform import Part
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What is wrong with the transform of a checkpoint, in the words of an error."""
+
+    problem: str
+    lines: tuple[str, ...] = ()
+    expected: str | None = None
+    found: str | None = None
+    fix: str | None = None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The same as lines of a report."""
+        return self.lines or (self.problem,)
+
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -35,32 +53,30 @@ def configuration(tx: Transform) -> dict[str, Any]:
     return {label: _part(part) for label, part in tx.parts.items()}
 
 
-def check(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> None:
-    """Raise `CheckpointError` if `tx` is configured otherwise than the recorded transform."""
+def mismatch(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> Mismatch | None:
+    """How the recorded transform is configured otherwise than `tx`; `None` if it is not."""
     mine = describe(who, tx)
     if mine is None:
-        return
+        return None
     if recorded is None:
-        raise CheckpointError(
-            who,
+        return Mismatch(
             "the checkpoint does not say which transform its state belongs to",
             expected=mine["repr"],
             fix="Load without tx=; pass tx= when saving to have this check.",
         )
-    if mine["config"] != recorded["config"]:
-        lines = [
-            f"  {where}: expected {want}, found {have}"
-            for where, want, have in _differing(mine["config"], recorded["config"], ())
-        ]
-        problem = "another configuration of the transform made this checkpoint"
-        raise CheckpointError(
-            who,
-            "\n".join([problem, *lines]),
-            expected=mine["repr"],
-            found=recorded["repr"],
-            fix="Build the transform as it was. Numbers may differ; these choices may not. To take "
-            "what fits: jopt.load_state_dict(like, jopt.load(path), strict=False).",
-        )
+    if mine["config"] == recorded["config"]:
+        return None
+    return Mismatch(
+        "another configuration of the transform made this checkpoint",
+        tuple(
+            f"{where}: expected {want}, found {have}"
+            for where, want, have in differing(mine["config"], recorded["config"])
+        ),
+        expected=mine["repr"],
+        found=recorded["repr"],
+        fix="Build the transform as it was. Numbers may differ; these choices may not. If the "
+        "change is meant, load without tx=, or take what fits with strict=False.",
+    )
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -99,14 +115,15 @@ def _plain(value: Any) -> Any:
     return _ADDRESS.sub("", repr(value))
 
 
-def _differing(want: Any, have: Any, path: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def differing(want: Any, have: Any, path: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
+    """Where two configurations differ, and what each has there."""
     if isinstance(want, dict) and isinstance(have, dict):
         keys = sorted(want.keys() | have.keys())
         absent = object()
         return [
             line
             for key in keys
-            for line in _differing(want.get(key, absent), have.get(key, absent), (*path, key))
+            for line in differing(want.get(key, absent), have.get(key, absent), (*path, key))
         ]
     if want == have and type(want) is type(have):
         return []

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from jopt.base import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+BUFFER = 2**17
+"""Many small leaves share a call to the system; large ones go past the buffer."""
+
+_FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NEW = _FLAGS | os.O_CREAT | os.O_EXCL
+_THERE = _FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 _ADVICE = {
     errno.ENOENT: "Make the folder first, or correct the path.",
@@ -31,26 +46,28 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
 
     The bytes go to a temporary file in the same folder, are forced to the disk, and take the
     name in one step. A reader, or a machine that starts again, sees the old file or the new one.
+    The temporary file is locked while it is written: a second writer is refused, and what a
+    killed one has left is found by its name and taken away by the next.
     """
     with _explained(who, path, "cannot be written; what stood there before is untouched"):
         target = Path(os.path.realpath(path))  # through a link, to the file it stands for
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary = target.parent / f".jopt-{secrets.token_hex(8)}.tmp"
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
-        handle = os.open(temporary, flags, 0o666)  # the umask applies, as to any file
+        mode = _mode_of(target)
+        temporary, handle, lock = _locked(who, path, target, 0o666 if mode is None else 0o600)
         try:
-            with open(handle, "wb") as file:
+            with open(handle, "wb", buffering=BUFFER) as file:
                 write(file)
                 file.flush()
+                if mode is not None:
+                    os.chmod(temporary, mode)
                 os.fsync(file.fileno())
-            with suppress(FileNotFoundError):
-                os.chmod(temporary, target.stat().st_mode & 0o7777)
             os.replace(temporary, target)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(temporary)  # while it is locked: later the name may be another's
             raise
+        finally:
+            if lock is not None:
+                os.close(lock)
     with _explained(who, path, "is written, but may not outlast a loss of power"):
         _sync_folder(target.parent)
 
@@ -58,8 +75,109 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
 @contextmanager
 def reading(who: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """The file at `path`, open for reading."""
-    with _explained(who, path, "cannot be read"), open(path, "rb") as file:
+    with _explained(who, path, "cannot be read"), open(path, "rb", buffering=BUFFER) as file:
         yield file
+
+
+def _mode_of(target: Path) -> int | None:
+    """The permissions of the file that stands there; `None` if none does."""
+    try:
+        found = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return stat.S_IMODE(found.st_mode)
+
+
+def _locked(
+    who: str, path: str | os.PathLike[str], target: Path, mode: int
+) -> tuple[Path, int, int | None]:
+    """A new temporary file, open, and a second handle that holds its lock.
+
+    Two, as closing a file may tell of an error: that has to come before the rename, and the end
+    of the lock after it. Without a lock, for want of the system's, the file has a name that no
+    other has. The umask applies to `mode`, as for any file.
+    """
+    temporary = target.parent / f".jopt-{_short(target.name)}.tmp"
+    while fcntl is not None:
+        try:
+            lock = _attempt(temporary, mode)
+        except BlockingIOError:
+            raise _busy(who, path) from None
+        if lock is None:
+            break
+        if lock >= 0:
+            return temporary, os.dup(lock), lock
+    temporary = target.parent / f".jopt-{secrets.token_hex(8)}.tmp"
+    return temporary, os.open(temporary, _NEW, mode), None
+
+
+def _attempt(temporary: Path, mode: int) -> int | None:
+    """A new file, open and locked; `-1` if another try will do, `None` if none will.
+
+    **Raises:** `BlockingIOError` if another writer has the file.
+    """
+    try:
+        handle, ours = os.open(temporary, _NEW, mode), True
+    except FileExistsError:
+        try:
+            handle, ours = os.open(temporary, _THERE), False
+        except FileNotFoundError:
+            return -1  # whoever had it is done
+        except OSError:
+            return None  # a link, a folder, or another user's
+    lock: int | None = -1
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(handle, temporary):
+            if ours:
+                lock = handle
+            elif _is_leftover(handle):
+                # Its writer is dead, or it would hold the lock. A new file in its place has
+                # this umask's permissions, and no name but this one.
+                os.unlink(temporary)
+            else:
+                lock = None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        if ours:
+            os.unlink(temporary)
+        lock = None
+    finally:
+        if lock != handle:
+            os.close(handle)
+    return lock
+
+
+def _short(name: str) -> str:
+    # The name itself where the longest that disks allow (143 bytes at the least) leaves room.
+    data = os.fsencode(name)
+    return name if len(data) <= 128 else hashlib.sha256(data).hexdigest()
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file still has this name: its writer may have just renamed it away."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _is_leftover(handle: int) -> bool:
+    """Whether a killed writer of this user left the file, as far as that shows."""
+    found = os.fstat(handle)
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _busy(who: str, path: str | os.PathLike[str]) -> CheckpointError:
+    return CheckpointError(
+        who,
+        f"{os.fspath(path)}: another process is saving to this path",
+        fix="Let one process save, or give each a path of its own. The file that stood there is "
+        "untouched by this call.",
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -94,7 +94,11 @@ def children(
             )
         return names, list(node.values()), lambda new: dict(zip(keys, new, strict=True))
     treedef: Any
-    keyed, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    try:
+        keyed, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    except (TypeError, ValueError) as error:  # e.g. the keys of a defaultdict cannot be sorted
+        problem = f"jax cannot flatten a {type(node).__name__}: {error}"
+        raise CheckpointError(who, problem, fix="Put its entries into a dict.") from None
     kids = [child for _, child in keyed]
     if jax.tree_util.treedef_is_leaf(treedef) or _is_variable(node):
         return [], kids, treedef.unflatten
@@ -140,7 +144,11 @@ def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> T
     return leaves[path] if kids[0] is like else make([rebuild(who, kids[0], leaves, path)])
 
 
-def kinds_of(who: str, leaves: Mapping[Path, Any]) -> dict[Path, Kind]:
+def kinds_of(
+    who: str,
+    leaves: Mapping[Path, Any],
+    head: str = "these leaves cannot be in a checkpoint",
+) -> dict[Path, Kind]:
     """The kind of every leaf, or one error that lists the leaves that have none."""
     kinds: dict[Path, Kind] = {}
     unfit: list[str] = []
@@ -151,7 +159,7 @@ def kinds_of(who: str, leaves: Mapping[Path, Any]) -> dict[Path, Kind]:
         else:
             unfit.append(f"{shown(path) or '(the only leaf)'}: {kind}")
     if unfit:
-        raise CheckpointError(who, join("these leaves cannot be in a checkpoint", unfit))
+        raise CheckpointError(who, join(head, unfit))
     return kinds
 
 
@@ -165,15 +173,23 @@ def kind_of(leaf: Any) -> Kind | str:
             f"a {type(leaf).__name__} is neither an array nor a number, string or None; take the "
             f"arrays out first, e.g. equinox.filter(model, equinox.is_array)"
         )
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    try:
+        sizes = tuple(int(n) for n in shape)
+        random = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        name = "" if random else np.dtype(dtype).name
+    except (TypeError, ValueError):
+        return (
+            f"a {type(leaf).__name__} of {dtype} is no array that numpy knows; make it one first, "
+            f"e.g. tensor.numpy()"
+        )
+    if random:
         return (
             "a typed PRNG key is no data; save jax.random.key_data(key), and restore it with "
             "jax.random.wrap_key_data(data)"
         )
-    name = np.dtype(dtype).name
     if name not in DTYPES:
         return f"dtype {name} has no place in the format; cast it first"
-    return Kind(name, tuple(int(n) for n in shape))
+    return Kind(name, sizes)
 
 
 def host(who: str, path: Path, leaf: Any) -> np.ndarray[Any, Any]:
@@ -198,6 +214,11 @@ def host(who: str, path: Path, leaf: Any) -> np.ndarray[Any, Any]:
         )
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise CheckpointError(who, "the leaf is a shape without numbers", path=shown(path))
+    if isinstance(leaf, jax.Array):
+        # An array keeps what jax fetches of it for as long as it lives: save would leave a
+        # second state on the host. A twin over the same buffers takes its copy along.
+        parts = [shard.data for shard in leaf.addressable_shards]
+        leaf = jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
     array = np.asarray(leaf, order="C")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 

@@ -1,30 +1,38 @@
 """What a checkpoint says about itself: every leaf, the transform, and a checksum over both.
 
-The manifest determines every byte of the file but the numbers in the arrays.
+The manifest determines every byte of the file but the numbers in the arrays. Whoever made the
+file can compute checksums, too: everything decoded here is taken for hostile until checked.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import msgpack
 
 from jopt.base import CheckpointError
-from jopt.checkpoint.leaves import DTYPES, PLAIN, Kind, from_pointer, pointer
+from jopt.checkpoint.leaves import DTYPES, MAX_DEPTH, PLAIN, Kind, from_pointer, pointer
 from jopt.core.tree import Path
 
 FORMAT = "jopt checkpoint"
 VERSION = 1
 
-LIMIT = 2**62
-"""No array is as long, in bytes: its pieces could not be counted."""
+LIMIT = 2**61
+"""No array is as long, in bytes: msgpack could not count its pieces."""
+
+MAX_AXES = 64
+"""No array of NumPy has more."""
 
 MAX_LIST = 1024
 """No list in a manifest is longer: msgpack makes room for a list before it has read it."""
+
+CHUNKED = "__msgpack_chunked_array__"
+"""flax's mark of an array in pieces: no key of a tree may be the same."""
 
 COMPLEX = 2
 """flax's msgpack extension type for a Python complex number."""
@@ -69,11 +77,36 @@ Entry = ArrayEntry | ValueEntry
 
 @dataclass(frozen=True)
 class Manifest:
-    """The entries by path, and the transform: `{"repr", "config"}`, or `None` if not given."""
+    """The entries by path, and the transform: `{"repr", "config"}`, or `None` if not given.
+
+    **Attributes:** `leaves` and `transform`, as this version of jopt names them; `version`, that
+    of the file; `stored` and `names`, `None` unless an older version named the leaves otherwise:
+    what the file holds under its own names, and the present name of each leaf still wanted.
+    """
 
     leaves: Mapping[Path, Entry]
     transform: Mapping[str, Any] | None = None
-    version: int = field(default=VERSION)
+    version: int = field(default_factory=lambda: VERSION)
+    stored: Mapping[Path, Entry] | None = None
+    names: Mapping[Path, Path] | None = None
+
+    @property
+    def in_file(self) -> Mapping[Path, Entry]:
+        """The entries under the names that the file itself has for them: its layout."""
+        return self.leaves if self.stored is None else self.stored
+
+    def name_of(self, path: Path) -> Path | None:
+        """The present name of a leaf of the file, `None` if it is wanted no more."""
+        return path if self.names is None else self.names.get(path)
+
+    def renamed(self, name: Callable[[Path], Path | None]) -> Manifest:
+        """With another name for each leaf, or none (`None`); the file stays as it is."""
+        old = {p: p for p in self.leaves} if self.names is None else self.names
+        names = {path: new for path, now in old.items() if (new := name(now)) is not None}
+        leaves = {new: self.in_file[path] for path, new in names.items()}
+        if len(leaves) < len(names):
+            raise ValueError("two leaves would have the same name")
+        return replace(self, leaves=leaves, stored=self.in_file, names=names)
 
     def pack(self) -> bytes:
         """The manifest as msgpack, every map sorted by key."""
@@ -95,7 +128,8 @@ def unpack_manifest(who: str, header: Any, written: bytes) -> Manifest:
     # Packing again must give the same bytes: that leaves no room for duplicate keys or numbers
     # written in two ways, which a checksum over the decoded values would let pass.
     try:
-        same = header.get("checksum") == _checksum(body) and pack(header) == written
+        same = _packed(header) == written and _is_sorted(header)
+        same = same and header.get("checksum") == f"{zlib.crc32(_packed(body)):08x}"
     except (TypeError, ValueError, OverflowError, RecursionError):
         same = False
     if not same:
@@ -105,21 +139,20 @@ def unpack_manifest(who: str, header: Any, written: bytes) -> Manifest:
         raise CheckpointError(
             who,
             "a newer jopt wrote this checkpoint",
-            expected=f"format version {VERSION}",
+            expected=f"format version {VERSION} or older",
             found=f"format version {version}",
             fix="Update jopt: pip install --upgrade jopt.",
         )
     leaves, transform = body.get("leaves"), body.get("transform")
-    sound = (
-        set(body) == {"format", "leaves", "transform", "version"}
-        and type(version) is int
-        and version >= 1
-        and isinstance(leaves, dict)
-        and (transform is None or _is_transform(transform))
-    )
-    if not sound or not isinstance(leaves, dict):
-        raise damaged(who, "the manifest lacks entries")
-    return Manifest(_entries(who, leaves), transform, VERSION)
+    if set(body) != {"format", "leaves", "transform", "version"}:
+        raise damaged(who, "the manifest has other entries than it should")
+    if type(version) is not int or version < 1:
+        raise damaged(who, "the manifest has no version")
+    if not (transform is None or _is_transform(transform)):
+        raise damaged(who, "the manifest describes the transform wrongly")
+    if not isinstance(leaves, dict) or not leaves:
+        raise damaged(who, "the manifest describes no tree")
+    return Manifest(_entries(who, leaves), transform, version)
 
 
 def _entries(who: str, leaves: dict[Any, Any]) -> dict[Path, Entry]:
@@ -128,14 +161,27 @@ def _entries(who: str, leaves: dict[Any, Any]) -> dict[Path, Entry]:
         try:
             path = from_pointer(text)
             entries[path] = _entry(plain)
+        except _UnknownDtypeError as error:
+            raise CheckpointError(
+                who,
+                f"no dtype is called {_printable(str(error))!r} here",
+                path=_printable(text),
+                fix="If a newer ml_dtypes has it: pip install --upgrade ml_dtypes.",
+            ) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise damaged(who, "the manifest describes a leaf wrongly", path=str(text)) from None
-    holders = {path[:i] for path in entries for i in range(len(path))}
-    both = sorted(holders & set(entries))
-    if both or not entries:
-        where = pointer(both[0]) if both else None
-        raise damaged(who, "the manifest describes no tree", path=where)
+        if CHUNKED in path:
+            raise damaged(who, "flax's format keeps this key for itself", path=text)
+    # In order, a leaf is followed at once by what would be inside of it. The sets of all
+    # beginnings would take memory with the square of the depth.
+    for outer, inner in pairwise(sorted(entries)):
+        if inner[: len(outer)] == outer:
+            raise damaged(who, "the manifest puts a leaf into a leaf", path=pointer(inner))
     return entries
+
+
+class _UnknownDtypeError(Exception):
+    """A dtype that is none of `DTYPES`; its text is the name."""
 
 
 def _entry(plain: Any) -> Entry:
@@ -147,9 +193,15 @@ def _entry(plain: Any) -> Entry:
         raise ValueError(plain)
     shape, crc = plain["shape"], plain["crc32"]
     natural = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
-    if not natural or plain["dtype"] not in DTYPES or crc != f"{int(crc, 16):08x}":
+    if not natural or len(shape) > MAX_AXES or type(plain["dtype"]) is not str:
         raise ValueError(plain)
-    if math.prod(shape) * DTYPES[plain["dtype"]].itemsize >= LIMIT:
+    if plain["dtype"] not in DTYPES:
+        raise _UnknownDtypeError(plain["dtype"])
+    if len(crc) != 8 or crc != f"{int(crc, 16):08x}":
+        raise ValueError(plain)
+    item = DTYPES[plain["dtype"]].itemsize
+    # An axis of length 0 makes any array small, but numpy wants to count the others all the same.
+    if math.prod(n for n in shape if n) * item >= (LIMIT if all(shape) else 2**63):
         raise ValueError(plain)
     return ArrayEntry(tuple(shape), plain["dtype"], crc)
 
@@ -160,7 +212,27 @@ def _is_transform(transform: Any) -> bool:
         and set(transform) == {"repr", "config"}
         and isinstance(transform["repr"], str)
         and isinstance(transform["config"], dict)
+        and _is_plain(transform["config"])
     )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _is_sorted(value: Any, depth: int = 0) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    kids = value
+    if isinstance(value, dict):
+        if not all(a < b for a, b in pairwise(value)):
+            return False
+        kids = list(value.values())
+    return depth < MAX_DEPTH and all(_is_sorted(kid, depth + 1) for kid in kids)
 
 
 def _checksum(body: Any) -> str:
@@ -169,7 +241,11 @@ def _checksum(body: Any) -> str:
 
 def pack(value: Any) -> bytes:
     """msgpack as flax writes it, maps sorted by key."""
-    packed: bytes = msgpack.packb(_in_order(value), default=_extension, strict_types=True)
+    return _packed(_in_order(value))
+
+
+def _packed(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, default=_extension, strict_types=True)
     return packed
 
 
@@ -190,7 +266,14 @@ def not_ours(who: str) -> CheckpointError:
 def damaged(who: str, what: str, *, path: str | None = None, **facts: Any) -> CheckpointError:
     """The error for a checkpoint that is not as it was written."""
     fix = "Restore an older checkpoint: what this one held cannot be trusted."
-    return CheckpointError(who, f"the checkpoint is damaged: {what}", path=path, fix=fix, **facts)
+    at = None if path is None else _printable(path)
+    return CheckpointError(who, f"the checkpoint is damaged: {what}", path=at, fix=fix, **facts)
+
+
+def _printable(text: str) -> str:
+    # The text may come from a hostile file, and go to a terminal: no control codes, no megabytes.
+    text = text if len(text) <= 500 else f"{text[:500]}..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _extension(value: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from typing import BinaryIO
+from typing import BinaryIO, Literal, overload
 
 from jopt.base import CheckpointError
-from jopt.checkpoint import files, wire
-from jopt.checkpoint.config import check, describe
-from jopt.checkpoint.leaves import flatten, host, rebuild
-from jopt.checkpoint.state_dict import fitting, place, with_counts_of
+from jopt.checkpoint import files, memory, wire
+from jopt.checkpoint import progress as bars
+from jopt.checkpoint.compare import Report
+from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.leaves import flatten, host
+from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.core import Transform
-from jopt.core.tree import Tree, nest
+from jopt.core.tree import Tree
 
 
 def to_bytes(tree: Tree, *, tx: Transform | None = None) -> bytes:
@@ -39,7 +41,55 @@ def to_bytes(tree: Tree, *, tx: Transform | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def from_bytes(like: Tree, data: bytes, *, tx: Transform | None = None) -> Tree:
+@overload
+def from_bytes(
+    like: Tree,
+    data: bytes,
+    *,
+    tx: Transform | None = None,
+    strict: Literal[True] = True,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+) -> Tree: ...
+
+
+@overload
+def from_bytes(
+    like: Tree,
+    data: bytes,
+    *,
+    tx: Transform | None = None,
+    strict: Literal[False],
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+) -> tuple[Tree, Report]: ...
+
+
+@overload
+def from_bytes(
+    like: Tree,
+    data: bytes,
+    *,
+    tx: Transform | None = None,
+    strict: bool,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+) -> Tree | tuple[Tree, Report]: ...
+
+
+def from_bytes(
+    like: Tree,
+    data: bytes,
+    *,
+    tx: Transform | None = None,
+    strict: bool = True,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+) -> Tree | tuple[Tree, Report]:
     """The tree that `to_bytes` wrote, every byte of it verified.
 
     **Arguments:**
@@ -49,19 +99,28 @@ def from_bytes(like: Tree, data: bytes, *, tx: Transform | None = None) -> Tree:
     - `data`: the bytes.
     - `tx`: a transform to compare with the one recorded. Numbers may differ; static choices,
       slots and groups may not.
+    - `strict`, `rename`, `keep`, `cast`: as for `jopt.load_state_dict`; the names are those in
+      the file. With `strict=False` the result is the pair of tree and report.
 
     **Raises:** `CheckpointError` if a bit was changed, bytes are missing or too many, a newer
-    jopt wrote it, the tree does not fit `like` (all differences at once), or another
-    configuration of the transform made it.
+    jopt wrote it, the tree does not fit `like`, or another configuration of the transform made
+    it: all differences of both at once.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise CheckpointError(
             "from_bytes", "there are no bytes to read", expected="bytes", found=type(data).__name__
         )
-    return _read("from_bytes", io.BytesIO(data), like, tx)
+    changes = Changes(rename, keep, cast)
+    return _read("from_bytes", memory.opened(data), like, tx, strict, changes)
 
 
-def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = None) -> None:
+def save(
+    path: str | os.PathLike[str],
+    tree: Tree,
+    *,
+    tx: Transform | None = None,
+    progress: bool | None = None,
+) -> None:
     """Write a tree to a file, wholly or not at all.
 
     The bytes are those of `to_bytes`. They go to a temporary file beside `path`, are forced to
@@ -72,9 +131,12 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
 
     - `path`: the file; its folder has to exist.
     - `tree`, `tx`: as for `to_bytes`.
+    - `progress`: whether to show a bar on stderr; needs `rich`. `None` shows one where it is
+      installed, stderr is a terminal and there are 256 MiB or more.
 
-    **Raises:** `CheckpointError` for leaves that are no data, or if the file cannot be written;
-    what stood there before is then untouched.
+    **Raises:** `CheckpointError` for leaves that are no data, if the file cannot be written, or
+    if another process or thread is saving to this path; what stood there before is then
+    untouched.
 
     >>> import tempfile, jax.numpy as jnp, jopt
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -82,38 +144,108 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
     ...     jopt.load(f"{folder}/run.jopt")
     {'step': 3, 'w': array([1., 1.], dtype=float32)}
     """
-    files.replace("save", path, lambda file: _write("save", file, tree, tx))
+    files.replace("save", path, lambda file: _write("save", file, tree, tx, progress))
 
 
-def load(path: str | os.PathLike[str], like: Tree = None, *, tx: Transform | None = None) -> Tree:
+@overload
+def load(
+    path: str | os.PathLike[str],
+    like: Tree = None,
+    *,
+    tx: Transform | None = None,
+    strict: Literal[True] = True,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+    progress: bool | None = None,
+) -> Tree: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike[str],
+    like: Tree = None,
+    *,
+    tx: Transform | None = None,
+    strict: Literal[False],
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+    progress: bool | None = None,
+) -> tuple[Tree, Report]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike[str],
+    like: Tree = None,
+    *,
+    tx: Transform | None = None,
+    strict: bool,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+    progress: bool | None = None,
+) -> Tree | tuple[Tree, Report]: ...
+
+
+def load(
+    path: str | os.PathLike[str],
+    like: Tree = None,
+    *,
+    tx: Transform | None = None,
+    strict: bool = True,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+    progress: bool | None = None,
+) -> Tree | tuple[Tree, Report]:
     """The tree in a file that `save` wrote, every byte of it verified.
 
     **Arguments:**
 
     - `path`: the file.
-    - `like`, `tx`: as for `from_bytes`.
+    - `like`, `tx`, `strict`, `rename`, `keep`, `cast`: as for `from_bytes`.
+    - `progress`: as for `jopt.save`.
 
     **Raises:** `CheckpointError` as `from_bytes`, and if the file cannot be read.
     """
+    who, verb = f"load({os.fspath(path)!r})", f"Loading {os.path.basename(path)}"
     with files.reading("load", path) as file:
-        return _read(f"load({os.fspath(path)!r})", file, like, tx)
+        size = os.fstat(file.fileno()).st_size
+        with bars.shown(who, verb, file, size, progress) as shown:
+            return _read(who, shown, like, tx, strict, Changes(rename, keep, cast))
 
 
-def _write(who: str, file: BinaryIO, tree: Tree, tx: Transform | None) -> None:
+def _write(
+    who: str,
+    file: BinaryIO,
+    tree: Tree,
+    tx: Transform | None,
+    progress: bool | None = False,
+) -> None:
     leaves = flatten(who, tree)
-    wire.write(who, file, leaves, lambda path: host(who, path, leaves[path]), describe(who, tx))
+    size = sum(getattr(leaf, "nbytes", 0) for leaf in leaves.values())
+    with bars.shown(who, "Saving", file, size, progress) as shown:
+        wire.write(
+            who, shown, leaves, lambda path: host(who, path, leaves[path]), describe(who, tx)
+        )
 
 
-def _read(who: str, file: BinaryIO, like: Tree, tx: Transform | None) -> Tree:
+def _read(
+    who: str,
+    file: BinaryIO,
+    like: Tree,
+    tx: Transform | None,
+    strict: bool,
+    changes: Changes,
+) -> Tree | tuple[Tree, Report]:
     manifest = wire.read_manifest(who, file)
-    check(who, tx, manifest.transform)
-    found = wire.read_leaves(who, file, manifest)
-    if like is None:
-        leaves = dict(found)
-        return nest(leaves, leaves.values())
     kinds = {path: entry.kind for path, entry in manifest.leaves.items()}
-    like = with_counts_of(who, like, kinds)
-    targets = flatten(who, like)
-    advice = "To take what fits: jopt.load_state_dict(like, jopt.load(path), strict=False)."
-    fitting(who, targets, kinds, fix=advice)
-    return rebuild(who, like, {p: place(who, p, leaf, targets[p]) for p, leaf in found})
+    wrong = mismatch(who, tx, manifest.transform)
+    if like is None:
+        made = plan_bare(who, kinds, changes, strict=strict, mismatch=wrong)
+    else:
+        made = plan(who, like, kinds, changes, strict=strict, mismatch=wrong)
+    tree = made.tree(who, wire.read_leaves(who, file, manifest))
+    return tree if strict else (tree, made.report)

@@ -3,25 +3,25 @@
 The file is `{"jopt": manifest, "tree": tree}`, every map sorted by key. The manifest fixes
 all bytes of the tree but the arrays' numbers, so a reader parses nothing there: it compares
 what it knows, reads the numbers between, and checks their sums. Both directions walk the same
-`_pieces`, one array at a time.
+`pieces`, one array at a time; of an array they see to `STEP` bytes at a time.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import msgpack
 import numpy as np
 
 from jopt.base import CheckpointError
+from jopt.checkpoint import memory
 from jopt.checkpoint.leaves import DTYPES, join, kinds_of, pointer, shown
 from jopt.checkpoint.manifest import (
+    CHUNKED,
     MAX_LIST,
     ArrayEntry,
     Entry,
@@ -33,32 +33,20 @@ from jopt.checkpoint.manifest import (
     unpack_extension,
     unpack_manifest,
 )
-from jopt.core.tree import Path, nest
+from jopt.checkpoint.migrations import migrate
+from jopt.checkpoint.pieces import Payload, pieces
+from jopt.core.tree import Path
 
 HEAD, MIDDLE = b"\x82" + pack("jopt"), pack("tree")
-
-NDARRAY = 1
-"""flax's msgpack extension type for an array: (shape, name of the dtype, bytes)."""
 
 CHUNK = 2**30
 """Larger arrays are cut, as flax does: msgpack cannot hold 4 GiB in one piece."""
 
-CHUNKED = "__msgpack_chunked_array__"
+STEP = 2**20
+"""So many bytes are moved and then summed, while the processor still has them at hand."""
 
-Host = np.ndarray[Any, Any]
-Fetch = Callable[[Path], Host]
-
-
-@dataclass(frozen=True)
-class Payload:
-    """Where `size` bytes of the array at `path` stand, from its byte `start` on."""
-
-    path: Path
-    start: int
-    size: int
-
-
-Piece = tuple[Path, bytes] | Payload
+Fetch = Callable[[Path], memory.Host]
+Room = Callable[[Path, ArrayEntry, int, int], memoryview]
 
 
 def write(
@@ -81,16 +69,22 @@ def write(
     # manifest is written twice in place of reading every array twice.
     start = file.tell()
     file.write(HEAD + header + MIDDLE)
-    data = memoryview(b"")
-    for piece in _pieces(entries):
+    data, crc = memoryview(b""), 0
+    for piece in pieces(entries, CHUNK):
         if not isinstance(piece, Payload):
             file.write(piece[1])
             continue
         if piece.start == 0:
-            data = _bytes_of(fetch(piece.path))
+            data, crc = memory.bytes_of(fetch(piece.path)), 0
+        for at, size in _steps(piece, STEP):
+            part = data[at : at + size]
+            file.write(part)
+            crc = zlib.crc32(part, crc)
+            del part
+        if piece.start + piece.size == len(data):
             old = cast(ArrayEntry, entries[piece.path])
-            entries[piece.path] = ArrayEntry(old.shape, old.dtype, f"{zlib.crc32(data):08x}")
-        file.write(data[piece.start : piece.start + piece.size])
+            entries[piece.path] = ArrayEntry(old.shape, old.dtype, f"{crc:08x}")
+            data = memoryview(b"")  # this array may go before the next one comes
     end = file.tell()
     file.seek(start)
     file.write(HEAD + Manifest(entries, transform).pack())
@@ -118,104 +112,109 @@ def read_manifest(who: str, file: BinaryIO) -> Manifest:
         raise damaged(who, f"the manifest cannot be decoded ({error})") from None
     length = unpacker.tell()
     file.seek(len(HEAD))
-    return unpack_manifest(who, header, file.read(length))
+    return migrate(unpack_manifest(who, header, file.read(length)))
 
 
 def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[Path, Any]]:
     """Every leaf with its path, verified; `file` stands where `read_manifest` left it."""
+    arrays: list[memory.Host] = []  # the one that is being read
+
+    def room(path: Path, entry: ArrayEntry, start: int, size: int) -> memoryview:
+        if start == 0:
+            arrays.append(_empty(who, path, entry))
+        return memory.bytes_of(arrays[0])[start : start + size]
+
+    for path, entry, last in _read(who, file, manifest, STEP, room):
+        if isinstance(entry, ValueEntry):
+            yield path, entry.value
+        elif last:
+            yield path, arrays.pop()  # and no reference stays here while the next is read
+
+
+def scan(
+    who: str,
+    file: BinaryIO,
+    manifest: Manifest,
+    size: int = 2**24,
+    wanted: Callable[[Path], bool] | None = None,
+) -> Iterator[tuple[Path, Entry, Any]]:
+    """Every leaf in memory of a fixed size, whatever its own.
+
+    Gives the path, the entry and a part of the numbers: a one-dimensional array of at most
+    `size` bytes, or the Python value. The parts of a leaf follow each other; before the last
+    one its checksum is compared. `file` stands where `read_manifest` left it. Arrays that are
+    not `wanted` are passed over, unread and unchecked.
+    """
+    parts: list[memory.Host] = []
+
+    def room(path: Path, entry: ArrayEntry, start: int, size: int) -> memoryview:
+        dtype = DTYPES[entry.dtype]
+        parts.append(np.empty(size // dtype.itemsize, dtype))
+        return memory.bytes_of(parts[0])
+
+    for path, entry, _ in _read(who, file, manifest, size, room, wanted):
+        yield path, entry, entry.value if isinstance(entry, ValueEntry) else parts.pop()
+
+
+def _read(
+    who: str,
+    file: BinaryIO,
+    manifest: Manifest,
+    most: int,
+    room: Room,
+    wanted: Callable[[Path], bool] | None = None,
+) -> Iterator[tuple[Path, Entry, bool]]:
+    """Read the numbers to where `room` says, at most so many bytes at a time.
+
+    Says after each time which leaf it was, and whether it is whole and verified.
+    """
     _check_size(who, file, manifest)
     _expect(who, file, MIDDLE, ())
-    entries = manifest.leaves
-    array = np.empty(())
-    for piece in _pieces(entries):
+    crc = 0
+    for piece in pieces(manifest.in_file, CHUNK):
         if not isinstance(piece, Payload):
             path, known = piece
             _expect(who, file, known, path)
-            entry = entries.get(path)
-            if isinstance(entry, ValueEntry):
-                yield path, entry.value
+            value, name = manifest.in_file.get(path), manifest.name_of(path)
+            if isinstance(value, ValueEntry) and name is not None:
+                yield name, value, True
             continue
-        path, entry = piece.path, cast(ArrayEntry, entries[piece.path])
-        if piece.start == 0:
-            array = _empty(who, path, entry)
-        data = _bytes_of(array)
-        file.readinto(data[piece.start : piece.start + piece.size])  # type: ignore[attr-defined]
-        if piece.start + piece.size < len(data):
+        path, entry = piece.path, cast(ArrayEntry, manifest.in_file[piece.path])
+        name = manifest.name_of(path)
+        if name is not None and wanted is not None and not wanted(name):
+            file.seek(piece.size, io.SEEK_CUR)
             continue
-        found = f"{zlib.crc32(data):08x}"
-        if found != entry.crc32:
-            what = "the bytes of an array do not match their checksum"
-            facts = {"expected": entry.crc32, "found": found}
-            raise damaged(who, what, path=shown(path), **facts)
-        yield path, array
+        item = DTYPES[entry.dtype].itemsize
+        whole = math.prod(entry.shape) * item
+        for at, size in _steps(piece, max(item, most // item * item)):
+            # What a migration has dropped has no name, and is verified all the same.
+            part = memoryview(bytearray(size)) if name is None else room(path, entry, at, size)
+            _fill(file, part)
+            crc = zlib.crc32(part, crc if at else 0)
+            del part
+            last = at + size == whole
+            if last and f"{crc:08x}" != entry.crc32:
+                what = "the bytes of an array do not match their checksum"
+                facts = {"expected": entry.crc32, "found": f"{crc:08x}"}
+                raise damaged(who, what, path=shown(path), **facts)
+            if name is not None:
+                yield name, entry, last
 
 
-def _pieces(entries: Mapping[Path, Entry]) -> Iterator[Piece]:
-    """The bytes of the tree: what the entries determine, with its path, and where numbers go."""
-    tree = nest(entries, (_At(path, entry) for path, entry in entries.items()))
-    return _walk(tree, ())
+def _steps(piece: Payload, most: int) -> Iterator[tuple[int, int]]:
+    """Where the steps through a piece begin in the array, and how long they are: one at least."""
+    end = piece.start + piece.size
+    for at in range(piece.start, max(end, piece.start + 1), most):
+        yield at, min(most, end - at)
 
 
-@dataclass(frozen=True)
-class _At:
-    path: Path
-    entry: Entry
-
-
-def _walk(node: Any, path: Path) -> Iterator[Piece]:
-    if isinstance(node, _At):
-        yield from _leaf(node.path, node.entry)
-        return
-    yield path, _packer.pack_map_header(len(node))
-    for key in sorted(node):
-        yield path, pack(key)
-        yield from _walk(node[key], (*path, key))
-
-
-def _leaf(path: Path, entry: Entry) -> Iterator[Piece]:
-    if isinstance(entry, ValueEntry):
-        yield path, pack(entry.value)
-        return
-    item = DTYPES[entry.dtype].itemsize
-    size = math.prod(entry.shape) * item
-    if size <= CHUNK:
-        yield from _array(path, entry.dtype, entry.shape, 0, size)
-        return
-    step = max(1, CHUNK // item) * item
-    starts = range(0, size, step)
-    shape = {str(i): n for i, n in enumerate(entry.shape)}
-    yield path, b"\x83" + pack(CHUNKED) + pack(True) + pack("shape")
-    yield (
-        path,
-        _packer.pack_map_header(len(shape)) + b"".join(pack(k) + pack(n) for k, n in shape.items()),
-    )
-    yield path, pack("chunks") + _packer.pack_map_header(len(starts))
-    for i, start in enumerate(starts):
-        yield path, pack(str(i))
-        count = min(step, size - start)
-        yield from _array(path, entry.dtype, (count // item,), start, count)
-
-
-def _array(
-    path: Path, dtype: str, shape: tuple[int, ...], start: int, size: int
-) -> Iterator[Piece]:
-    inner = b"\x93" + pack(list(shape)) + pack(dtype) + _sized((0xC4, 0xC5, 0xC6), size)
-    yield path, _extension_header(len(inner) + size) + inner
-    yield Payload(path, start, size)
-
-
-def _extension_header(size: int) -> bytes:
-    # msgpack packs an extension whole only; its header alone spares a copy of the array.
-    fixed = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}.get(size)
-    head = bytes([fixed]) if fixed else _sized((0xC7, 0xC8, 0xC9), size)
-    return head + bytes([NDARRAY])
-
-
-def _sized(codes: tuple[int, int, int], size: int) -> bytes:
-    for code, form, limit in zip(codes, (">BB", ">BH", ">BI"), (2**8, 2**16, 2**32), strict=True):
-        if size < limit:
-            return struct.pack(form, code, size)
-    raise AssertionError("arrays are cut before they grow so large")
+def _fill(file: BinaryIO, part: memoryview) -> None:
+    done = 0
+    while done < len(part):
+        read: int = file.readinto(part[done:])  # type: ignore[attr-defined]
+        if not read:  # cut off meanwhile: the sum will not be right
+            return
+        done += read
 
 
 def _check_size(who: str, file: BinaryIO, manifest: Manifest) -> None:
@@ -224,7 +223,7 @@ def _check_size(who: str, file: BinaryIO, manifest: Manifest) -> None:
     end = file.seek(0, io.SEEK_END)
     file.seek(here)
     total = here + len(MIDDLE)
-    for piece in _pieces(manifest.leaves):
+    for piece in pieces(manifest.in_file, CHUNK):
         path, size = (
             (piece[0], len(piece[1])) if isinstance(piece, tuple) else (piece.path, piece.size)
         )
@@ -242,16 +241,11 @@ def _expect(who: str, file: BinaryIO, known: bytes, path: Path) -> None:
         raise damaged(who, what, path=shown(path) if path else None)
 
 
-def _empty(who: str, path: Path, entry: ArrayEntry) -> Host:
+def _empty(who: str, path: Path, entry: ArrayEntry) -> memory.Host:
     try:
-        return np.empty(entry.shape, DTYPES[entry.dtype])
+        return memory.empty(entry.shape, DTYPES[entry.dtype])
     except (ValueError, OverflowError) as error:  # more axes or longer ones than numpy can hold
         raise damaged(who, f"no array has such a shape ({error})", path=shown(path)) from None
-
-
-def _bytes_of(array: Host) -> memoryview:
-    # ml_dtypes have no buffer protocol of their own, hence the view.
-    return array.reshape(-1).view(np.uint8).data
 
 
 def _unpackable(who: str, entries: Mapping[Path, Entry], error: Exception) -> CheckpointError:
@@ -262,6 +256,3 @@ def _unpackable(who: str, entries: Mapping[Path, Entry], error: Exception) -> Ch
         except (OverflowError, UnicodeEncodeError) as own:
             bad.append(f"{shown(path)!r}: {own}")
     return CheckpointError(who, join("msgpack cannot hold these leaves", bad or [str(error)]))
-
-
-_packer = msgpack.Packer()

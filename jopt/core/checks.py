@@ -60,19 +60,33 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
             who,
             "this state was made by another configuration",
             expected=", ".join(sorted(expected)) or "no slots",
-            found=", ".join(sorted(found)) or "no slots",
+            found=", ".join(sorted(map(str, found))) or "no slots",
+        )
+    count = node.get("count", 0)
+    whole = type(count) is int or jnp.issubdtype(getattr(count, "dtype", float), jnp.integer)
+    if not whole or jnp.shape(count) != ():
+        raise StateError(
+            who,
+            "the step count in the state is no whole number",
+            path="count",
+            expected="an int32 of shape ()",
+            found=f"{count.dtype} {count.shape}" if hasattr(count, "dtype") else repr(count)[:100],
         )
 
 
 def check_slot_names(who: str, node: Any, expected: set[str]) -> None:
     """Raise `StateError` if a node has other slots than a transform that would take it over."""
-    found = set(node) - NODE_KEYS if isinstance(node, dict) else set()
+    if not isinstance(node, dict):
+        raise StateError(
+            who, "its node of the state is no dict", expected="a dict", found=type(node).__name__
+        )
+    found = set(node) - NODE_KEYS
     if found != expected:
         raise StateError(
             who,
             "extend adds leaves, and this state has other slots",
             expected=", ".join(sorted(expected)) or "no slots",
-            found=", ".join(sorted(found)) or "no slots",
+            found=", ".join(sorted(map(str, found))) or "no slots",
             fix="Start anew with tx.init, or take what fits: jopt.load_state_dict(..., "
             "strict=False).",
         )

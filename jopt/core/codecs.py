@@ -59,7 +59,11 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
         known = p if isinstance(p, Array) else jnp.zeros(p.shape, p.dtype)
         # A copy: a slot that shared the parameter's buffer could not be donated beside it.
         return jnp.array(slot.init(known), dtype, copy=True)
-    fill = numbers[slot.init] if isinstance(slot.init, str) else slot.init
+    fill: Any = slot.init
+    if isinstance(fill, str):
+        # A copy: jax fills a scalar with an array by giving that very array, and a buffer that
+        # two leaves of a state share cannot be donated.
+        fill = jnp.array(numbers[fill], copy=True)
     if is_complex(dtype):  # a pair of reals to the rule: both components start at `fill`
         fill = jax.lax.complex(*(jnp.asarray(fill, real_dtype(dtype)),) * 2)
     if shape == tuple(p.shape) and isinstance(p, Array):

@@ -48,7 +48,7 @@ def hyperparams(state: State) -> dict[str, dict[str, dict[str, Any]]]:
     """
     view: dict[str, dict[str, dict[str, Any]]] = {}
     for label, node in nodes(state):
-        own = own_numbers(node)
+        own = _own(label, node)
         if own:
             base = own.get(DEFAULT, {})
             view[label] = {group: {**base, **values} for group, values in own.items()}
@@ -76,6 +76,8 @@ def set_hyperparams(
     0.05
     """
     found = dict(nodes(state))
+    for name, node in found.items():
+        _own(name, node)
     if label is not None and label not in found:
         raise ConfigError(
             "set_hyperparams",
@@ -110,6 +112,25 @@ def set_hyperparams(
 
 def _has(node: Node, name: str) -> bool:
     return any(name in values for values in own_numbers(node).values())
+
+
+def _own(label: str, node: Node) -> dict[str, dict[str, Any]]:
+    # A state may come from a file that anybody wrote.
+    try:
+        own = own_numbers(node)
+        odd = [(g, k, v) for g, kids in own.items() for k, v in kids.items() if _is_no_number(v)]
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError):
+        problem = "the numbers in this state are not kept as jopt keeps them"
+        raise StateError(label, problem, expected="{group: {name: number}}") from None
+    for group, name, value in odd:
+        problem, path = f"{name} is not a number", f"hyperparams/{group}/{name}"
+        raise StateError(label, problem, path=path, expected="a number", found=repr(value)[:100])
+    return own
+
+
+def _is_no_number(value: Any) -> bool:
+    plain_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return not (plain_number or hasattr(value, "dtype"))
 
 
 def _names(found: Mapping[str, Node], label: str | None) -> set[str]:
@@ -149,6 +170,8 @@ def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
             fix="Build tx with a number, then carry over: state = jopt.extend(tx, state, params).",
         )
     old = memory["value"] if kind == "schedules" else memory
+    if not hasattr(old, "dtype"):
+        raise StateError(label, f"{name} is no array", expected="a scalar", found=repr(old))
     for entry in _concrete(value):  # an array serves vmap: each of its numbers counts
         _check(label, name, entry, group)
     new = _as(label, name, old, value)

@@ -142,6 +142,8 @@ def check_fit(
     who: str, node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
 ) -> None:
     """Raise `StateError` unless a node has the numbers and schedules of this configuration."""
+    for kind in ("hyperparams", "schedules"):
+        _check_groups(who, kind, node.get(kind, {}))
     expected = {
         (label, name): "a schedule's memory" if is_schedule(value) else "a number"
         for label, own in owners(numbers, groups)
@@ -155,7 +157,7 @@ def check_fit(
     }
     if expected == found:
         return
-    label, name = min(dict(expected.items() ^ found.items()))
+    label, name = min(dict(expected.items() ^ found.items()), key=lambda k: (str(k[0]), str(k[1])))
     raise StateError(
         who,
         f"this state has other numbers: {name} of group {label!r} does not fit",
@@ -163,6 +165,17 @@ def check_fit(
         found=found.get((label, name), "nothing"),
         fix="If that is meant, carry it over: state = jopt.extend(tx, state, params).",
     )
+
+
+def _check_groups(who: str, kind: str, groups: Any) -> None:
+    # A state may come from a file that anybody wrote.
+    if isinstance(groups, Mapping) and all(isinstance(own, Mapping) for own in groups.values()):
+        memories = [m for own in groups.values() for m in own.values()]
+        if kind == "hyperparams" or all(isinstance(m, Mapping) for m in memories):
+            return
+    held = "{name: number}" if kind == "hyperparams" else "{name: memory}"
+    problem = f"{kind!r} in this state is not as jopt keeps it"
+    raise StateError(who, problem, expected=f"{{group: {held}}}", found=repr(groups)[:100])
 
 
 def read_numbers(
@@ -213,6 +226,9 @@ def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Arr
 
 
 def _check_scalar(who: str, name: str, value: Any, fix: str) -> None:
+    if not hasattr(value, "dtype") and not isinstance(value, int | float):
+        found = repr(value)[:100]
+        raise StateError(who, f"{name} is not a number", expected="a number", found=found)
     if jnp.shape(value) != ():
         raise StateError(
             who,

@@ -1,0 +1,271 @@
+"""Which leaf of a state goes where in `like`: names, exceptions, casts, and what does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jopt.base import CheckpointError
+from jopt.checkpoint.compare import Difference, Report, compare
+from jopt.checkpoint.config import Mismatch
+from jopt.checkpoint.leaves import (
+    Kind,
+    children,
+    flatten,
+    join,
+    kind_of,
+    kinds_of,
+    rebuild,
+    shown,
+)
+from jopt.checkpoint.names import matched, renamed
+from jopt.checkpoint.placing import cast_to, castable, place
+from jopt.core.tree import Path, Tree, nest
+
+Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
+Rename = Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a user allows beside an exact fit; see `jopt.load_state_dict`."""
+
+    rename: Rename = None
+    keep: Keep = None
+    cast: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where each leaf goes.
+
+    **Attributes:** `like`, with the leaf counts that the state has; `targets`, its leaves, or
+    `None` if there is no `like`; `goes`, for each leaf that is taken, its path in the state and
+    that in `like`; `report`.
+    """
+
+    like: Tree
+    targets: Mapping[Path, Any] | None
+    goes: Mapping[Path, Path]
+    report: Report
+
+    def tree(self, who: str, leaves: Iterable[tuple[Path, Any]]) -> Tree:
+        """`like` with these leaves of the state, which come as host arrays, one at a time."""
+        new = dict(self.targets or {})
+        wanted = {d.path: d.expected for d in self.report.casts}
+        lost: list[str] = []
+        for path, value in leaves:
+            to = self.goes.get(path)
+            if to is None:
+                continue
+            if to in wanted:
+                value, problem = cast_to(wanted[to], value)
+                if problem:
+                    lost.append(f"{shown(to) or '(the only leaf)'}: {problem}")
+                    continue
+            new[to] = value if self.targets is None else place(who, to, value, self.targets[to])
+            del value  # its memory, where it was copied, is for the next
+        if lost:
+            raise CheckpointError(
+                who,
+                join("these numbers do not fit into the dtype of `like`", lost),
+                fix="Nothing was loaded. Give `like` a wider dtype there, or keep= its value.",
+            )
+        if self.targets is None:
+            return nest(sorted(new), [new[path] for path in sorted(new)])
+        return rebuild(who, self.like, new)
+
+
+def plan(
+    who: str,
+    like: Tree,
+    kinds: Mapping[Path, Kind],
+    changes: Changes,
+    *,
+    strict: bool = True,
+    mismatch: Mismatch | None = None,
+) -> Plan:
+    """How a state of these kinds is loaded; `strict` raises if any of it does not fit.
+
+    `mismatch` is what is already known to be wrong with the transform, to be told along.
+    """
+    fit = fitted(who, like, kinds, changes)
+    if strict and (fit.found or mismatch):
+        raise _unfit(who, mismatch, fit)
+    takes = fit.takes
+    _check_values(who, {path: x for path, x in fit.targets.items() if path not in takes})
+    report = Report(
+        loaded=_names(takes),
+        kept=_names(fit.keep),
+        renamed=_pairs(fit.names),
+        casts=tuple(fit.casts),
+        differences=tuple(fit.found),
+        configuration=mismatch.told if mismatch else (),
+    )
+    goes = {old: new for old, new in fit.names.items() if new in takes}
+    return Plan(fit.like, fit.targets, goes, report)
+
+
+def plan_bare(
+    who: str,
+    kinds: Mapping[Path, Kind],
+    changes: Changes,
+    *,
+    strict: bool = True,
+    mismatch: Mismatch | None = None,
+) -> Plan:
+    """The same without a `like`: nested dicts of host arrays."""
+    asked = [k for k, v in (("keep", changes.keep is not None), ("cast", changes.cast)) if v]
+    if asked:
+        raise CheckpointError(
+            who,
+            f"{asked[0]}= goes by what `like` has, and there is no `like`",
+            fix="Give the tree that is wanted: like=tx.init(params).",
+        )
+    names = renamed(who, kinds, changes.rename)
+    if strict and mismatch:
+        raise _unfit(who, mismatch)
+    report = Report(
+        loaded=_names(names.values()),
+        renamed=_pairs(names),
+        configuration=mismatch.told if mismatch else (),
+    )
+    return Plan(None, None, names, report)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A state beside `like`: `names`, each leaf's old and new path, and what is different."""
+
+    like: Tree
+    targets: Mapping[Path, Any]
+    wanted: Mapping[Path, Kind]
+    state: Mapping[Path, Kind]
+    names: Mapping[Path, Path]
+    keep: AbstractSet[Path]
+    casts: list[Difference]
+    found: list[Difference]
+
+    @property
+    def takes(self) -> set[Path]:
+        """The paths in `like` that get a value from the state."""
+        cast = {d.path for d in self.casts}
+        return {
+            path
+            for path, kind in self.wanted.items()
+            if path not in self.keep and (path in cast or self.state.get(path) == kind)
+        }
+
+
+def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -> Fit:
+    """A state of these kinds beside `like`, the changes applied."""
+    names = renamed(who, kinds, changes.rename)
+    state = {new: kinds[old] for old, new in names.items()}
+    keep = matched(who, changes.keep, [*flatten(who, like), *state])
+    like = _with_counts_of(who, like, {p: k for p, k in state.items() if p not in keep}, keep)
+    targets = flatten(who, like)
+    wanted = kinds_of(who, targets, "`like` has leaves that no checkpoint holds")
+    found = [d for d in compare(wanted, state) if d.path not in keep]
+    casts: list[Difference] = []
+    rest: list[Difference] = []
+    for d in found:
+        (casts if changes.cast and _is_cast(d, wanted, state) else rest).append(d)
+    return Fit(like, targets, wanted, state, names, keep, casts, rest)
+
+
+def _is_cast(d: Difference, wanted: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> bool:
+    return d.problem == "dtype" and castable(wanted[d.path], state[d.path])
+
+
+def _unfit(who: str, mismatch: Mismatch | None, fit: Fit | None = None) -> CheckpointError:
+    found = fit.found if fit else []
+    parts = [join(mismatch.problem, mismatch.lines)] if mismatch else []
+    if found:
+        count = "1 difference" if len(found) == 1 else f"{len(found)} differences"
+        parts.append(join(f"the state does not fit `like`: {count}", map(str, found)))
+    if mismatch:
+        facts = {"expected": mismatch.expected, "found": mismatch.found, "fix": mismatch.fix}
+        return CheckpointError(who, "\n".join(parts), **facts)
+    fix = ["Nothing was loaded. strict=False takes what fits and keeps the rest of `like`."]
+    problems = {d.problem for d in found}
+    if {"missing", "unexpected"} <= problems:
+        fix.append("rename= gives leaves of the state other names.")
+    if problems & {"scheduled", "not scheduled"}:
+        fix.append("keep= keeps the number or schedule of `like`.")
+    if fit and any(_is_cast(d, fit.wanted, fit.state) for d in found):
+        fix.append("cast=True casts numbers.")
+    return CheckpointError(who, "\n".join(parts), fix=" ".join(fix))
+
+
+def _names(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(shown(path) for path in sorted(paths))
+
+
+def _pairs(names: Mapping[Path, Path]) -> tuple[tuple[str, str], ...]:
+    return tuple((shown(a), shown(b)) for a, b in sorted(names.items()) if a != b)
+
+
+def _check_values(who: str, rest: Mapping[Path, Any]) -> None:
+    """Raise `CheckpointError` if a leaf that stays what it is in `like` has no value there."""
+    lost = [
+        f"{shown(path) or '(the only leaf)'}: {what}"
+        for path, x in sorted(rest.items())
+        if (what := _no_value(x))
+    ]
+    if lost:
+        problem = "`like` has no value to keep, at"
+        fix = "Give `like` arrays there: tx.init(params) in place of jax.eval_shape."
+        raise CheckpointError(who, join(problem, lost), fix=fix)
+
+
+def _no_value(x: Any) -> str | None:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return "a shape"
+    if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.is_deleted():
+        return "an array that was donated"
+    return None
+
+
+def _with_counts_of(
+    who: str, like: Tree, kinds: Mapping[Path, Kind], keep: AbstractSet[Path]
+) -> Tree:
+    """`like` with the `leaf_count` entries that the state has, and no others but those to keep.
+
+    A leaf without an entry has the node's own count, so their absence is a value, too.
+    """
+
+    def walk(node: Tree, path: Path) -> Tree:
+        names, kids, make = children(who, node)
+        if not names:
+            return node
+        if (
+            type(node) is dict
+            and _counts(node)
+            and kinds.get((*path, "count")) == kind_of(node["count"])
+        ):
+            own = (*path, "leaf_count")
+            aged = {p[len(own) :]: node["count"] for p in kinds if _below(p, own)}
+            if "leaf_count" in node:
+                mine = flatten(who, node["leaf_count"])
+                aged |= {p: x for p, x in mine.items() if (*own, *p) in keep}
+            node = {k: v for k, v in node.items() if k != "leaf_count"}
+            if aged:
+                node["leaf_count"] = nest(sorted(aged), [aged[p] for p in sorted(aged)])
+            names, kids, make = children(who, node)
+        return make([walk(kid, (*path, name)) for name, kid in zip(names, kids, strict=True)])
+
+    return walk(like, ())
+
+
+def _below(path: Path, top: Path) -> bool:
+    return len(path) > len(top) and path[: len(top)] == top
+
+
+def _counts(node: dict[Any, Any]) -> bool:
+    kind = kind_of(node.get("count"))
+    return isinstance(kind, Kind) and kind.shape is not None and kind.dtype.startswith("int")

@@ -1,0 +1,112 @@
+"""A host array as its target is: dtype, devices and sharding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, NamedSharding
+
+from jopt.base import CheckpointError
+from jopt.checkpoint.leaves import DTYPES, PLAIN, Kind, host, shown
+from jopt.checkpoint.memory import compact
+from jopt.core.tree import Path
+
+
+def snapshot(who: str, path: Path, leaf: Any) -> Any:
+    """A leaf on the host that shares memory with nothing."""
+    if type(leaf) in PLAIN:
+        return leaf
+    return {} if type(leaf) is dict else np.array(host(who, path, leaf), order="C")
+
+
+def place(who: str, path: Path, value: Any, target: Any) -> Any:
+    """A host leaf as `target` is: NumPy, or on the devices and with the sharding it has.
+
+    The value must be the caller's to give away: on the CPU the array may keep its memory.
+    """
+    if not isinstance(target, jax.Array | jax.ShapeDtypeStruct):
+        return value
+    if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
+        raise CheckpointError(
+            who,
+            f"jax cannot hold {value.dtype} here",
+            path=shown(path),
+            fix='Turn it on: jax.config.update("jax_enable_x64", True).',
+        )
+    sharding = _sharding(target)
+    if sharding is None:
+        return jax.device_put(value)
+    try:
+        # Each device is sent its own part and nothing else, and each process only asks for the
+        # parts of its own devices.
+        return jax.make_array_from_callback(
+            value.shape, sharding, lambda index: compact(np.asarray(value[index]))
+        )
+    except (ValueError, TypeError, NotImplementedError) as error:
+        abstract = isinstance(getattr(sharding, "mesh", None), AbstractMesh)
+        raise CheckpointError(
+            who,
+            "the array cannot be placed as `like` asks"
+            + (": its mesh has no devices" if abstract else f" ({error})"),
+            path=shown(path),
+            expected=sharding,
+            found=f"{value.dtype} {value.shape}",
+            fix="Load within jax.set_mesh(mesh), or let `like` have arrays." if abstract else None,
+        ) from error
+
+
+def _sharding(target: Any) -> Any:
+    """Where a leaf of `like` wants to be; `None` where jax may choose."""
+    if isinstance(target, jax.core.Tracer):
+        return None
+    # An array that jax was free to move stays so: committing it would compile everything anew.
+    if isinstance(target, jax.Array) and not target.committed:
+        return None
+    sharding = target.sharding
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh):
+        # Of arrays on an explicit mesh, eval_shape keeps the mesh without its devices.
+        mesh = jax.sharding.get_mesh()
+        return sharding.update(mesh=mesh) if sharding.mesh == mesh.abstract_mesh else sharding
+    return sharding
+
+
+def castable(want: Kind, have: Kind) -> bool:
+    """Whether numbers of one kind may be cast to the other: same shape, same sort of number."""
+    if want.shape is None or want.shape != have.shape:
+        return False
+    sorts = [_sort(DTYPES[kind.dtype]) for kind in (want, have)]
+    return sorts[0] is not None and sorts[0] == sorts[1]
+
+
+def cast_to(dtype: str, value: Any) -> tuple[Any, str | None]:
+    """The array in another dtype, and what is wrong if a number has no place there."""
+    to = DTYPES[dtype]
+    if _sort(to) == "integer":
+        info = jnp.iinfo(to)
+        low, high = (int(value.min()), int(value.max())) if value.size else (0, 0)
+        fits = info.min <= low and high <= info.max
+        problem = f"from {low} to {high}, and {dtype} holds {info.min} to {info.max}"
+        return value.astype(to), None if fits else problem
+    with np.errstate(all="ignore"):
+        new = value.astype(to)
+    lost = np.isfinite(value) & ~np.isfinite(new)
+    if not lost.any():
+        return new, None
+    largest = np.abs(value[lost]).max()
+    return new, f"{int(lost.sum())} of {value.size} overflow {dtype}, the largest {largest:.6g}"
+
+
+def _sort(dtype: np.dtype[Any]) -> str | None:
+    for sort, kind in (("integer", jnp.integer), ("complex", jnp.complexfloating)):
+        if jnp.issubdtype(dtype, kind):
+            return sort
+    # Of a float that has neither inf nor NaN, an overflow could not be seen.
+    return "float" if jnp.issubdtype(dtype, jnp.floating) and _overflows(dtype) else None
+
+
+def _overflows(dtype: np.dtype[Any]) -> bool:
+    with np.errstate(all="ignore"):
+        return not bool(np.isfinite(np.array(np.inf).astype(dtype)))
