@@ -1,18 +1,23 @@
 """The documentation is true: its code runs, its tables are whole, every public name is in it.
 
 A page is one namespace, run from top to bottom: each ```python block is executed, as a doctest
-where it has prompts. Blocks in another language (```text, ```bash) are not run.
+where it has prompts. In ```console blocks the lines `$ jopt ...` are run, and what follows is
+compared; `$ echo $?` gives the exit code. Blocks in another language (```text, ```bash) are not
+run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import importlib.util
 import inspect
+import io
 import os
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +25,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from jopt.cli import main
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [p for p in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if "_build" not in p.parts]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUN = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXPORTS = re.compile(r"^```\{exports\} (.+)$", re.MULTILINE)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -46,12 +54,36 @@ def run_block(code, page, line, namespace):
     namespace.update(test.globs)
 
 
+def run_console(code, page, line):
+    """Each `$ jopt ...` of a block, in this process, against what stands below it."""
+    last = 0
+    for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+        command, expected = step.split("\n", 1)
+        shown = io.StringIO()
+        if command == "echo $?":
+            shown.write(f"{last}\n")
+        else:
+            program, *words = shlex.split(command)
+            assert program == "jopt", f"{page}, line {line}: only jopt is run, not {program}"
+            with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+                last = main(words)
+        found = shown.getvalue()
+        fits = doctest.OutputChecker().check_output(expected, found, FLAGS)
+        assert fits, f"{page}, block at line {line}, $ {command}\n{found}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_code_on_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
     namespace = {"__name__": "__page__"}
-    for line, code in blocks(page.read_text()):
-        run_block(code, str(page), line, namespace)
+    text = page.read_text()
+    for block in RUN.finditer(text):
+        line = text.count("\n", 0, block.start(2)) + 1
+        if block[1] == "python":
+            run_block(block[2], str(page), line, namespace)
+        else:
+            run_console(block[2], str(page), line)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -66,6 +98,9 @@ def test_a_page_with_a_wrong_result_fails():
         run_block(">>> 1 + 1\n3\n", "page.md", 1, {})
     with pytest.raises(ZeroDivisionError):
         run_block("1 / 0\n", "page.md", 1, {})
+    run_console("$ jopt --version\njopt ...\n$ echo $?\n0\n", "page.md", 1)
+    with pytest.raises(AssertionError, match=r"page.md, block at line 7, \$ jopt --version"):
+        run_console("$ jopt --version\njopt 0.0\n", "page.md", 7)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "interop": {"core", "checkpoint", "schedules", "optimizers"},
     "sharding": {"core"},
     "plot": {"schedules"},
-    "cli": {"checkpoint", "interop", "plot"},
+    "cli": {"core", "checkpoint", "interop", "plot"},
+    "__main__": {"cli"},
 }
 
 

@@ -1,0 +1,82 @@
+"""The program: its commands, exit codes, and how errors are shown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
+
+import jax
+
+from jopt.base import JoptError
+from jopt.cli import convert, diff, inspect, verify
+from jopt.cli.output import complain, write
+
+COMMANDS = {"inspect": inspect, "verify": verify, "diff": diff, "convert": convert}
+
+CLOSED, INTERRUPTED = 128 + 13, 128 + 2
+"""What a shell reports for programs that end by SIGPIPE and SIGINT."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 for well, 1 for a failed check, 2 for an error.
+
+    **Arguments:** `argv`, the words after `jopt`; `None` for those of this process.
+    """
+    if argv is None:
+        # A file is read on the host: no accelerator is claimed for it.
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return 2
+        return int(COMMANDS[args.command].run(args))
+    except SystemExit as done:  # argparse: --help, --version, or a wrong option
+        return int(done.code or 0)
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if args.traceback:
+            raise
+        if isinstance(error, JoptError):
+            complain(error)
+        else:
+            name = f"{type(error).__name__}: {error}"
+            write(f"jopt {args.command}: {name}\n  --traceback shows where.", sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jopt", description="Look into checkpoints, check them, compare and convert them."
+    )
+    parser.add_argument("--version", action="version", version=f"jopt {metadata.version('jopt')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        one = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.",
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(one)
+    return parser

@@ -1,0 +1,151 @@
+"""What the commands print: lines and tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from jopt.base import JoptError
+
+COLORS = ("auto", "always", "never")
+
+GAP, FOLDED = 2, 20
+"""Blanks between columns, and the width that a folded column keeps."""
+
+
+def printable(text: str) -> str:
+    """The text without control characters: a name in a file cannot steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def write(text: str, file: TextIO | None = None) -> None:
+    """Print a line, whatever the encoding of the terminal."""
+    file = file or sys.stdout
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def write_json(report: Any) -> None:
+    """Print a report as JSON: what JSON has no number for is a string, `"NaN"`."""
+    write(json.dumps(_valid(report), indent=2, allow_nan=False))
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _valid(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid(v) for v in value]
+    if isinstance(value, complex):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def complain(error: BaseException) -> None:
+    """Print an error on the standard error, line by line."""
+    for line in str(error).split("\n"):
+        write(printable(line), sys.stderr)
+
+
+class Printer:
+    """Headings and tables on the standard output, as wide as the terminal.
+
+    Paths are folded where the terminal is narrow, numbers never: then the lines get longer
+    than the terminal. What goes into a pipe or a file is not folded at all.
+    """
+
+    def __init__(self, who: str, color: str) -> None:
+        try:
+            import rich.console  # noqa: F401
+        except ImportError as error:
+            raise JoptError(
+                who,
+                "tables are drawn by rich, which is not installed",
+                fix="pip install 'jopt[cli]', or take --json.",
+            ) from error
+        terminal = sys.stdout.isatty()
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        self._color = color == "always" or (color == "auto" and terminal and not plain)
+        self._width = None if terminal or "COLUMNS" in os.environ else 10_000
+        self._begun = False
+
+    def heading(self, text: str) -> None:
+        """A line in bold, after an empty one if anything stands before it."""
+        from rich.text import Text
+
+        if self._begun:
+            write("")
+        self._print(Text(text, style="bold"))
+
+    def line(self, text: str) -> None:
+        """A line as it is, however long."""
+        write(text)
+        self._begun = True
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table. Columns in `<` are text that may be folded, in `=` text, in `>` numbers."""
+        from rich.table import Table
+        from rich.text import Text
+
+        made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
+        least = 0
+        for i, column in enumerate(columns):
+            longest = max(len(text) for text in (column[1:], *(row[i] for row in rows)))
+            kind, width = column[0], longest
+            if kind == "<":
+                width = min(longest, FOLDED)
+                made.add_column(column[1:], overflow="fold", min_width=width)
+            else:
+                justify: Any = "right" if kind == ">" else "left"
+                made.add_column(column[1:], no_wrap=True, min_width=width, justify=justify)
+            least += width + GAP
+        for row in rows:
+            made.add_row(*map(Text, row))
+        self._print(made, least)
+
+    def _print(self, thing: Any, least: int = 0) -> None:
+        from rich.console import Console
+
+        # Drawn into a string, and written by us: rich would answer a closed pipe by itself.
+        buffer = io.StringIO()
+        console = Console(
+            file=buffer,
+            width=self._width,
+            force_terminal=self._color,
+            color_system="standard" if self._color else None,
+            legacy_windows=False,
+            highlight=False,
+        )
+        console.width = max(console.width, least)
+        console.print(thing)
+        self._begun = True
+        for line in buffer.getvalue().splitlines():
+            write(line.rstrip())
+
+
+def number(value: Any) -> str:
+    """A number as tables show it; what is a summary has four digits."""
+    if value is None:
+        return ""
+    if isinstance(value, complex):
+        return f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+def size(count: int) -> str:
+    """Bytes for people: three digits, and a unit that is a power of 1000."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.3g} {units[0]}"
+
+
+def leaves(count: int) -> str:
+    """How many leaves."""
+    return "1 leaf" if count == 1 else f"{count:,} leaves"

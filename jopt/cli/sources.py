@@ -1,0 +1,108 @@
+"""A file of any format as its leaves by path, read piece by piece where the format allows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from jopt.checkpoint import files, wire
+from jopt.checkpoint.leaves import Kind, flatten, kinds_of
+from jopt.checkpoint.manifest import ValueEntry
+from jopt.cli.formats import format_of
+from jopt.core.tree import Path
+
+PIECE = 2**22
+"""Bytes read at once, so that a large array takes no more memory than a small one."""
+
+Wanted = Callable[[Path], bool]
+Pieces = Iterator[tuple[Path, np.ndarray[Any, Any]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file.
+
+    **Attributes:** `name`, `format`, and `size` on the disk; `kinds` of all leaves, in the
+    order of their paths; `values`, those that are no arrays; `scan`, the entries of all arrays,
+    or of those that are wanted, in the same order, in pieces; `transform` and `version`, what a
+    jopt checkpoint records.
+    """
+
+    name: str
+    format: str
+    size: int
+    kinds: Mapping[Path, Kind]
+    values: Mapping[Path, Any]
+    scan: Callable[[Wanted | None], Pieces]
+    transform: Mapping[str, Any] | None = None
+    version: int | None = None
+
+
+@contextmanager
+def opened(who: str, path: str, named: str | None = None) -> Iterator[Source]:
+    """The file at `path`; print nothing within, as its errors count as errors of this file."""
+    found = format_of(who, path, exists=True, named=named)
+    if found.name == "jopt":
+        with files.reading(who, path) as file:
+            yield _checkpoint(f"{who} {path}", path, file)
+        return
+    who = f"{who} {path}"
+    flat = flatten(who, found.read(who, path))
+    leaves = {p: flat[p] for p in sorted(flat)}
+    kinds = kinds_of(who, leaves)
+    arrays = {p: np.asarray(x) for p, x in leaves.items() if kinds[p].shape is not None}
+    yield Source(
+        name=path,
+        format=found.name,
+        size=_size(path),
+        kinds=kinds,
+        values={p: x for p, x in leaves.items() if p not in arrays},
+        scan=lambda wanted: (
+            (p, piece)
+            for p, x in arrays.items()
+            if wanted is None or wanted(p)
+            for piece in _cut(x)
+        ),
+    )
+
+
+def _checkpoint(who: str, path: str, file: BinaryIO) -> Source:
+    manifest = wire.read_manifest(who, file)
+    start = file.tell()
+
+    def scan(wanted: Wanted | None) -> Pieces:
+        file.seek(start)
+        for at, entry, piece in wire.scan(who, file, manifest, PIECE, wanted):
+            if not isinstance(entry, ValueEntry):
+                yield at, piece
+
+    entries = {p: manifest.leaves[p] for p in sorted(manifest.leaves)}
+    return Source(
+        name=path,
+        format="jopt",
+        size=_size(path),
+        kinds={p: entry.kind for p, entry in entries.items()},
+        values={p: e.value for p, e in entries.items() if isinstance(e, ValueEntry)},
+        scan=scan,
+        transform=manifest.transform,
+        version=manifest.version,
+    )
+
+
+def _cut(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    flat = array.reshape(-1)
+    step = max(1, PIECE // array.dtype.itemsize)
+    for start in range(0, flat.size, step):
+        yield flat[start : start + step]
+
+
+def _size(path: str) -> int:
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    inner = (os.path.join(root, name) for root, _, names in os.walk(path) for name in names)
+    return sum(os.path.getsize(file) for file in inner)

@@ -1,0 +1,204 @@
+"""`jopt convert`: every format there and back, what a format cannot hold, optimizers of torch."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from flax import serialization
+
+import jopt
+from jopt.checkpoint.leaves import DTYPES
+from jopt.cli import main
+from jopt.cli.formats import FORMATS
+from tests.checkpoint.helpers import assert_same
+from tests.cli.helpers import jopt_command, report_of
+
+SUFFIX = {name: found.suffixes[0] for name, found in FORMATS.items()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_there_and_back(work, capsys, name):
+    target = f"there{SUFFIX[name]}"
+    code, out, err = jopt_command(capsys, "convert", "run.jopt", target)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{target}: {name}, 20 leaves, 228 B from run.jopt (jopt)\n")
+    assert jopt_command(capsys, "convert", target, "back.jopt")[0] == 0
+    assert_same(jopt.load("back.jopt"), work)
+    assert report_of(capsys, "diff", "run.jopt", target, "--exact")["compared"] == 20
+
+
+def test_every_dtype_of_torch_survives(work, capsys):
+    names = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+    names += ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+    names += ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
+    tree = {n: np.ones((2, 1), DTYPES[n]) for n in names}
+    tree |= {"scalar": np.ones((), ml_dtypes.bfloat16), "none": np.ones((0, 3), ml_dtypes.bfloat16)}
+    jopt.save("a.jopt", tree)
+    assert main(["convert", "a.jopt", "a.pt"]) == main(["convert", "a.pt", "b.jopt"]) == 0
+    assert_same(jopt.load("b.jopt"), tree)
+    tensors = torch.load("a.pt", weights_only=True)
+    assert tensors["bfloat16"].dtype == torch.bfloat16
+    assert torch.equal(tensors["scalar"], torch.ones((), dtype=torch.bfloat16))
+
+
+def test_what_torch_saved_is_read(work, capsys):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).bfloat16()
+    view = torch.arange(6.0).reshape(2, 3).T
+    torch.save({"model": model.state_dict(), "epochs": [1, (2.5, None)], 3: view}, "m.pt")
+    assert jopt_command(capsys, "convert", "m.pt", "m.jopt")[0] == 0
+    tree = jopt.load("m.jopt")
+    assert tree["epochs"] == {"0": 1, "1": {"0": 2.5, "1": None}}
+    np.testing.assert_array_equal(tree["3"], view.numpy())
+    weight = tree["model"]["0.weight"]
+    assert weight.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(
+        weight.astype(np.float32), model[0].weight.detach().float().numpy()
+    )
+
+
+def test_plain_flax_is_the_same_tree(work):
+    assert main(["convert", "run.jopt", "run.msgpack"]) == 0
+    with open("run.msgpack", "rb") as file:
+        assert_same(serialization.msgpack_restore(file.read()), work)
+
+
+def test_the_transform_goes_from_jopt_to_jopt(work, tmp_path, capsys):
+    assert jopt_command(capsys, "convert", "run.jopt", "again", "--to", "jopt")[0] == 0
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "run.jopt").read_bytes()
+    _, out, _ = jopt_command(capsys, "convert", "run.jopt", "run.pt")
+    assert out.endswith("\nWhat it said about its transform stays behind.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "tree", "problem"),
+    [
+        (
+            "torch",
+            {"a": {"b": np.ones(2, ml_dtypes.int4)}, "c": 1},
+            "torch has no dtype for these leaves",
+        ),
+        ("safetensors", {"a": {"b": np.ones(2, ml_dtypes.int4)}}, "safetensors has no such dtypes"),
+        ("flax", None, "flax's msgpack cannot hold these leaves"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(
+    work, tmp_path, capsys, name, tree, problem
+):
+    source = "odd.pt" if name == "flax" else "odd.jopt"
+    if name == "flax":  # only torch's pickles hold such a number
+        torch.save({"a": {"b": torch.ones(2), "c": 2**64}}, source)
+    else:
+        jopt.save(source, tree)
+    target = tmp_path / f"new{SUFFIX[name]}"
+    code, out, err = jopt_command(capsys, "convert", source, target)
+    assert (code, out) == (2, "")
+    assert problem in err
+    assert "a/" in err
+    assert not target.exists()
+
+
+def test_nothing_is_overwritten_without_force(work, tmp_path, capsys):
+    (tmp_path / "run.pt").write_text("precious")
+    code, out, err = jopt_command(capsys, "convert", "run.jopt", "run.pt")
+    assert (code, out) == (2, "")
+    assert err == (
+        "jopt convert: run.pt exists\n  Choose another name, or replace it with --force.\n"
+    )
+    assert (tmp_path / "run.pt").read_text() == "precious"
+    assert jopt_command(capsys, "convert", "run.jopt", "run.pt", "--force")[0] == 0
+    assert torch.load("run.pt", weights_only=True)["step"] == 3
+
+
+def test_a_folder_is_never_replaced(work, tmp_path, capsys):
+    (tmp_path / "home").mkdir()
+    for options in ([], ["--force"]):
+        found = jopt_command(capsys, "convert", "run.jopt", "home", "--to", "orbax", *options)
+        said = (
+            "jopt convert: home exists\n  A folder is never replaced: remove it, or name another.\n"
+        )
+        assert found == (2, "", said)
+    code, _, err = jopt_command(capsys, "convert", "run.jopt", "home", "--to", "jopt", "--force")
+    assert (code, "home cannot be written" in err) == (2, True)
+
+
+def test_folders_that_orbax_alone_has_written_are_read(work, tmp_path, capsys):
+    import orbax.checkpoint as ocp
+
+    tree = {"w": np.ones(3, np.float32), "inner": {"b": np.ones((), ml_dtypes.bfloat16)}}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "plain", tree)
+    assert jopt_command(capsys, "convert", "plain", "plain.jopt")[0] == 0
+    assert_same(jopt.load("plain.jopt"), tree)
+    code, _, err = jopt_command(capsys, "inspect", tmp_path)
+    assert code == 2
+    assert "this folder is no orbax checkpoint of one tree" in err
+
+
+def test_formats_come_from_options_content_and_suffix(work, tmp_path, capsys):
+    assert jopt_command(capsys, "convert", "run.jopt", "x.bin", "--to", "safetensors")[0] == 0
+    assert jopt_command(capsys, "convert", "x.bin", "y.jopt", "--from", "safetensors")[0] == 0
+    assert_same(jopt.load("y.jopt"), work)
+    (tmp_path / "named.pt").write_bytes((tmp_path / "run.jopt").read_bytes())
+    assert report_of(capsys, "inspect", "named.pt")["format"] == "jopt"
+    code, _, err = jopt_command(capsys, "convert", "x.bin", "z.jopt")
+    assert code == 2
+    assert "jopt convert: x.bin does not say its format\n  expected: .jopt (jopt), .ms" in err
+    assert err.endswith("  found:    .bin\n  Name it with --from.\n")
+    assert jopt_command(capsys, "convert", "run.jopt", "z")[2].endswith("Name it with --to.\n")
+
+
+def test_files_that_are_not_what_they_are_called(work, tmp_path, capsys):
+    for name in ("flax", "torch", "safetensors"):
+        path = tmp_path / f"false{SUFFIX[name]}"
+        path.write_bytes(b"\x00 nothing of the kind")
+        code, out, err = jopt_command(capsys, "convert", path, "z.jopt")
+        assert (code, out) == (2, "")
+        assert not (tmp_path / "z.jopt").exists()
+        assert len(err.splitlines()) <= 4, err
+
+
+def test_code_in_a_torch_file_is_not_run(work, tmp_path, capsys):
+    class Trap:
+        def __reduce__(self):
+            return print, ("run",)
+
+    torch.save({"x": Trap()}, "trap.pt")
+    code, out, err = jopt_command(capsys, "convert", "trap.pt", "z.jopt")
+    assert (code, out) == (2, "")
+    assert "jopt convert trap.pt: torch cannot read trap.pt" in err
+    assert "never code" in err
+
+
+@pytest.mark.parametrize("flax", [False, True])
+def test_an_optimizer_of_torch_becomes_a_state(work, capsys, flax):
+    layer = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(layer.named_parameters(), lr=0.01, amsgrad=True)
+    for _ in range(2):
+        optimizer.zero_grad()
+        layer(torch.ones(4, 2)).square().sum().backward()
+        optimizer.step()
+    torch.save(optimizer.state_dict(), "adamw.pt")
+    weights = {k: v.detach().numpy() for k, v in layer.named_parameters()}
+    if flax:
+        weights = {"kernel": weights["weight"].T, "bias": weights["bias"]}
+    jopt.save("model.jopt", {"params": weights})
+    words = ["adamw.pt", "state.jopt", "--optimizer", "AdamW", "--params", "model.jopt"]
+    code, _, err = jopt_command(capsys, "convert", *words, *(["--flax"] if flax else []))
+    assert (code, err) == (0, "")
+    tx = jopt.adamw(0.01, amsgrad=True)
+    state = jopt.load("state.jopt", tx.init(weights), tx=tx)["adamw"]
+    assert int(state["count"]) == 2
+    moment = optimizer.state_dict()["state"][0]["exp_avg"].numpy()
+    ours = state["mu"]["kernel"].T if flax else state["mu"]["weight"]
+    np.testing.assert_array_equal(ours, moment)
+
+
+def test_an_optimizer_needs_its_parameters(work, capsys):
+    code, _, err = jopt_command(capsys, "convert", "run.jopt", "x.jopt", "--optimizer", "AdamW")
+    assert code == 2
+    assert "--optimizer needs --params, and the .pt file of a torch optimizer" in err
+    torch.save({"no": "optimizer"}, "a.pt")
+    words = ["a.pt", "x.jopt", "--optimizer", "AdamW", "--params", "run.jopt"]
+    code, _, err = jopt_command(capsys, "convert", *words)
+    assert code == 2
+    assert "this is no state dict of a torch optimizer" in err
