@@ -1,0 +1,220 @@
+"""Which array of an optax state is which of a jopt state, and what to multiply it by.
+
+One list of moves serves both directions: import follows it, export goes back along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jopt.base import StateError
+from jopt.checkpoint.leaves import join, shown
+from jopt.core.groups import DEFAULT, holds
+from jopt.core.numbers import own_numbers
+from jopt.core.part import SpecPart
+from jopt.core.transform import Node, Part, State
+from jopt.core.tree import Path, flatten_dict
+from jopt.interop.optax.states import SOURCES, STATES, Contents, Held
+
+
+@dataclass(frozen=True)
+class Move:
+    """One array: where it stands in jopt's state and in optax's, and what is different there.
+
+    **Attributes:** `ours`; `theirs`, the place in optax's state; `factor`, jopt's number for a
+    one there; `make`, what computes jopt's array where it is no copy of one of optax's.
+    """
+
+    ours: Path
+    theirs: Path | None
+    factor: float = 1.0
+    make: Callable[[], Any] | None = None
+
+
+def match(
+    who: str, parts: Mapping[str, Part], state: State, shapes: Mapping[Path, Any], theirs: Contents
+) -> list[Move]:
+    """The moves that fill the slots of `state`, a fresh one with the right counts and numbers."""
+    return list(_Matching(who, shapes, theirs).walk(parts, state, ()))
+
+
+class _Matching:
+    def __init__(self, who: str, shapes: Mapping[Path, Any], theirs: Contents) -> None:
+        self.who, self.shapes, self.theirs = who, shapes, theirs
+        self.used: set[Path] = set()
+        self.missing: list[str] = []
+        self.frozen: set[Path] = set()
+
+    def walk(self, parts: Mapping[str, Part], state: State, path: Path) -> Iterator[Move]:
+        for label, part in parts.items():
+            node, here = state[label], (*path, label)
+            if isinstance(part, SpecPart):
+                chosen = {p: part.groups.get(self._group(part, p)) for p in self.shapes}
+                self.frozen |= {p for p, group in chosen.items() if group and group.freeze}
+            for entry in node.keys() - _OWN:
+                for leaf in flatten_dict(node[entry]):
+                    yield from self._move(part, node, entry, leaf, (*here, entry, *leaf))
+            if part.wrapped:
+                yield from self.walk(part.wrapped, node["inner"], (*here, "inner"))
+        if not path:
+            self._check()
+
+    def _move(self, part: Part, node: Node, entry: str, leaf: Path, ours: Path) -> Iterator[Move]:
+        if (part.name, entry) == ("nadam", "mu_product"):
+            numbers = self._numbers(part, node, leaf)
+            yield Move(ours, None, make=lambda: _momenta(numbers, int(node["count"])))
+            return
+        if part.name == "adafactor":
+            rows, columns, full = (self._take(part, f, leaf) for f in ("v_row", "v_col", "v"))
+            if rows and columns and full:
+                shape = tuple(self.shapes[leaf].shape)
+                arrays = rows.value, columns.value, full.value
+                value = _factored(self.who, leaf, entry, shape, *map(jnp.asarray, arrays))
+                yield Move(ours, None, make=lambda: value)
+                return
+            held = None
+        else:
+            held = self._take(part, entry, leaf)
+        if held is None:
+            kinds = [k for k in SOURCES.get(part.name, ()) if entry in STATES[k].values()]
+            wanted = " or ".join(kinds) or "a state that jopt knows how to read"
+            self.missing.append(f"{shown(ours)}: expected in {wanted}")
+            return
+        self._check_real(part, entry, leaf)
+        factor = self._factor(part, node, entry, leaf, held)
+        yield Move(ours, held.path, factor)
+
+    def _take(self, part: Part, slot: str, leaf: Path) -> Held | None:
+        sources = set(SOURCES.get(part.name, ()))
+        again = part.name == "adafactor"  # three arrays there make up two here
+        for held in self.theirs.slots:
+            fits = held.slot == slot and held.leaf == leaf and held.kinds & sources
+            if fits and (again or held.path not in self.used):
+                self.used.add(held.path)
+                return held
+        return None
+
+    def _factor(self, part: Part, node: Node, entry: str, leaf: Path, held: Held) -> float:
+        if part.name == "accumulate" and entry == "mean":
+            # optax keeps the mean so far, jopt the share of the whole round's.
+            every = part.choices["every"]
+            [micro] = [h.value for h in self.theirs.slots if h.slot == "micro"]
+            if int(micro) >= every:
+                raise StateError(
+                    self.who,
+                    "the round of MultiSteps is longer than that of accumulate",
+                    expected=f"fewer than {every} gradients so far",
+                    found=int(micro),
+                )
+            return int(micro) / int(every) or 1.0  # at the start of a round both are 0
+        if entry == "nu_max":
+            # optax's maximum is over corrected moments: as it will be corrected at the next step.
+            b2 = self._numbers(part, node, leaf)["b2"]
+            return float(-np.expm1((int(node["count"]) + 1) * np.log(b2))) if b2 > 0 else 1.0
+        if entry == "momentum_buffer" and held.closes and "TraceState" in held.kinds:
+            # Nothing comes after this trace: the learning rate is in it, and the sign.
+            rate = self._numbers(part, node, leaf)["learning_rate"]
+            if rate == 0:
+                raise StateError(
+                    self.who,
+                    "optax's buffer has the learning rate in it, which is 0 here",
+                    path=shown(held.path),
+                    fix="Build tx with the learning rate that optax used last.",
+                )
+            return -1 / rate
+        return 1.0
+
+    def _numbers(self, part: Part, node: Node, leaf: Path) -> dict[str, float]:
+        own = own_numbers(node)
+        mine = {**own.get(DEFAULT, {}), **own.get(self._group(part, leaf), {})}
+        return {name: float(value) for name, value in mine.items()}
+
+    def _group(self, part: Part, leaf: Path) -> str:
+        groups = part.groups if isinstance(part, SpecPart) else {}
+        for label, group in groups.items():
+            if holds(group.match, "/".join(leaf), self.shapes[leaf]):
+                return label
+        return DEFAULT
+
+    def _check_real(self, part: Part, entry: str, leaf: Path) -> None:
+        slots = part.slots if isinstance(part, SpecPart) else ()
+        squares = any(s.name == entry and not s.signed for s in slots)
+        if squares and jnp.issubdtype(self.shapes[leaf].dtype, jnp.complexfloating):
+            raise StateError(
+                self.who,
+                "optax squares a complex gradient whole, jopt its parts, as torch does",
+                path=shown(leaf),
+                expected="a real parameter",
+                found=self.shapes[leaf].dtype,
+            )
+
+    def _check(self) -> None:
+        spare = [
+            f"{shown(held.path)}: nothing here takes it"
+            for held in self.theirs.slots
+            if held.path not in self.used and held.leaf not in self.frozen
+        ]
+        if self.missing or spare:
+            lines = [*_short(self.missing), *_short(spare), "It holds", *self.theirs.sketch]
+            raise StateError(self.who, join("the optax state is not one of this transform", lines))
+
+
+_OWN = frozenset({"count", "hyperparams", "schedules", "leaf_count", "inner"})
+
+
+def _short(lines: list[str], most: int = 10) -> list[str]:
+    return lines if len(lines) <= most else [*lines[:most], f"... {len(lines) - most} more"]
+
+
+def _momenta(numbers: Mapping[str, float], count: int) -> Any:
+    # torch's product of all momenta up to now, which optax's nadam has no use for. It is far
+    # below what any float can hold long before the ten thousandth.
+    steps = np.arange(1, min(count, 10_000) + 1, dtype=np.float64)
+    momenta = numbers["b1"] * (1 - 0.5 * 0.96 ** (steps * numbers["momentum_decay"]))
+    return jnp.asarray(np.prod(momenta))
+
+
+def _factored(
+    who: str, leaf: Path, entry: str, shape: Sequence[int], rows: Any, columns: Any, full: Any
+) -> Any:
+    """jopt's means over the last axis and the one before, from optax's over its two longest."""
+    if entry == "nu" or tuple(full.shape) == tuple(shape):
+        means = {"nu_row": -1, "nu_column": -2}
+        return full if entry == "nu" else jnp.mean(full, means[entry], keepdims=True)
+    second, longest = (int(i) - len(shape) for i in np.argsort(shape, kind="stable")[-2:])
+    if {second, longest} != {-1, -2}:
+        raise StateError(
+            who,
+            "optax factors the two longest axes, jopt the last two",
+            path=shown(leaf),
+            expected="a parameter whose last two axes are the longest",
+            found=f"shape {tuple(shape)}",
+        )
+    axis = -1 if entry == "nu_row" else -2
+    return jnp.expand_dims(rows if longest == axis else columns, axis)
+
+
+def as_stored(who: str, path: Path, value: Any, like: Any) -> Any:
+    """A copy of `value` in the dtype of `like`; refused if shapes differ or bits would be lost."""
+    if tuple(value.shape) != tuple(like.shape):
+        raise StateError(
+            who,
+            "an array of the state does not have the shape it should",
+            path=shown(path),
+            expected=tuple(like.shape),
+            found=tuple(value.shape),
+        )
+    if not np.can_cast(value.dtype, like.dtype, "safe"):
+        raise StateError(
+            who,
+            "an array of the state would lose bits",
+            path=shown(path),
+            expected=like.dtype,
+            found=value.dtype,
+        )
+    return jnp.array(value, like.dtype, copy=True)

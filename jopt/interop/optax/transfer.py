@@ -1,0 +1,236 @@
+"""optax's optimizer states as jopt's, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jopt.base import StateError
+from jopt.checkpoint.leaves import flatten, join, rebuild, shown
+from jopt.core import State, Transform, hyperparams, set_hyperparams
+from jopt.core.groups import DEFAULT
+from jopt.core.hyperparams import nodes
+from jopt.core.numbers import is_schedule
+from jopt.core.part import SpecPart
+from jopt.core.transform import Node, Part
+from jopt.core.tree import Path, Tree, nest
+from jopt.interop.optax.moves import as_stored, match
+from jopt.interop.optax.states import Contents, read
+
+_OFF = {"eps_root": 0.0}
+"""Numbers of optax's that jopt has no name for, and their value where they do nothing."""
+
+_ONCE = frozenset({"initial_accumulator_value", "initial_scale"})
+"""Numbers that only optax's `init` reads."""
+
+
+def import_state(
+    tx: Transform, params: Tree, optax_state: Tree, *, count: int | None = None
+) -> State:
+    """The state of `tx` that goes on where an optax optimizer stood.
+
+    What is known: the states of `adam`, `adamw`, `amsgrad`, `adamax`, `nadam`, `radam`, `sgd`,
+    `rmsprop`, `adagrad`, `adadelta`, `adafactor` and `contrib.muon`, in any `chain` or
+    `named_chain` with what has no state (clipping, `add_decayed_weights`, `scale`) and
+    with schedules; inside `inject_hyperparams`, `masked`, `partition`, `MultiSteps` and
+    `apply_if_finite`. optax need not be installed: states are known by the names of
+    their types, or of their fields if they went through `flax.serialization` or orbax.
+
+    The moments are carried over as they are, with four exceptions. A trace that ends its chain,
+    as in `optax.rmsprop`, has the learning rate in it and is divided by minus that.
+    `amsgrad`'s maximum, over corrected moments in optax, is scaled so that the next step
+    agrees. Factored moments may change axes, and full ones are factored. The mean of
+    `MultiSteps` becomes a share of the round's.
+
+    **Arguments:**
+
+    - `tx`: the jopt transform that takes over, with the numbers that optax has in closures:
+      learning rate, schedules, decay. Where they are data (`inject_hyperparams`) they are taken.
+    - `params`: the parameters.
+    - `optax_state`: the state, with its types or as a dict of fields, on device or host.
+    - `count`: how many steps have been taken. Needed only where optax does not keep it (`sgd`,
+      `rmsprop`, `adagrad`, `adadelta`, without a schedule).
+
+    **Returns:** a state that shares no memory with `optax_state`.
+
+    **Raises:** `StateError` for a state that is not understood, with its structure; for one of
+    another optimizer, with every leaf missing or spare; for counters that disagree.
+
+    >>> import jax.numpy as jnp, jopt, optax
+    >>> import jopt.interop.optax
+    >>> params, theirs = {"w": jnp.ones(2)}, optax.sgd(0.1, momentum=0.9)
+    >>> _, old = theirs.update(params, theirs.init(params))
+    >>> tx = jopt.sgd(0.1, momentum=0.9)
+    >>> jopt.interop.optax.import_state(tx, params, old, count=1)["sgd"]["momentum_buffer"]
+    {'w': Array([1., 1.], dtype=float32)}
+    """
+    who = "import_state"
+    theirs = read(who, optax_state)
+    state = tx.init(params)
+    known = _agreed(who, theirs, count)
+    layout, leaves = tx.layout(params)
+    state = _aged(who, tx.parts, state, known)
+    state = _injected(who, tx, state, theirs)
+    shapes = dict(zip(layout.paths, leaves, strict=True))
+    values = flatten(who, state)
+    held = {h.path: h.value for h in theirs.slots}
+    for move in match(who, tx.parts, state, shapes, theirs):
+        like = values[move.ours]
+        made = move.make() if move.make else held[move.theirs or ()]
+        stored = as_stored(who, move.ours, made, like)
+        values[move.ours] = stored if move.factor == 1 else stored * move.factor
+    whole: State = nest(values, values.values())
+    return whole
+
+
+def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
+    """A jopt state as the state of the optax optimizer that it corresponds to.
+
+    **Arguments:**
+
+    - `tx`, `params`, `state`: jopt's.
+    - `like`: the optax state to fill: `optax_tx.init(params)`. It is not changed.
+
+    **Returns:** `like` with jopt's moments, counters and, under `inject_hyperparams`, numbers.
+
+    **Raises:** `StateError` if `like` is of another optimizer, or if optax has no such state:
+    leaves of different ages, and the factored moments of `adafactor`.
+
+    >>> import jax.numpy as jnp, jopt, optax
+    >>> import jopt.interop.optax
+    >>> params = {"w": jnp.ones(2)}
+    >>> tx, theirs = jopt.sgd(0.1, momentum=0.9), optax.sgd(0.1, momentum=0.9)
+    >>> _, state = tx.update(params, tx.init(params), params)
+    >>> like = theirs.init(params)
+    >>> jopt.interop.optax.export_state(tx, params, state, like)[0].trace
+    {'w': Array([1., 1.], dtype=float32)}
+    """
+    who = "export_state"
+    theirs = read(who, like)
+    layout, leaves = tx.layout(params)
+    aged = [label for label, node in nodes(state) if node.get("leaf_count")]
+    if aged:
+        raise StateError(who, "optax has one age for all leaves", path=f"{aged[0]}/leaf_count")
+    own, values = flatten(who, state), flatten(who, like)
+    shapes = dict(zip(layout.paths, leaves, strict=True))
+    _fill_scalars(who, state, theirs, values)
+    theirs = read(who, rebuild(who, like, values))
+    for move in match(who, tx.parts, state, shapes, theirs):
+        if move.theirs is None:
+            if "mu_product" in move.ours:  # which optax's nadam has no use for
+                continue
+            raise StateError(
+                who, "jopt keeps factored moments, optax's cannot be told", path=shown(move.ours)
+            )
+        value = own[move.ours] if move.factor == 1 else own[move.ours] / move.factor
+        values[move.theirs] = jnp.asarray(value, values[move.theirs].dtype)
+    return rebuild(who, like, values)
+
+
+def _agreed(who: str, theirs: Contents, count: int | None) -> int | None:
+    """The one number of steps, told by the caller or by optax."""
+    found = {path: int(value) for path, value in theirs.counts.items()}
+    told = set(found.values())
+    if len(told) > 1 if count is None else told and count not in told:
+        lines = [f"{shown(path)}: {value}" for path, value in found.items()]
+        raise StateError(
+            who,
+            join("jopt has one counter of steps, optax's do not agree", lines),
+            expected="one number" if count is None else f"{count}, as count= says",
+            fix="Say how many steps the optimizer has taken: count=...",
+        )
+    return count if count is not None else next(iter(told), None)
+
+
+def _aged(who: str, parts: Mapping[str, Part], state: State, count: int | None) -> State:
+    """A fresh state with the counter, and what its schedules gave last."""
+    aged: State = {}
+    for label, part in parts.items():
+        node: Node = dict(state[label])
+        if "count" in node:
+            if count is None:
+                raise StateError(
+                    who,
+                    f"optax keeps no count of steps here, and jopt.{part.name} does",
+                    fix="Say how many steps have been taken: count=...",
+                )
+            node["count"] = jnp.asarray(count, node["count"].dtype)
+        if "schedules" in node and isinstance(part, SpecPart):
+            node["schedules"] = _last(part, node["schedules"], max((count or 0) - 1, 0))
+        if part.wrapped:
+            node["inner"] = _aged(who, part.wrapped, node["inner"], count)
+        aged[label] = node
+    return aged
+
+
+def _last(part: SpecPart, schedules: Mapping[str, Any], step: int) -> dict[str, Any]:
+    own = {DEFAULT: part.numbers, **{label: g.numbers for label, g in part.groups.items()}}
+    new: dict[str, Any] = {}
+    for group, memories in schedules.items():
+        for name, memory in memories.items():
+            schedule, old = own[group][name], memory["value"]
+            if set(memory) == {"value"} and callable(schedule) and is_schedule(schedule):
+                memory = {"value": jnp.asarray(schedule(jnp.int32(step)), old.dtype)}
+            new.setdefault(group, {})[name] = memory
+    return new
+
+
+def _injected(who: str, tx: Transform, state: State, theirs: Contents) -> State:
+    """The state with the numbers that `inject_hyperparams` keeps."""
+    for path, value in theirs.numbers.items():
+        name = path[-1]
+        labels = [k for k, own in hyperparams(state).items() if name in own.get(DEFAULT, {})]
+        if len(labels) > 1:
+            raise StateError(
+                who,
+                f"several transforms have the number {name}",
+                path=shown(path),
+                found=", ".join(labels),
+                fix="Import them one by one, each from its own part of the optax state.",
+            )
+        if labels:
+            if name in dict(nodes(state))[labels[0]].get("hyperparams", {}).get(DEFAULT, {}):
+                state = set_hyperparams(state, label=labels[0], **{name: value})
+        elif name not in _ONCE and float(value) != _OFF.get(name):
+            raise StateError(
+                who,
+                f"optax keeps a number {name} that {tx!r} does not have",
+                path=shown(path),
+                expected=", ".join(sorted(_numbers(state))) or "no numbers",
+                found=float(value),
+            )
+    return state
+
+
+def _numbers(state: State) -> set[str]:
+    return {
+        name for own in hyperparams(state).values() for values in own.values() for name in values
+    }
+
+
+def _fill_scalars(who: str, state: State, theirs: Contents, values: dict[Path, Any]) -> None:
+    """Counters and numbers of jopt's, written into the leaves of an optax state."""
+    counts = {int(node["count"]) for _, node in nodes(state) if "count" in node}
+    if theirs.counts and len(counts) != 1:
+        raise StateError(
+            who,
+            "optax keeps a count of steps here",
+            expected="one count in jopt's state",
+            found=", ".join(map(str, sorted(counts))) or "none",
+        )
+    for path, old in theirs.counts.items():
+        values[path] = jnp.asarray(min(counts), np.asarray(old).dtype)
+    for path, old in theirs.numbers.items():
+        own = [v[DEFAULT] for v in hyperparams(state).values() if path[-1] in v.get(DEFAULT, {})]
+        if len(own) == 1:
+            values[path] = jnp.asarray(own[0][path[-1]], np.asarray(old).dtype)
+    for _, node in nodes(state):
+        for held in theirs.slots:
+            if held.slot in ("micro", "in_a_row") and held.slot in node:
+                values[held.path] = jnp.asarray(node[held.slot], held.value.dtype)
+                beside = (*held.path[:-1], "last_finite")
+                if held.slot == "in_a_row" and beside in values:
+                    values[beside] = node[held.slot] == 0

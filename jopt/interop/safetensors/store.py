@@ -1,0 +1,164 @@
+"""Trees to safetensors files, and back."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from jopt.base import CheckpointError
+from jopt.checkpoint import files, memory
+from jopt.checkpoint.compare import Report
+from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.leaves import DTYPES, flatten, host, join, kinds_of, shown
+from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
+from jopt.checkpoint.manifest import ArrayEntry, Entry, Manifest, ValueEntry, damaged
+from jopt.core import Transform
+from jopt.core.tree import Path, Tree
+from jopt.interop.safetensors.format import (
+    METADATA,
+    NAMES,
+    ORDER,
+    Tensor,
+    pack,
+    paths_of,
+    read_header,
+    read_manifest,
+)
+
+
+def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = None) -> None:
+    """Write a tree as a safetensors file, wholly or not at all.
+
+    Any safetensors reader gets the arrays, named `params/dense/kernel`; `load` gets the
+    same tree back. Killed at any moment, `path` holds the old file or the new one. Memory
+    beyond the tree: one array.
+
+    **Arguments:**
+
+    - `path`: the file; its folder has to exist.
+    - `tree`: as for `jopt.save`. Keys joined by `/` name a leaf; a `/` within a key is
+      `~1`, a `~` is `~0`.
+    - `tx`: the transform of the state, for `load(..., tx=tx)` to compare with.
+
+    **Raises:** `CheckpointError` for leaves that are no data, for dtypes that safetensors does
+    not have (complex128, integers of 4 bits and the like: cast them, or use `jopt.save`), or if
+    the file cannot be written; what stood there is then untouched.
+
+    >>> import tempfile, jax.numpy as jnp, jopt, jopt.interop.safetensors
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = f"{folder}/run.safetensors"
+    ...     jopt.interop.safetensors.save(file, {"w": jnp.ones(2), "step": 3})
+    ...     jopt.interop.safetensors.load(file)
+    {'step': 3, 'w': array([1., 1.], dtype=float32)}
+    """
+    files.replace("save", path, lambda file: _write("save", file, tree, tx))
+
+
+def load(
+    path: str | os.PathLike[str],
+    like: Tree = None,
+    *,
+    tx: Transform | None = None,
+    strict: bool = True,
+    rename: Rename = None,
+    keep: Keep = None,
+    cast: bool = False,
+) -> Tree | tuple[Tree, Report]:
+    """The tree in a safetensors file: one that `save` wrote, verified, or anyone's.
+
+    A file of another origin has no checksums and no Python values: its tensors come as a nested
+    dict, `/` in a name being one level. `rename={"[.]": "/"}` nests names with dots.
+
+    **Arguments:**
+
+    - `path`: the file.
+    - `like`, `tx`, `strict`, `rename`, `keep`, `cast`: as for `jopt.load`.
+
+    **Returns:** as `jopt.load`: the tree; with `strict=False` the pair of tree and report.
+
+    **Raises:** `CheckpointError` for a file that is damaged or no safetensors file, for a changed
+    bit in one that `save` wrote, for dtypes that NumPy does not have, and as `jopt.load`;
+    `ConfigError` if safetensors is not installed.
+    """
+    who = f"load({os.fspath(path)!r})"
+    changes = Changes(rename, keep, cast)
+    with files.reading("load", path) as file:
+        tensors, metadata, start = read_header(who, path, file)
+        manifest = read_manifest(who, tensors, metadata)
+        if manifest is None:
+            named = paths_of(who, tensors)
+            kinds = {p: tensors[name].kind for p, name in named.items()}
+        else:
+            named = {p: shown(p) for p in manifest.in_file if shown(p) in tensors}
+            kinds = {p: entry.kind for p, entry in manifest.leaves.items()}
+        wrong = mismatch(who, tx, manifest.transform if manifest else None)
+        if like is None:
+            made = plan_bare(who, kinds, changes, strict=strict, mismatch=wrong)
+        else:
+            made = plan(who, like, kinds, changes, strict=strict, mismatch=wrong)
+        tree = made.tree(who, _read(who, file, start, tensors, named, manifest))
+        return tree if strict else (tree, made.report)
+
+
+def _write(who: str, file: BinaryIO, tree: Tree, tx: Transform | None) -> None:
+    leaves = flatten(who, tree)
+    kinds = kinds_of(who, leaves)
+    arrays = [path for path, kind in kinds.items() if kind.shape is not None]
+    unfit = [f"{shown(p)}: {kinds[p].dtype}" for p in arrays if kinds[p].dtype not in NAMES]
+    if unfit:
+        fix = "Cast them, or use jopt.save, which has all dtypes."
+        raise CheckpointError(who, join("safetensors has no such dtypes", unfit), fix=fix)
+    if (METADATA,) in arrays:
+        raise CheckpointError(who, "safetensors keeps this key for itself", path=METADATA)
+    arrays.sort(key=lambda p: (ORDER[kinds[p].dtype], shown(p).encode()))
+    entries: dict[Path, Entry] = {}
+    for path, kind in kinds.items():
+        blank = None if kind.shape is None else ArrayEntry(kind.shape, kind.dtype, "0" * 8)
+        entries[path] = blank or ValueEntry(leaves[path])
+    transform = describe(who, tx)
+    # The sums are known once the arrays have passed by. They have a fixed width, so the header
+    # is written twice in place of reading every array twice.
+    start = file.tell()
+    file.write(pack(who, arrays, entries, transform))
+    for path in arrays:
+        data = memory.bytes_of(host(who, path, leaves[path]))
+        kind = kinds[path]
+        entries[path] = ArrayEntry(kind.shape or (), kind.dtype, f"{zlib.crc32(data):08x}")
+        file.write(data)
+    end = file.tell()
+    file.seek(start)
+    file.write(pack(who, arrays, entries, transform))
+    file.seek(end)
+
+
+def _read(
+    who: str,
+    file: BinaryIO,
+    start: int,
+    tensors: Mapping[str, Tensor],
+    named: Mapping[Path, str],
+    manifest: Manifest | None,
+) -> Iterator[tuple[Path, Any]]:
+    """Every leaf in the order of the file, verified if there are checksums."""
+    for path, entry in (manifest.in_file if manifest else {}).items():
+        name = manifest.name_of(path) if manifest else None
+        if isinstance(entry, ValueEntry) and name is not None:
+            yield name, entry.value
+    for path, called in sorted(named.items(), key=lambda item: tensors[item[1]].begin):
+        tensor = tensors[called]
+        array = memory.empty(tensor.kind.shape or (), DTYPES[tensor.kind.dtype])
+        data = memory.bytes_of(array)
+        file.seek(start + tensor.begin)
+        if file.readinto(data) != len(data):  # type: ignore[attr-defined]
+            raise damaged(who, "it became shorter while it was read", path=shown(path))
+        if manifest is not None:
+            known, found = manifest.in_file[path], f"{zlib.crc32(data):08x}"
+            if isinstance(known, ArrayEntry) and known.crc32 != found:
+                what = "the bytes of an array do not match their checksum"
+                facts = {"expected": known.crc32, "found": found}
+                raise damaged(who, what, path=shown(path), **facts)
+        to = path if manifest is None else manifest.name_of(path)
+        if to is not None:
+            yield to, array
