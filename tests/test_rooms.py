@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "recipes": {"schedules", "optimizers", "wrappers", "transforms", "core", "numerics"},
     "minimize": {"optimizers", "core", "numerics"},
     "checkpoint": {"core"},
-    "interop": {"core", "checkpoint", "schedules", "optimizers"},
+    "interop": {"core", "checkpoint", "schedules", "optimizers", "numerics"},
     "sharding": {"core"},
     "plot": {"schedules"},
     "cli": {"core", "checkpoint", "interop", "plot"},

@@ -8,7 +8,7 @@ from tests.examples.runs import ROOT, succeed
 
 EXAMPLES = ROOT / "examples"
 TESTED_ELSEWHERE = {"digits.py": "test_digits.py", "quickstart.py": "test_readme.py"}
-TESTED_HERE = {"embedding.py", "optimizers.py"}
+TESTED_HERE = {"embedding.py", "optimizers.py", "torch_to_jax.py"}
 
 
 def test_every_example_has_a_test():
@@ -36,3 +36,23 @@ def test_the_sweep_draws_every_optimizer(tmp_path):
     pattern = r".+? +best loss \d+\.\d{4} at \S+   \(25 rates in [\d.]+ s\)"
     assert all(re.fullmatch(pattern, line) for line in lines)
     assert (tmp_path / "optimizers.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"),
+    [pytest.param("float32", 1e-5, marks=pytest.mark.slow), ("float64", 1e-13)],
+)
+def test_what_torch_began_jopt_ends_as_torch_would_have(precision, bound, tmp_path):
+    size = ("--steps", 40, "--batch-size", 16)
+    script = EXAMPLES / "torch_to_jax.py"
+    out = succeed(script, *size, "--precision", precision, "--out", tmp_path)
+    assert out.startswith(
+        "jopt goes on at step 20 with\n  jopt.adamw(learning_rate=jopt.schedules."
+    )
+    at_first, at_most = re.search(r"losses differ by (\S+) at .*, by (\S+) at most", out).groups()
+    assert float(at_first) <= float(at_most) <= bound
+    assert float(re.search(r"parameters differ by (\S+) of", out)[1]) <= bound
+    assert {path.name for path in tmp_path.iterdir()} == {"half.pt", "torch_to_jax.png"}
+    picture = (tmp_path / "torch_to_jax.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert out.endswith(f"picture: {tmp_path / 'torch_to_jax.png'}\n")

@@ -87,7 +87,10 @@ def test_an_example_imports_only_what_its_extra_installs(example):
     modules |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     tops = {name.partition(".")[0] for name in modules} - {"jopt"} - sys.stdlib_module_names
     installed = packages_distributions()
-    allowed = {distribution(r) for r in PROJECT["dependencies"] + requirements("examples")}
+    extras = re.search(r"pip install 'jopt\[(.+)\]'", ast.get_docstring(tree) or "")
+    asked = extras[1].split(",") if extras else ["examples"]  # by its own docstring, if it says so
+    needed = [r for extra in asked for r in requirements(extra)]
+    allowed = {distribution(r) for r in PROJECT["dependencies"] + needed}
     assert all(allowed & {d.lower() for d in installed[top]} for top in tops), tops
 
 

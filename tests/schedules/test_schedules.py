@@ -10,42 +10,11 @@ import pytest
 
 import jopt
 from jopt import schedules as s
+from tests.compositions import SCHEDULES
 
 from .torch_runs import values
 
-
-def halved(t):
-    return 0.5 ** (t / 10)
-
-
-EACH = [
-    s.constant(0.1),
-    s.constant_factor(0.1, 0.5, 10),
-    s.linear(0.1, 0.0, 50),
-    s.polynomial(0.1, 50, power=2.0),
-    s.exponential(0.1, 0.99),
-    s.step(0.1, 10),
-    s.multistep(0.1, [10, 20, 20]),
-    s.cosine(0.1, 50),
-    s.cosine_annealing(0.1, 50, 0.01),
-    s.cosine_restarts(0.1, 10, 2),
-    s.warmup_cosine(0.1, 10, 50),
-    s.cyclic(0.0, 0.1, 7, 3, "triangular2"),
-    s.cyclic_momentum(steps_up=7),
-    s.onecycle(0.1, 50, three_phase=True),
-    s.onecycle_momentum(50),
-    s.scaled(0.1, halved),
-    s.scaled(0.1, halved, steps=20),
-    s.multiplicative(0.1, halved),
-    s.multiplicative(0.1, halved, steps=20),
-    s.table([0.1, 0.2, 0.05]),
-    s.join([s.linear(0.0, 0.1, 10), s.cosine(0.1, 40), 0.01], [10, 40]),
-    s.product(0.1, s.step(1.0, 10), halved),
-    s.swa(s.exponential(0.1, 0.99), 0.05, 10, start=30),
-    s.warmup(s.cosine(0.1, 40), 10),
-    s.inverse_sqrt(0.1, 10),
-    s.wsd(0.1, 10, 20, 10, anneal="sqrt"),
-]
+EACH = list(SCHEDULES)
 each = pytest.mark.parametrize("schedule", EACH, ids=lambda x: repr(x)[15:50])
 
 

@@ -1,0 +1,96 @@
+"""What the catalogue of optimizers leaves out: each schedule, each wrapper, each composition.
+
+As data, for laws that hold for all of them. Everything prints as code, so what a list covers can
+be read off it: see `factories_in`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import optax
+
+import jopt
+from jopt import schedules as s
+
+
+def halved(t: Any) -> Any:
+    """0.5 every ten steps, as a function of one's own."""
+    return 0.5 ** (t / 10)
+
+
+SCHEDULES: tuple[s.Schedule, ...] = (
+    s.constant(0.1),
+    s.constant_factor(0.1, 0.5, 10),
+    s.linear(0.1, 0.0, 50),
+    s.polynomial(0.1, 50, power=2.0),
+    s.exponential(0.1, 0.99),
+    s.step(0.1, 10),
+    s.multistep(0.1, [10, 20, 20]),
+    s.cosine(0.1, 50),
+    s.cosine_annealing(0.1, 50, 0.01),
+    s.cosine_restarts(0.1, 10, 2),
+    s.warmup_cosine(0.1, 10, 50),
+    s.cyclic(0.0, 0.1, 7, 3, "triangular2"),
+    s.cyclic_momentum(steps_up=7),
+    s.onecycle(0.1, 50, three_phase=True),
+    s.onecycle_momentum(50),
+    s.scaled(0.1, halved),
+    s.scaled(0.1, halved, steps=20),
+    s.multiplicative(0.1, halved),
+    s.multiplicative(0.1, halved, steps=20),
+    s.table([0.1, 0.2, 0.05]),
+    s.join([s.linear(0.0, 0.1, 10), s.cosine(0.1, 40), 0.01], [10, 40]),
+    s.product(0.1, s.step(1.0, 10), halved),
+    s.swa(s.exponential(0.1, 0.99), 0.05, 10, start=30),
+    s.warmup(s.cosine(0.1, 40), 10),
+    s.inverse_sqrt(0.1, 10),
+    s.wsd(0.1, 10, 20, 10, anneal="sqrt"),
+)
+
+# Of a metric that never improves: bad at steps 1 and 2, reduced, at rest for four steps.
+PLATEAU = s.plateau(0.1, factor=0.5, patience=1, cooldown=4)
+
+WRAPPERS: dict[str, jopt.Transform] = {
+    "accumulate": jopt.accumulate(jopt.adamw(s.cosine(0.1, 50), weight_decay=0.1), every=4),
+    "skip_nonfinite": jopt.skip_nonfinite(jopt.adam(PLATEAU, amsgrad=True)),
+    "ema": jopt.ema(jopt.sgd(0.05, momentum=0.9), decay=s.linear(0.5, 0.9, 20)),
+    "swa": jopt.swa(jopt.adamw(0.01), start=2, every=2),
+    "route": jopt.route(
+        jopt.adamw(0.01),
+        matrices=("kernel$", jopt.muon(0.02)),
+        slow=("bias$", jopt.chain(jopt.clip_by_norm(1.0), jopt.sgd(0.01, momentum=0.9))),
+    ),
+    "chain": jopt.chain(
+        jopt.clip_by_value(2.0),
+        jopt.clip_by_norm(s.linear(1.0, 0.5, 20)),
+        jopt.clip_by_global_norm(1.0),
+        jopt.rmsprop(0.01, momentum=0.9),
+        last=jopt.clip_by_value(0.1),
+    ),
+    "muon_adamw": jopt.recipes.muon_adamw(
+        s.warmup_cosine(0.02, 3, 20), adamw_groups={"flat": jopt.group("bias$", weight_decay=0.0)}
+    ),
+    "scheduled": jopt.adamw(
+        s.onecycle(0.1, 20),
+        b1=s.onecycle_momentum(20),
+        weight_decay=s.cosine(0.1, 20),
+        groups={"bias": jopt.group("bias$", learning_rate=s.step(0.1, 4), b2=s.linear(0.9, 1, 30))},
+    ),
+    "foreign": jopt.chain(jopt.clip_by_global_norm(1.0), optax.adamw(0.01)),
+    "nested": jopt.skip_nonfinite(
+        jopt.accumulate(
+            jopt.chain(jopt.clip_by_global_norm(1.0), jopt.ema(jopt.nadam(s.step(0.01, 2)), 0.9)),
+            every=3,
+        )
+    ),
+    "line_search": jopt.lbfgs(
+        line_search="strong_wolfe", max_iter=4, history_size=3, tolerance_change=0.0
+    ),
+}
+
+
+def factories_in(shown: str) -> set[str]:
+    """The names of the jopt factories that a `repr` calls: `jopt.ema`, `jopt.schedules.step`."""
+    return set(re.findall(r"(jopt(?:\.\w+)+)\(", shown))
