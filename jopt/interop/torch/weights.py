@@ -1,0 +1,186 @@
+"""Which of torch's tensors a parameter is, and how its axes are turned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+
+from jopt.base import ConfigError
+from jopt.core.tree import Path, Tree, layout_of
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Torch's name for a parameter, and the order of its axes there.
+
+    **Attributes:** `name`, such as `"encoder.0.weight"`; `axes`: torch's array is jopt's with
+    `array.transpose(axes)`, `None` for the same order.
+
+    >>> Weight("fc.weight", (1, 0))
+    Weight(name='fc.weight', axes=(1, 0))
+    """
+
+    name: str
+    axes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.axes is not None and sorted(self.axes) != list(range(len(self.axes))):
+            raise ConfigError(
+                "interop.torch.Weight",
+                f"axes of {self.name!r} are no permutation",
+                expected="each axis once, such as (1, 0)",
+                found=self.axes,
+            )
+
+    @property
+    def back(self) -> tuple[int, ...] | None:
+        """The order that turns torch's array into jopt's."""
+        if self.axes is None:
+            return None
+        return tuple(self.axes.index(i) for i in range(len(self.axes)))
+
+
+Rename = Mapping[str, str] | Callable[[str], str]
+
+# torch packs the gates of a recurrent cell into one matrix; flax keeps them apart, or packs its
+# own way. These children give such a cell away.
+_CELLS = ({"ii", "ig", "io"}, {"ir", "iz", "in"}, {"if", "in", "hn"}, {"dense_i", "dense_h"})
+_COLLECTIONS = {"params", "batch_stats"}
+
+
+def flax_weights(
+    params: Tree,
+    *,
+    rename: Rename | None = None,
+    prefix: str = "",
+    given: Mapping[str, Weight | str] | None = None,
+) -> dict[str, Weight]:
+    r"""Torch's name and axes for every parameter of a flax model, linen or nnx.
+
+    - `Dense`, `Linear`: kernel (in, out) is weight (out, in).
+    - `Conv`, grouped ones too: kernel (..., in, out) is weight (out, in, ...).
+    - `Embed`: embedding is weight. `LayerNorm`, `BatchNorm`, `GroupNorm`, `RMSNorm`: scale is
+      weight. `BatchNorm`: mean and var are running_mean and running_var.
+    - bias, and every other name, is the same, in the same order of axes.
+
+    A path becomes a name by writing dots: `Dense_0/kernel` is `Dense_0.weight`. For a model whose
+    modules have other names in torch, `rename` says which. The result is a plain dict, to be
+    written by hand or changed as you like.
+
+    **Arguments:**
+
+    - `params`: the parameters, or all variables of a linen model, `{"params": ...,
+      "batch_stats": ...}`, whose first key is then no part of torch's names.
+    - `rename`: `{pattern: replacement}`, regular expressions replaced in torch's name one after
+      another, as by `re.sub`; or a function of the name.
+    - `prefix`: put before every name at last: `"module."` for a model that was saved in
+      `DistributedDataParallel`.
+    - `given`: `{path: name or Weight}` for leaves that are not to follow the table.
+
+    **Raises:** `ConfigError` for two parameters with one name, and, naming all of them, for
+    parameters that are no permutation of torch's: recurrent cells (torch packs the gates into
+    one matrix), attention and `DenseGeneral` kernels (torch has a matrix), and `ConvTranspose`
+    (its kernel is flipped in space, except with `transpose_kernel=True`, whose axes are those of
+    a `Conv`). A tree has no classes: a `ConvTranspose` by another name passes for a `Conv`.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
+    >>> flax_weights(params, rename={r"^Dense_(\d+)": r"layers.\1"})["Dense_0/kernel"]
+    Weight(name='layers.0.weight', axes=(1, 0))
+    """
+    layout = layout_of("flax_weights", params)
+    shapes = [tuple(x.shape) for x in jax.tree.leaves(params)]
+    leaves = dict(zip(layout.paths, shapes, strict=True))
+    own = {k: Weight(w) if isinstance(w, str) else w for k, w in (given or {}).items()}
+    if unknown := set(own) - set(layout.names):
+        raise ConfigError(
+            "flax_weights", "given= has no such parameter", found=", ".join(sorted(unknown))
+        )
+    inside = {p[0] for p in leaves if p} <= _COLLECTIONS and all(len(p) > 1 for p in leaves)
+    found: dict[str, Weight] = {}
+    refused: dict[str, str] = {}
+    for path, name in zip(layout.paths, layout.names, strict=True):
+        if name in own:
+            found[name] = own[name]
+            continue
+        if reason := _refusal(path, leaves):
+            refused[name] = reason
+            continue
+        leaf, axes = _translated(path, leaves)
+        dotted = ".".join((*path[1 if inside else 0 : -1], leaf))
+        found[name] = Weight(prefix + _renamed(dotted, rename), axes)
+    if refused:
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in refused.items())
+        raise ConfigError(
+            "flax_weights",
+            f"these are no permutation of one tensor of torch's:{lines}",
+            fix="Say in given={path: Weight(name, axes)} what they are, or convert them yourself.",
+        )
+    _check_distinct(found)
+    return found
+
+
+def _refusal(path: Path, leaves: Mapping[Path, tuple[int, ...]]) -> str | None:
+    """Why a leaf cannot be had from torch by turning axes; `None` if it can."""
+    if not path:
+        return None
+    module = path[:-1]
+    for depth in range(len(module)):
+        kin = {p[depth] for p in leaves if p[:depth] == path[:depth] and len(p) > depth + 1}
+        if any(cell <= kin for cell in _CELLS) and len(module) == depth + 1:
+            return "a gate of a recurrent cell, which torch packs into one matrix"
+        if {"query", "key", "value"} <= kin and path[depth] in {"query", "key", "value", "out"}:
+            shape = leaves[path]
+            if len(shape) > (2 if path[-1] == "kernel" else 1):
+                return f"attention with heads, {shape}, where torch has a matrix: a reshape"
+    if path[-1] == "kernel" and _transposes(module):
+        return "a ConvTranspose kernel, which torch holds flipped, or with transpose_kernel=True"
+    bias = len(leaves.get((*module, "bias"), ()))
+    general = any("DenseGeneral" in part for part in module) or bias > 1
+    shape = leaves[path]
+    if path[-1] in ("kernel", "bias") and general and (len(shape) > 2 or bias > 1):
+        return f"a DenseGeneral, {shape}, where torch has a matrix: a reshape"
+    if path[-1] == "kernel" and not 2 <= len(shape) <= 5:
+        return f"a kernel of {len(shape)} axes"
+    return None
+
+
+def _transposes(module: Path) -> bool:
+    return bool(module) and "convtranspose" in module[-1].lower().replace("_", "")
+
+
+def _translated(
+    path: Path, leaves: Mapping[Path, tuple[int, ...]]
+) -> tuple[str, tuple[int, ...] | None]:
+    leaf = path[-1] if path else "weight"
+    rank = len(leaves[path])
+    if leaf == "kernel":
+        return "weight", (rank - 1, rank - 2, *range(rank - 2))
+    if leaf in ("scale", "embedding"):
+        return "weight", None
+    both = all((*path[:-1], name) in leaves for name in ("mean", "var"))
+    return (f"running_{leaf}" if leaf in ("mean", "var") and both else leaf), None
+
+
+def _renamed(name: str, rename: Rename | None) -> str:
+    if callable(rename):
+        return rename(name)
+    for pattern, replacement in (rename or {}).items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _check_distinct(weights: Mapping[str, Weight]) -> None:
+    owner: dict[str, str] = {}
+    for path, weight in weights.items():
+        other = owner.setdefault(weight.name, path)
+        if other != path:
+            raise ConfigError(
+                "flax_weights",
+                f"two parameters have torch's name {weight.name!r}",
+                found=f"{other}, {path}",
+                fix="Change rename=.",
+            )
