@@ -1,0 +1,271 @@
+"""The state of a torch optimizer as jopt's state, and back."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jopt import optimizers
+from jopt.base import CheckpointError, ConfigError
+from jopt.checkpoint import differences
+from jopt.checkpoint.leaves import join
+from jopt.core import Transform, group
+from jopt.core.transform import Node, State
+from jopt.interop.torch.build import spec_of
+from jopt.interop.torch.states_lbfgs import read_lbfgs, write_lbfgs
+from jopt.interop.torch.states_numbers import (
+    choices,
+    group_numbers,
+    only_here,
+    put_numbers,
+    read_group,
+)
+from jopt.interop.torch.states_places import Names, matched, named, placed
+from jopt.interop.torch.states_slots import Reader, misplaced, write
+from jopt.interop.torch.states_targets import Target, targets
+
+IMPORT, EXPORT = "import_optimizer", "export_optimizer"
+
+
+def import_optimizer(
+    tx: Transform,
+    params: Any,
+    state_dict: Mapping[str, Any],
+    names: Names = None,
+    *,
+    count: int | None = None,
+    cast: bool = False,
+) -> State:
+    """The state with which `tx` goes on where a torch optimizer stopped.
+
+    **Arguments:**
+
+    - `tx`: the transform: `interop.torch.optimizer`, or a chain or wrapper with one optimizer that
+      torch has; all else in it starts as by `tx.init`. If there are several (`jopt.route`,
+      `jopt.recipes`), `state_dict` is `{label: state_dict}`, by the labels of `jopt.hyperparams`.
+    - `params`: the parameters, already those of the torch model.
+    - `state_dict`: `optimizer.state_dict()`, of tensors or of NumPy arrays. It is only read.
+    - `names`: which leaf each of torch's parameters is. A sequence: the leaves' paths in torch's
+      order. A mapping: torch's name, or a `Weight` with the order of the axes, for each path, as
+      `flax_weights` makes it; the names are looked up in the file, and if it has none, the
+      mapping's order is torch's. `None`: by the names in the file, with dots or slashes, and if it
+      has none, in the order of `jax.tree.leaves(params)`, which sorts the keys of dicts.
+    - `count`: how many steps were taken; `None` for the largest `step` in the file. SGD, Muon and
+      LBFGS keep none there: with a schedule, say it.
+    - `cast`: whether a buffer is rounded where jopt's slot is narrower (float64 into float32).
+      Widening, as of bfloat16 moments into float32, is exact and always done.
+
+    **What becomes of what:** a buffer goes to the slot of its parameter. `step` becomes `count`,
+    and `leaf_count` where a parameter has another; a parameter without state has taken no step.
+    The numbers of a torch group go to the jopt group of its leaves; how torch runs a step
+    (`foreach`, `fused`, ...) and what schedulers leave there (`initial_lr`, ...) is ignored. A
+    number that follows a schedule stays the schedule's, and has to be in the file what the
+    schedule says at `count`. Frozen leaves may be missing in the file.
+
+    **Raises:** `CheckpointError` that lists everything that does not fit: the class,
+    parameters, shapes, dtypes, choices such as amsgrad, numbers that no jopt group can hold.
+    `ConfigError` for `names` that do not fit `params`, or a `tx` that torch has nothing of.
+
+    >>> import jax.numpy as jnp, numpy as np, jopt
+    >>> from jopt.interop.torch import import_optimizer, optimizer
+    >>> group = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.01,
+    ...          "amsgrad": False, "params": [0], "param_names": ["w"]}
+    >>> moments = {"step": 7.0, "exp_avg": np.ones(2, np.float32),
+    ...            "exp_avg_sq": np.ones(2, np.float32)}
+    >>> saved = {"state": {0: moments}, "param_groups": [group]}
+    >>> state = import_optimizer(optimizer("AdamW"), {"w": jnp.zeros(2)}, saved)
+    >>> int(state["adamw"]["count"]), state["adamw"]["mu"]["w"]
+    (7, Array([1., 1.], dtype=float32))
+    """
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+        raise ConfigError(IMPORT, "count= is a number of steps", expected="an int", found=count)
+    found = targets(IMPORT, tx, params)
+    files = _by_label(IMPORT, found, state_dict)
+    everything = tx.layout(params)[0].names
+    state = tx.init(params)
+    for target in found:
+        own = named(IMPORT, everything, target, names)
+        node = _imported(target, target.node(state), files[target.label], own, count, cast)
+        state = target.put(state, node)
+    return state
+
+
+def export_optimizer(tx: Transform, params: Any, state: State, names: Names = None) -> Any:
+    """A state dict with which a torch optimizer goes on where `tx` stopped.
+
+    For an optimizer of the same class, built over the same groups in the same order:
+    `optimizer.load_state_dict(export_optimizer(tx, params, state))`.
+
+    **Arguments:**
+
+    - `tx`, `params`, `state`: as in `tx.update`. Of a chain or wrapper only the optimizer that
+      torch has is written: torch has no place for averages or sums of gradients. If there are
+      several, the result is `{label: state_dict}`.
+    - `names`: as in `import_optimizer`. A sequence is torch's order, group after group. With
+      `None` or a mapping the leaves of the `"default"` group come first, then the other groups as
+      they were declared, each in the order of the leaves or of the mapping. Frozen leaves are
+      written only if `names` has them.
+
+    **What is written:** CPU tensors, in the dtypes of `params`, as torch holds them (jopt's
+    slots of bfloat16 parameters are float32, and are rounded), steps and scalars in at least
+    float32. Numbers get the fewest digits that mean them: 0.1, not 0.10000000149. A scheduled
+    number is that of the step to come, as after `scheduler.step()`; export the schedule itself
+    by `export_scheduler`. Choices of how a step runs have torch's defaults.
+
+    **Raises:** `CheckpointError` for a state of another transform, a buffer beyond the range of
+    its parameter's dtype, or what torch does otherwise; `ConfigError` for `names` that do not fit.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx, params = jopt.sgd(0.1, momentum=0.9), {"w": jnp.zeros(2)}
+    >>> saved = jopt.interop.torch.export_optimizer(tx, params, tx.init(params))
+    >>> saved["state"], saved["param_groups"][0]["lr"], saved["param_groups"][0]["params"]
+    ({}, 0.1, [0])
+    """
+    found = targets(EXPORT, tx, params)
+    if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
+        raise CheckpointError(EXPORT, join("the state is not of this transform", lines))
+    everything = tx.layout(params)[0].names
+    out = {}
+    for target in found:
+        own = named(EXPORT, everything, target, names)
+        out[target.label] = _exported(target, target.node(state), own)
+    return out if len(found) > 1 else out[found[0].label]
+
+
+def from_state_dict(
+    name: str, state_dict: Mapping[str, Any], params: Any, names: Names = None, **more: Any
+) -> tuple[Transform, State]:
+    """The jopt transform that a torch optimizer was, read off its state dict, and its state.
+
+    Torch's first group gives the numbers and the choices; a group of torch's with other numbers
+    becomes a jopt group of its leaves, called `group_1` and so on.
+
+    **Arguments:** `name`, torch's class, such as `"AdamW"`: the file does not say it. The others
+    are those of `import_optimizer`.
+
+    **Returns:** the transform and the state.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx, params = jopt.sgd(0.1, momentum=0.9), {"w": jnp.zeros(2)}
+    >>> saved = jopt.interop.torch.export_optimizer(tx, params, tx.init(params))
+    >>> jopt.interop.torch.from_state_dict("SGD", saved, params)[0].config["momentum"]
+    0.9
+    """
+    spec = spec_of(name)
+    factory = getattr(optimizers, spec.name)
+    [target] = targets(IMPORT, factory(), params)
+    groups = _checked(IMPORT, state_dict)
+    ours = [read_group(target, n, g) for n, g in enumerate(groups)]
+    own = named(IMPORT, target.layout.names, target, names)
+    members = matched(IMPORT, target, groups, own)
+    base: dict[str, Any] = ours[0] if ours else {}
+    if "kernels" in spec.options and members and all(m.axes is not None for m in members):
+        base = {**base, "kernels": "in_out"}
+    extra = {}
+    for n, numbers in enumerate(ours):
+        differs = {k: v for k, v in numbers.items() if k in spec.by_name and v != base[k]}
+        paths = [re.escape(target.layout.names[m.leaf]) for m in members if m.group == n]
+        if differs and paths:
+            extra[f"group_{n}"] = group(f"^({'|'.join(paths)})$", **differs)
+    tx = factory(**base, **({"groups": extra} if extra else {}))
+    return tx, import_optimizer(tx, params, state_dict, names, **more)
+
+
+def _by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:
+    labels = [target.label for target in found]
+    if not isinstance(given, Mapping):
+        raise CheckpointError(
+            who, "this is no state dict", expected="a dict", found=type(given).__name__
+        )
+    if len(found) == 1 and set(given) != set(labels):
+        return {labels[0]: given}
+    if set(given) != set(labels):
+        raise CheckpointError(
+            who,
+            f"{len(found)} parts of the transform are optimizers of torch's",
+            expected="a state dict for each: {" + ", ".join(f"{k!r}: ..." for k in labels) + "}",
+            found=", ".join(map(str, given)),
+        )
+    return dict(given)
+
+
+def _checked(who: str, given: Any) -> list[Mapping[str, Any]]:
+    """Torch's groups, of something that has the form of an optimizer's state dict."""
+    groups = given.get("param_groups") if isinstance(given, Mapping) else None
+    fits = (
+        isinstance(groups, list | tuple)
+        and all(isinstance(g, Mapping) and isinstance(g.get("params"), list) for g in groups)
+        and isinstance(given.get("state"), Mapping)
+    )
+    if not fits:
+        keys = list(given) if isinstance(given, Mapping) else [type(given).__name__]
+        raise CheckpointError(
+            who,
+            "this is no state dict of a torch optimizer",
+            expected="{'state': {...}, 'param_groups': [{'params': [...], ...}]}",
+            found=", ".join(map(str, keys[:8])) or "an empty dict",
+        )
+    return list(groups or [])
+
+
+def _imported(
+    target: Target, node: Node, given: Any, names: Names, count: int | None, cast: bool
+) -> Node:
+    groups = _checked(IMPORT, given)
+    ours = [read_group(target, n, g) for n, g in enumerate(groups)]
+    members = matched(IMPORT, target, groups, names)
+    ids = Counter(m.id for m in members)
+    lines = [f"two parameters have the id {i!r}" for i, n in ids.items() if n > 1]
+    lines += [f"state for {i!r}, which is in no group" for i in given["state"] if i not in ids]
+    lines += choices(target, ours) + (wrong := misplaced(target, members))
+    if target.part.shared:
+        node, taken, found = read_lbfgs(target, node, given["state"], members, count, cast)
+        lines += found
+    else:
+        reader = Reader(target, node, cast)
+        for m in members if not wrong else ():
+            if m.leaf in target.moving:
+                reader.read(m, given["state"].get(m.id))
+        node, taken = reader.counts(node, count)
+        lines += reader.lines
+    bases = [g.get("initial_lr") for g in groups]
+    node, found = put_numbers(target, node, ours, members, taken, bases)
+    lines += found
+    if lines:
+        problem = f"the state of {target.torch} does not fit {target.label}"
+        raise CheckpointError(IMPORT, join(problem, lines), fix="Nothing was imported.")
+    return node if target.part.shared else reader.slots(node)
+
+
+def _exported(target: Target, node: Node, names: Names) -> dict[str, Any]:
+    import torch
+
+    rows = placed(EXPORT, target, names)
+    # What torch itself has in a group, and whether its state exists before the first step.
+    probe = getattr(torch.optim, str(target.part.spec.torch))([torch.zeros(1, 1)])
+    blank = {k: v for k, v in probe.param_groups[0].items() if k != "params"}
+    members = [m for row in rows for m in row]
+    lines = only_here(target, node) + (wrong := misplaced(target, members))
+    groups = []
+    for row in rows:
+        label = next((target.groups[m.leaf] for m in row if m.leaf in target.moving), "default")
+        numbers = group_numbers(target, node, label, blank)
+        given = {"param_names": [m.name for m in row]} if all(m.name for m in members) else {}
+        groups.append({**numbers, "params": [m.id for m in row], **given})
+    state: dict[Any, Any] = {}
+    if target.part.shared:
+        state, found = write_lbfgs(target, node, members)
+        lines += found
+    for m in members if not (wrong or target.part.shared) else ():
+        entry, found = write(target, m, node, bool(probe.state))
+        lines += found
+        if entry:
+            state[m.id] = entry
+    if lines:
+        problem = f"the state of {target.label} does not fit {target.torch}"
+        raise CheckpointError(EXPORT, join(problem, lines))
+    return {"state": state, "param_groups": groups}

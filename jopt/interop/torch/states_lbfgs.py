@@ -1,0 +1,254 @@
+"""L-BFGS: torch keeps one dict of flat vectors for all parameters, jopt a history of each leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jopt.core.groups import DEFAULT
+from jopt.core.transform import Node
+from jopt.core.tree import lookup, nest
+from jopt.interop.torch.states_arrays import Array, array_of, narrowed, unfit, whole
+from jopt.interop.torch.states_places import Member
+from jopt.interop.torch.states_slots import like
+from jopt.interop.torch.states_targets import Target
+from jopt.interop.torch.tensors import to_torch
+from jopt.numerics import compute_dtype, is_complex, real_dtype, widest
+
+_COUNTS = ("n_iter", "func_evals")
+_ROWS = {"old_stps": "s", "old_dirs": "y"}
+_VECTORS = {"d": "d", "prev_flat_grad": "prev_grad"}
+_SCALARS = {"H_diag": "h_diag", "t": "t", "prev_loss": "prev_loss"}
+
+
+class Flat:
+    """Torch's flat vectors: every parameter's entries in torch's order, complex ones as two."""
+
+    def __init__(self, target: Target, members: Sequence[Member]) -> None:
+        self.target, self.members = target, members
+        self.params = [target.params[m.leaf] for m in members]
+        self.dtype = widest(*(real_dtype(p.dtype) for p in self.params))
+        self.sizes = [
+            int(np.prod(p.shape, dtype=int)) * (1 + is_complex(p.dtype)) for p in self.params
+        ]
+
+    def split(self, array: Array) -> dict[int, Array]:
+        """A flat vector as an array for every leaf that is not frozen."""
+        parts = np.split(array, np.cumsum(self.sizes)[:-1])
+        found = {}
+        for m, p, part in zip(self.members, self.params, parts, strict=True):
+            if m.leaf in self.target.moving:
+                wide = np.dtype(compute_dtype(p.dtype))
+                x = part.astype(real_dtype(wide))
+                x = (x.view(wide) if is_complex(p.dtype) else x).reshape(m.shape(self.target))
+                back = None if m.weight is None else m.weight.back
+                found[m.leaf] = x if back is None else x.transpose(back)
+        return found
+
+    def join(self, arrays: Mapping[int, Array]) -> Array:
+        """The reverse; what no array is given for is zero."""
+        parts = []
+        for m, p in zip(self.members, self.params, strict=True):
+            x = arrays.get(m.leaf, np.zeros(p.shape, compute_dtype(p.dtype)))
+            x = np.ravel(x if m.axes is None else x.transpose(m.axes))
+            parts.append(x.view(x.real.dtype) if np.iscomplexobj(x) else x)
+        return np.concatenate(parts)
+
+
+class Reader:
+    """Reads torch's one entry, and remembers what did not fit."""
+
+    def __init__(self, flat: Flat, cast: bool) -> None:
+        self.flat, self.cast = flat, cast
+        # The widest slot: entries of narrower parameters stand in vectors of torch's widest.
+        self.dtype = compute_dtype(flat.dtype)
+        self.lines: list[str] = []
+
+    def array(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        """`value` as an array of this shape; zeros if it is none."""
+        array = array_of(value)
+        if not isinstance(array, str) and shape == () and array.size == 1:
+            array = array.reshape(())
+        if isinstance(array, str):
+            self.lines.append(f"{name}: expected an array, found {array}")
+        elif array.shape != shape:
+            self.lines.append(f"{name}: shape: expected {shape}, found {array.shape}")
+        elif shape and (line := unfit(array, self.dtype, self.cast)) is not None:
+            self.lines.append(f"{name}: {line}")
+        else:
+            return array
+        return np.zeros(shape, self.dtype)
+
+    def vector(self, name: str, value: Any) -> dict[int, Array]:
+        """`value` as an array for each leaf."""
+        return self.flat.split(self.array(name, value, (sum(self.flat.sizes),)))
+
+    def count(self, name: str, value: Any) -> int:
+        """`value` as a count; 0 if it is none."""
+        n = whole(value)
+        if isinstance(n, str):
+            self.lines.append(f"{name}: expected a whole number from 0, found {n}")
+        return 0 if isinstance(n, str) else n
+
+    def rows(self, name: str, value: Any, most: int) -> list[dict[int, Array]]:
+        """`value` as a list of vectors."""
+        if not isinstance(value, list | tuple) or len(value) > most:
+            found = f"{len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+            self.lines.append(f"{name}: expected a list of at most {most} vectors, found {found}")
+            return []
+        return [self.vector(f"{name}[{i}]", v) for i, v in enumerate(value)]
+
+
+def read_lbfgs(
+    target: Target,
+    node: Node,
+    state: Mapping[Any, Any],
+    members: Sequence[Member],
+    count: int | None,
+    cast: bool,
+) -> tuple[Node, int | None, list[str]]:
+    """The node of `jopt.lbfgs` for torch's state, the steps taken, and what did not fit."""
+    reader = Reader(Flat(target, members), cast)
+    lines = [f"{m.shown(target)}: state is unexpected" for m in members[1:] if state.get(m.id)]
+    entry = (state.get(members[0].id) if members else None) or {}
+    if not isinstance(entry, Mapping):
+        found = f"its state is no dict but a {type(entry).__name__}"
+        return node, count, [*lines, f"{members[0].shown(target)}: {found}"]
+    entry = {k: v for k, v in entry.items() if v is not None}
+    scalars = {k: v for k, v in _SCALARS.items() if v in node}
+    iterated = {*_ROWS, *_VECTORS, *scalars, "ro"}
+    surplus = set(entry) - {*_COUNTS, *_ROWS, *_VECTORS, *_SCALARS, "ro", "al"}
+    lines += [f"{k} is unexpected" for k in sorted(surplus, key=str)]
+    if "count" in node:
+        if entry and count is None:
+            lines.append(
+                f"{target.torch} keeps no step, and {target.label} has a schedule: "
+                "say by count= how many steps were taken"
+            )
+        count = count or 0
+        node = {**node, "count": like(jnp.int32(count), node["count"])}
+    counts = {k: reader.count(k, entry.get(k)) for k in _COUNTS if entry}
+    if counts.get("n_iter"):
+        lines += [f"{k} is missing" for k in sorted(iterated - set(entry))]
+        if iterated <= set(entry):
+            node = _iterated(reader, node, entry, scalars)
+    return _with_counts(target, node, counts), count, lines + reader.lines
+
+
+def _iterated(
+    reader: Reader, node: Node, entry: Mapping[str, Any], scalars: Mapping[str, str]
+) -> Node:
+    """The node with the vectors and histories of a run that has made an iteration."""
+    target, most = reader.flat.target, node["sy"][DEFAULT].shape[0]
+    rows = {ours: reader.rows(k, entry[k], most) for k, ours in _ROWS.items()}
+    vectors = {ours: reader.vector(k, entry[k]) for k, ours in _VECTORS.items()}
+    known: dict[str, Any] = {ours: reader.array(k, entry[k], ()) for k, ours in scalars.items()}
+    s, y = rows["s"], rows["y"]
+    if len(s) != len(y):
+        found = f"{len(s)} and {len(y)}"
+        reader.lines.append(f"old_stps and old_dirs: expected as many of each, found {found}")
+        return node
+    g = _row(vectors["prev_grad"])
+    s_flat, y_flat = (_table([_row(x) for x in pairs], (most, g.size)) for pairs in (s, y))
+    known |= {
+        "sy": s_flat @ y_flat.T,
+        "yy": y_flat @ y_flat.T,
+        "s_g": s_flat @ g,
+        "y_g": y_flat @ g,
+        "n_pairs": len(s),
+        "n_leaves": len(target.live),
+    }
+    new = dict(node)
+    for key, value in known.items():
+        new[key] = {DEFAULT: _typed(value, node[key][DEFAULT])}
+    for key, row in vectors.items():
+        new[key] = _leaves(target, node[key], row)
+    for key, pairs in rows.items():
+        # Torch's oldest pair, its first, goes to row 0: the ring is as one that was just begun.
+        stacks = {
+            i: np.stack([pair[i] for pair in pairs] + [np.zeros_like(x)] * (most - len(pairs)))
+            for i, x in vectors["d"].items()
+        }
+        new[key] = _leaves(target, node[key], stacks)
+    return new
+
+
+def _row(arrays: Mapping[int, Array]) -> Array:
+    """All leaves' entries in one row of float64, complex ones as two."""
+    rows = [np.ravel(x) for x in arrays.values()]
+    reals = [x.view(x.real.dtype) if np.iscomplexobj(x) else x for x in rows]
+    return np.concatenate([x.astype(np.float64) for x in reals])
+
+
+def _table(rows: Sequence[Array], shape: tuple[int, int]) -> Array:
+    """These rows, and zeros below them."""
+    table = np.zeros(shape)
+    for i, row in enumerate(rows):
+        table[i] = row
+    return table
+
+
+def _typed(value: Any, old: Any) -> Any:
+    return like(jnp.array(np.asarray(value).astype(old.dtype)), old)
+
+
+def _leaves(target: Target, old: Any, arrays: Mapping[int, Array]) -> Any:
+    paths = [target.layout.paths[i] for i in target.live]
+    return nest(
+        paths, [_typed(arrays[i], lookup(old, p)) for i, p in zip(target.live, paths, strict=True)]
+    )
+
+
+def _with_counts(target: Target, node: Node, counts: Mapping[str, int]) -> Node:
+    new = {**node, **{k: {DEFAULT: _typed(n, node[k][DEFAULT])} for k, n in counts.items()}}
+    n_iter = np.asarray(counts.get("n_iter", 0))
+    return {
+        **new,
+        "leaf_iter": _leaves(target, node["leaf_iter"], dict.fromkeys(target.live, n_iter)),
+    }
+
+
+def write_lbfgs(
+    target: Target, node: Node, members: Sequence[Member]
+) -> tuple[dict[Any, Any], list[str]]:
+    """Torch's state for the node, and what torch's dtype cannot hold.
+
+    Where jopt would start anew at the next step, since a leaf sat out, torch is to do so too.
+    """
+    flat, lines = Flat(target, members), list[str]()
+    paths = {i: target.layout.paths[i] for i in target.live}
+    shared = {s.name: np.asarray(node[s.name][DEFAULT]) for s in target.part.shared}
+    n_iter, evaluations = int(shared["n_iter"]), int(shared["func_evals"])
+    fits = all(int(lookup(node["leaf_iter"], path)) == n_iter for path in paths.values())
+    if n_iter == 0 or int(shared["n_leaves"]) != len(paths) or not fits:
+        entry: dict[str, Any] = {"func_evals": evaluations, "n_iter": 0}
+        return ({members[0].id: entry} if evaluations else {}), []
+
+    def tensor(name: str, array: Any) -> Any:
+        small = narrowed(np.asarray(array), flat.dtype)
+        if small is None:
+            lines.append(f"{name} is beyond {np.dtype(flat.dtype).name}")
+        return None if small is None else to_torch("export_optimizer", name, small)
+
+    def vector(name: str, slot: str, row: Any = ...) -> Any:
+        held = {i: np.asarray(lookup(node[slot], path))[row] for i, path in paths.items()}
+        return tensor(name, flat.join(held))
+
+    m, n = shared["sy"].shape[0], int(shared["n_pairs"])
+    order = [(n - k) % m for k in range(min(n, m), 0, -1)]  # the oldest first
+    entry = {
+        "func_evals": evaluations,
+        "n_iter": n_iter,
+        **{key: vector(key, ours) for key, ours in _VECTORS.items()},
+        **{key: [vector(key, ours, i) for i in order] for key, ours in _ROWS.items()},
+        "ro": [tensor("ro", 1 / shared["sy"][i, i]) for i in order],
+        "H_diag": tensor("H_diag", shared["h_diag"]),
+        "t": float(shared["t"]),
+        "al": [None] * m,
+    }
+    if "prev_loss" in shared:
+        entry["prev_loss"] = float(shared["prev_loss"])
+    return {members[0].id: entry}, lines

@@ -1,0 +1,223 @@
+"""The numbers and choices of torch's groups, against those of jopt's."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt import optimizers
+from jopt.base import CheckpointError, ConfigError
+from jopt.core.groups import DEFAULT
+from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
+from jopt.core.spec import REGISTRY, Spec
+from jopt.core.transform import Node
+from jopt.interop.torch.build import torch_keys, translate
+from jopt.interop.torch.states_arrays import array_of, shortest
+from jopt.interop.torch.states_places import Member
+from jopt.interop.torch.states_targets import Target
+
+# Choices that torch's classes gained over the years: a file without them has the default.
+LATER = frozenset({"maximize", "decoupled_weight_decay"})
+
+# Keys that a class has in its groups although it is no argument of it.
+FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": True}}
+
+
+def heads(spec: Spec) -> set[str]:
+    """The keys of a torch group that hold this optimizer's numbers and choices."""
+    return {re.sub(r"\[\d+\]$", "", key) for key in torch_keys(spec)}
+
+
+def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[str, Any]:
+    """One torch group as jopt's arguments; a `CheckpointError` if it is of another class."""
+    spec = target.part.spec
+    wanted, fixed = heads(spec), FIXED.get(spec.torch or "", {})
+    elsewhere = {k for s in REGISTRY.values() if s.torch for k in heads(s)}
+    missing = sorted(wanted - LATER - set(group))
+    foreign = sorted((elsewhere & set(group)) - wanted - set(fixed))
+    foreign += [k for k, v in fixed.items() if group.get(k, v) != v]
+    if missing or foreign:
+        guess = " or ".join(_classes(group))
+        raise CheckpointError(
+            "import_optimizer",
+            f"group {number} is none of {target.torch}, which {target.label} is"
+            + (f"; it looks like one of torch.optim.{guess}" if guess else ""),
+            expected=", ".join(sorted(wanted)),
+            found=", ".join(map(str, (k for k in group if k != "params"))),
+        )
+    return translate(spec, {k: _plain(v) for k, v in group.items() if k in wanted})
+
+
+def _classes(group: Mapping[str, Any]) -> list[str]:
+    """The classes that explain most keys of a group."""
+    scores = {}
+    for spec in REGISTRY.values():
+        fixed = FIXED.get(spec.torch or "", {})
+        as_fixed = all(group.get(k, v) == v for k, v in fixed.items())
+        if spec.torch and heads(spec) <= set(group) and as_fixed:
+            scores[spec.torch] = len(heads(spec) | set(fixed))
+    return sorted(k for k, n in scores.items() if n == max(scores.values()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    array = array_of(value) if hasattr(value, "dtype") else ""
+    return value if isinstance(array, str) or array.size != 1 else array.reshape(()).item()
+
+
+def choices(target: Target, groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the static choices of torch's groups are not those of the transform."""
+    spec, mine = target.part.spec, dict(target.part.frozen_options)
+    defaults = inspect.signature(getattr(optimizers, spec.name)).parameters
+    lines = []
+    for name, key in spec.options.items():
+        for number, ours in enumerate(groups) if key else ():
+            theirs = ours.get(name, defaults[name].default)
+            if theirs != mine[name]:
+                lines.append(
+                    f"group {number}: {key} is {theirs!r}, {name} of {target.label} {mine[name]!r}"
+                )
+    return lines
+
+
+def put_numbers(
+    target: Target,
+    node: Node,
+    groups: Sequence[Mapping[str, Any]],
+    members: Sequence[Member],
+    count: int | None,
+    bases: Sequence[Any],
+) -> tuple[Node, list[str]]:
+    """The node with the numbers of torch's groups, and where they have no place.
+
+    Every number goes to the jopt group that owns it for the leaves of the torch group. A
+    scheduled one stays as the schedule has it at `count`, and has to be that in torch, too.
+    `bases` are the `initial_lr` of torch's groups, which give the schedules their scale.
+    """
+    part, live = target.part, set(target.live)
+    claims: dict[tuple[str, str], dict[Any, list[str]]] = {}
+    lines: list[str] = []
+    pairs = sorted({(m.group, target.groups[m.leaf]) for m in members if m.leaf in live})
+    for g, label in pairs:
+        for name in part.spec.by_name:
+            if part.spec.by_name[name].torch is None:
+                continue
+            value = groups[g][name]
+            if name not in part.numbers:
+                if _is_on(part.spec, groups[g], name):
+                    lines.append(f"group {g}: {name} is {value!r}, {target.label} is without")
+                continue
+            owner = label if name in _own(target, label) else DEFAULT
+            claims.setdefault((owner, name), {}).setdefault(value, []).append(f"group {g}")
+    own = {k: {**v} for k, v in node.get("hyperparams", {}).items()}
+    schedules = {k: {**v} for k, v in node.get("schedules", {}).items()}
+    for (label, name), values in claims.items():
+        if len(values) > 1:
+            said = ", ".join(f"{v!r} in torch's {' and '.join(w)}" for v, w in values.items())
+            lines.append(
+                f"{name}: {said}, and one number for all of them in jopt's group {label!r}; "
+                f"declare it: jopt.group(pattern, {name}=...)"
+            )
+            continue
+        [value] = values
+        line = _refused(target, label, name, value)
+        given = _own(target, label)[name]
+        if line is None and is_schedule(given):
+            if count is not None and not isinstance(given, StatefulSchedule):
+                entry = schedules[label][name]
+                now = jnp.asarray(given(jnp.int32(count)), entry["value"].dtype)
+                line = _off_schedule(label, name, float(now), value, count, bases)
+                schedules[label][name] = {"value": now}
+        elif line is None:
+            own[label][name] = jnp.array(value, own[label][name].dtype)
+        lines += [] if line is None else [line]
+    new = {**node, **({"hyperparams": own} if own else {})}
+    return {**new, **({"schedules": schedules} if schedules else {})}, lines
+
+
+def _own(target: Target, label: str) -> Mapping[str, Any]:
+    return target.part.numbers if label == DEFAULT else target.part.groups[label].numbers
+
+
+def _is_on(spec: Spec, ours: Mapping[str, Any], name: str) -> bool:
+    """Whether a number that may be switched off is in use in torch's group."""
+    if not ours[name]:
+        return False
+    numbers = {k: v for k, v in ours.items() if k in spec.by_name}
+    made = getattr(optimizers, spec.name)(**numbers)
+    return name in made.parts[spec.name].numbers
+
+
+def _refused(target: Target, label: str, name: str, value: Any) -> str | None:
+    try:
+        target.part.spec.by_name[name].check(target.label, value, label)
+    except ConfigError as error:
+        return f"{error.problem}: expected {error.expected}, found {error.found}"
+    return None
+
+
+def _off_schedule(
+    label: str, name: str, now: float, value: float, count: int, bases: Sequence[Any]
+) -> str | None:
+    scale = max(abs(now), abs(value), *(abs(b) for b in bases if isinstance(b, float | int)), 0)
+    if abs(now - value) <= 1e-4 * scale:
+        return None
+    return (
+        f"{name}: {value!r} in torch, {now:.6g} by the schedule of group {label!r} at step "
+        f"{count}; say where the schedule is by count=, or build tx with the number and change "
+        "to the schedule by jopt.extend afterwards"
+    )
+
+
+def group_numbers(
+    target: Target, node: Node, label: str, blank: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The numbers and choices of a jopt group in torch's keys; `blank` is a group of torch's."""
+    spec = target.part.spec
+    own = own_numbers(node)
+    values = {**own.get(DEFAULT, {}), **own.get(label, {})}
+    numbers = {k: shortest(v) for k, v in values.items()}
+    for name, given in {**target.part.numbers, **_own(target, label)}.items():
+        if is_schedule(given) and not isinstance(given, StatefulSchedule):
+            # What torch's scheduler has written by now: the number of the step to come.
+            now = jnp.asarray(given(node["count"]), values[name].dtype)
+            numbers[name] = shortest(now)
+    chosen = {**dict(target.part.frozen_options), **numbers}
+    group = dict(blank)
+    for key, name in torch_keys(spec).items():
+        head, _, place = key.partition("[")
+        # What is switched off here has torch's own way to say so in its default.
+        if chosen[name] is None and name in spec.by_name:
+            continue
+        if place:
+            row = list(group[head])
+            row[int(place[:-1])] = chosen[name]
+            group[head] = tuple(row)
+        else:
+            group[head] = chosen[name]
+    return group
+
+
+def only_here(target: Target, node: Node) -> list[str]:
+    """Numbers and choices that torch has no key for and that are not what torch does."""
+    spec = target.part.spec
+    defaults = inspect.signature(getattr(optimizers, spec.name)).parameters
+    lines = []
+    for name, key in spec.options.items():
+        # How matrices are stored is settled by the axes of each, not by a key.
+        if key is None and name != "kernels":
+            value = dict(target.part.frozen_options)[name]
+            if value != defaults[name].default:
+                lines.append(f"{name} is {value!r}; torch does as {defaults[name].default!r}")
+    for label, values in own_numbers(node).items():
+        for name, number in values.items():
+            value = shortest(number)
+            if spec.by_name[name].torch is None and value != defaults[name].default:
+                said = f"{name} of group {label!r} is {value!r}"
+                lines.append(f"{said}; torch does as {defaults[name].default!r}")
+    return lines

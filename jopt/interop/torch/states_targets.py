@@ -1,0 +1,94 @@
+"""Which of a transform's parts are optimizers that torch has, and which leaves they move."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jopt.base import ConfigError
+from jopt.core import Transform
+from jopt.core.groups import assign
+from jopt.core.part import SpecPart
+from jopt.core.route import RoutePart
+from jopt.core.transform import Node, Part, State
+from jopt.core.tree import Layout
+
+
+@dataclass(frozen=True)
+class Target:
+    """One optimizer inside a transform that torch has too, and the leaves that it moves.
+
+    **Attributes:** `keys`, the labels down to its node; `part`; `layout` and `params`, its
+    leaves; `groups`, the jopt group of each; `live`, the leaves that are not frozen.
+    """
+
+    keys: tuple[str, ...]
+    part: SpecPart
+    layout: Layout
+    params: list[Any]
+    groups: tuple[str, ...]
+    live: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """As `jopt.hyperparams` calls it."""
+        return "/".join(self.keys)
+
+    @functools.cached_property
+    def moving(self) -> frozenset[int]:
+        """The leaves that are not frozen, to look one up."""
+        return frozenset(self.live)
+
+    @property
+    def torch(self) -> str:
+        """Torch's class, as errors show it."""
+        return f"torch.optim.{self.part.spec.torch}"
+
+    def node(self, state: State) -> Node:
+        """Its node in a state."""
+        node: Node = {"inner": state}
+        for key in self.keys:
+            node = node["inner"][key]
+        return node
+
+    def put(self, state: State, node: Node, keys: tuple[str, ...] | None = None) -> State:
+        """The state with another node in its place."""
+        head, *rest = self.keys if keys is None else keys
+        if rest:
+            inner = self.put(state[head]["inner"], node, tuple(rest))
+            node = {**state[head], "inner": inner}
+        return {**state, head: node}
+
+
+def targets(who: str, tx: Any, params: Any) -> list[Target]:
+    """Every optimizer that torch has among the parts of `tx`, wrapped and routed ones too."""
+    if not isinstance(tx, Transform):
+        raise ConfigError(
+            who, "tx is no transform", expected="a jopt.Transform", found=type(tx).__name__
+        )
+    layout, leaves = tx.layout(params)
+    found = list(_found(tx.parts, layout, list(leaves), ()))
+    if not found:
+        raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
+    return found
+
+
+def _found(
+    parts: Mapping[str, Part], layout: Layout, params: list[Any], above: tuple[str, ...]
+) -> Iterator[Target]:
+    for label, part in parts.items():
+        keys = (*above, label)
+        if isinstance(part, SpecPart) and part.spec.torch:
+            groups = assign(part.name, part.groups, layout, params)
+            frozen = {k for k, g in part.groups.items() if g.freeze}
+            live = tuple(i for i, k in enumerate(groups) if k not in frozen)
+            yield Target(keys, part, layout, params, groups, live)
+        elif isinstance(part, RoutePart):
+            routes = part.labels(layout, params)
+            for route, row in part.labelled.items():
+                own = [i for i, r in enumerate(routes) if r == route]
+                yield from _found(row, layout.part(own), [params[i] for i in own], keys)
+        else:
+            yield from _found(part.wrapped, layout, params, keys)
