@@ -1,6 +1,6 @@
 """State dicts, bytes and files: what survives a process.
 
-`docs/checkpoints.md` describes the format. From the bottom up: `leaves` names the leaves of
+`docs/format.md` describes the format. From the bottom up: `leaves` names the leaves of
 any tree, `manifest` describes them, `pieces` says where they stand in a file, `wire` turns
 all this to bytes and back through `memory`, `files` puts bytes on a disk, `progress` shows a
 bar meanwhile, `compare` compares two trees, `config` compares two transforms, `names` holds

@@ -56,7 +56,7 @@ class _Matching:
             if isinstance(part, SpecPart):
                 chosen = {p: part.groups.get(self._group(part, p)) for p in self.shapes}
                 self.frozen |= {p for p, group in chosen.items() if group and group.freeze}
-            for entry in node.keys() - _OWN:
+            for entry in sorted(node.keys() - _OWN):
                 for leaf in flatten_dict(node[entry]):
                     yield from self._move(part, node, entry, leaf, (*here, entry, *leaf))
             if part.wrapped:

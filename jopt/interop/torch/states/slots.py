@@ -16,9 +16,9 @@ from jopt.core.part import SpecPart
 from jopt.core.spec import Shape, Slot
 from jopt.core.transform import Node
 from jopt.core.tree import has, lookup, nest
-from jopt.interop.torch.states_arrays import Array, array_of, narrowed, unfit, whole
-from jopt.interop.torch.states_places import Axes, Member
-from jopt.interop.torch.states_targets import Target
+from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
+from jopt.interop.torch.states.places import Axes, Member
+from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.tensors import to_torch
 
 _OTHER = {"row": "column", "column": "row"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from jopt import schedules
 from jopt.base import ConfigError, plain
-from jopt.interop.torch.rates import BUILDERS
+from jopt.interop.torch.schedulers.rates import BUILDERS
 from jopt.schedules import Plateau, Schedule
 
 Child = Any  # a jopt schedule, or a pair of torch's class name and arguments

@@ -11,10 +11,10 @@ import numpy as np
 from jopt.core.groups import DEFAULT
 from jopt.core.transform import Node
 from jopt.core.tree import lookup, nest
-from jopt.interop.torch.states_arrays import Array, array_of, narrowed, unfit, whole
-from jopt.interop.torch.states_places import Member
-from jopt.interop.torch.states_slots import like
-from jopt.interop.torch.states_targets import Target
+from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
+from jopt.interop.torch.states.places import Member
+from jopt.interop.torch.states.slots import like
+from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.tensors import to_torch
 from jopt.numerics import compute_dtype, is_complex, real_dtype, widest
 

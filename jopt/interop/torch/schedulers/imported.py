@@ -10,9 +10,9 @@ import jax
 
 from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, plain
-from jopt.interop.torch.paced import paced, resumed
-from jopt.interop.torch.scheduler_arguments import Saved, arguments
-from jopt.interop.torch.schedulers import FACTORS, momentum_schedule, scheduler
+from jopt.interop.torch.schedulers.arguments import Saved, arguments
+from jopt.interop.torch.schedulers.build import FACTORS, momentum_schedule, scheduler
+from jopt.interop.torch.schedulers.paced import paced, resumed
 from jopt.schedules import Plateau, Schedule
 
 # They build on the rate that they find: an edit of it stays in force.

@@ -16,17 +16,17 @@ from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
 from jopt.core.transform import Node, State
 from jopt.interop.torch.build import spec_of
-from jopt.interop.torch.states_lbfgs import read_lbfgs, write_lbfgs
-from jopt.interop.torch.states_numbers import (
+from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
+from jopt.interop.torch.states.numbers import (
     choices,
     group_numbers,
     only_here,
     put_numbers,
     read_group,
 )
-from jopt.interop.torch.states_places import Names, matched, named, placed
-from jopt.interop.torch.states_slots import Reader, misplaced, write
-from jopt.interop.torch.states_targets import Target, targets
+from jopt.interop.torch.states.places import Names, matched, named, placed
+from jopt.interop.torch.states.slots import Reader, misplaced, write
+from jopt.interop.torch.states.targets import Target, targets
 
 IMPORT, EXPORT = "import_optimizer", "export_optimizer"
 

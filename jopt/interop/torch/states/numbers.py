@@ -15,10 +15,10 @@ from jopt.core.groups import DEFAULT
 from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
 from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
+from jopt.interop.torch.arrays import array_of, shortest
 from jopt.interop.torch.build import torch_keys, translate
-from jopt.interop.torch.states_arrays import array_of, shortest
-from jopt.interop.torch.states_places import Member
-from jopt.interop.torch.states_targets import Target
+from jopt.interop.torch.states.places import Member
+from jopt.interop.torch.states.targets import Target
 
 # Choices that torch's classes gained over the years: a file without them has the default.
 LATER = frozenset({"maximize", "decoupled_weight_decay"})

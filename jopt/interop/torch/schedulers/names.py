@@ -9,7 +9,7 @@ from typing import Any
 
 from jopt import schedules
 from jopt.base import ConfigError, Configured, plain
-from jopt.interop.torch.paced import paced, resumed
+from jopt.interop.torch.schedulers.paced import paced, resumed
 from jopt.schedules import Plateau
 
 # Of these torch takes a list with one for each parameter group.

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from jopt.base import ConfigError, plain
-from jopt.interop.torch.scheduler_names import GROUP_ARGUMENTS, Named, named
-from jopt.interop.torch.states_arrays import shortest
+from jopt.interop.torch.arrays import shortest
+from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, Named, named
 from jopt.schedules import Plateau
 
 _LEFT_IN_GROUPS = {

@@ -11,7 +11,7 @@ from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint.leaves import join
 from jopt.core.groups import DEFAULT
 from jopt.core.spec import Shape
-from jopt.interop.torch.states_targets import Target
+from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.weights import Weight
 
 Axes = tuple[int, ...]
