@@ -4,8 +4,6 @@ import errno
 import os
 import resource
 import stat
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -114,14 +112,13 @@ def test_paths_that_cannot_be_written(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_read_only_folder(tmp_path, monkeypatch):
-    # Permissions do not bind root, who may run this: the system's answer is put in its mouth.
+def test_a_read_only_disk(tmp_path, monkeypatch):
     def refuse(*args):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "open", refuse)
     text = fails("cannot be written", jopt.save, tmp_path / "run.jopt", OLD)
-    assert "Ask for permission on the file and its folder, or choose another." in text
+    assert "The disk is read-only; choose another." in text
 
 
 def test_paths_that_cannot_be_read(tmp_path):
@@ -154,41 +151,3 @@ def test_permissions_and_links_stay(tmp_path):
     assert link.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert_same(jopt.load(path), NEW)
-
-
-KILLER = """
-import os, random, signal, sys, time
-import numpy as np
-import jopt
-
-path, rng, steps = sys.argv[1], random.Random(0), []
-
-def save(step):
-    jopt.save(path, {"step": step, "x": np.full(200_000, step, np.float32)})
-
-began = time.perf_counter()
-save(0)
-save(1)
-each = (time.perf_counter() - began) / 2
-for kill in range(20):
-    child = os.fork()
-    if child == 0:
-        for step in range(100 * kill, 10**9):
-            save(step)
-    time.sleep(rng.uniform(0, 4 * each))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    tree = jopt.load(path)
-    assert sorted(tree) == ["step", "x"] and (tree["x"] == tree["step"]).all(), tree
-    steps.append(tree["step"])
-print(len(steps), len(set(steps)), sum(name.endswith(".tmp") for name in os.listdir(sys.argv[2])))
-"""
-
-
-def test_killed_at_any_moment_the_file_loads(tmp_path):
-    command = [sys.executable, "-c", KILLER, tmp_path / "run.jopt", tmp_path]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    kills, distinct, unfinished = map(int, out.split())
-    assert kills == 20
-    assert distinct > 3
-    assert unfinished > 3  # so many kills came while a file was being written
