@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -43,6 +43,14 @@ class Weight:
         return tuple(self.axes.index(i) for i in range(len(self.axes)))
 
 
+class Unordered(dict[str, Weight]):
+    """Torch's names and axes by path, in an order that is not known to be torch's.
+
+    It serves wherever names decide. Where a place does, as in a state dict without names, it
+    is refused: two leaves of one shape would change places, and nothing would tell.
+    """
+
+
 Rename = Mapping[str, str] | Callable[[str], str]
 
 # torch packs the gates of a recurrent cell into one matrix; flax keeps them apart, or packs its
@@ -57,6 +65,7 @@ def flax_weights(
     rename: Rename | None = None,
     prefix: str = "",
     given: Mapping[str, Weight | str] | None = None,
+    order: Iterable[str] | None = None,
 ) -> dict[str, Weight]:
     r"""Torch's name and axes for every parameter of a flax model, linen or nnx.
 
@@ -79,12 +88,16 @@ def flax_weights(
     - `prefix`: put before every name at last: `"module."` for a model that was saved in
       `DistributedDataParallel`.
     - `given`: `{path: name or Weight}` for leaves that are not to follow the table.
+    - `order`: torch's names in torch's order, `model.state_dict()` or any iterable of names; those
+      of no leaf are passed over. Without it the result knows no order (jax sorts the keys of
+      dicts, torch does not), and exports and files without names refuse it.
 
-    **Raises:** `ConfigError` for two parameters with one name, and, naming all of them, for
-    parameters that are no permutation of torch's: recurrent cells (torch packs the gates into
-    one matrix), attention and `DenseGeneral` kernels (torch has a matrix), and `ConvTranspose`
-    (its kernel is flipped in space, except with `transpose_kernel=True`, whose axes are those of
-    a `Conv`). A tree has no classes: a `ConvTranspose` by another name passes for a `Conv`.
+    **Raises:** `ConfigError` for a parameter that is not in `order`, for two parameters with one
+    name, and, naming all of them, for parameters that are no permutation of torch's: recurrent
+    cells (torch packs the gates into one matrix), attention and `DenseGeneral` kernels (torch has
+    a matrix), and `ConvTranspose` (its kernel is flipped in space, except with
+    `transpose_kernel=True`, whose axes are those of a `Conv`). A tree has no classes: a
+    `ConvTranspose` by another name passes for a `Conv`.
 
     >>> import jax.numpy as jnp
     >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
@@ -120,7 +133,7 @@ def flax_weights(
             fix="Say in given={path: Weight(name, axes)} what they are, or convert them yourself.",
         )
     _check_distinct(found)
-    return found
+    return Unordered(found) if order is None else _ordered(found, order)
 
 
 def _refusal(path: Path, leaves: Mapping[Path, tuple[int, ...]]) -> str | None:
@@ -171,6 +184,19 @@ def _renamed(name: str, rename: Rename | None) -> str:
     for pattern, replacement in (rename or {}).items():
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def _ordered(weights: Mapping[str, Weight], order: Iterable[str]) -> dict[str, Weight]:
+    place = {name: n for n, name in enumerate(order)}
+    absent = sorted(w.name for w in weights.values() if w.name not in place)
+    if absent:
+        raise ConfigError(
+            "flax_weights",
+            "order= lacks names",
+            expected=", ".join(absent),
+            found=", ".join(place) or "none",
+        )
+    return dict(sorted(weights.items(), key=lambda item: place[item[1].name]))
 
 
 def _check_distinct(weights: Mapping[str, Weight]) -> None:

@@ -12,7 +12,7 @@ from jopt.checkpoint.leaves import join
 from jopt.core.groups import DEFAULT
 from jopt.core.spec import Shape
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.weights import Weight
+from jopt.interop.torch.weights import Unordered, Weight
 
 Axes = tuple[int, ...]
 Names = Sequence[str] | Mapping[str, Any] | None
@@ -40,7 +40,8 @@ def named(who: str, all_names: Sequence[str], target: Target, names: Names) -> N
         )
     mine = set(target.layout.names)
     if isinstance(names, Mapping):
-        return {p: w for p, w in names.items() if p in mine}
+        kind = Unordered if isinstance(names, Unordered) else dict
+        return kind({p: w for p, w in names.items() if p in mine})
     return [p for p in names if p in mine]
 
 
@@ -117,6 +118,7 @@ def matched(
         known = known if names is None else {w.name: p for p, w in weights.items() if w is not None}
         order = [known.get(name) for name in theirs]
     else:
+        _check_ordered(who, names, "the state dict has no names, and")
         order = list(_in_order(who, target, list(index if names is None else names), len(ids)))
     shown = theirs or [i for _, i in ids]
     unknown = [x for x, path in zip(shown, order, strict=True) if path is None]
@@ -147,6 +149,22 @@ def _names(who: str, groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
         twice = sorted(n for n, k in Counter(flat).items() if k > 1)
         raise CheckpointError(who, "two parameters have one name", found=", ".join(twice))
     return flat
+
+
+def _check_ordered(who: str, names: Names, why: str) -> None:
+    if isinstance(names, Unordered) and len(names) > 1:
+        raise ConfigError(
+            who,
+            f"{why} names= does not know torch's order",
+            expected="a mapping in torch's order",
+            found=", ".join(names),
+            fix="Say it: flax_weights(params, order=model.state_dict()), or the names alone.",
+        )
+
+
+def named_in(groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether torch's groups, which were matched, have names of their own."""
+    return _names("", groups) is not None
 
 
 def _in_order(who: str, target: Target, paths: list[str], n: int) -> list[str]:
@@ -191,6 +209,7 @@ def placed(who: str, target: Target, names: Names) -> list[list[Member]]:
     """The members of each torch group that an export writes, with ids in torch's order."""
     index = {name: i for i, name in enumerate(target.layout.names)}
     live = set(target.live)
+    _check_ordered(who, names, "torch's load_state_dict goes by places, and")
     chosen = list(names) if names is not None else [target.layout.names[i] for i in target.live]
     mine = [index[p] for p in chosen]
     _check(who, target, chosen, [], names)
