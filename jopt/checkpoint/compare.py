@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jopt.checkpoint.leaves import Kind, shown
+from jopt.checkpoint.leaves import Kind, printable, shown
 from jopt.core.tree import Path
 
 Problem = Literal["missing", "unexpected", "shape", "dtype", "scheduled", "not scheduled"]
@@ -36,7 +36,7 @@ class Difference:
         return shown(self.path)
 
     def __str__(self) -> str:
-        where = f"{self.problem:13} {self.name or '(the only leaf)'}"
+        where = f"{self.problem:13} {printable(self.name) or '(the only leaf)'}"
         return f"{where}: expected {self.expected}, found {self.found}"
 
 
@@ -125,7 +125,7 @@ def _count(n: int, one: str, many: str) -> str:
 def _listed(what: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
     head = f"{what:13} " if what else ""
     for line in lines[:SHOWN]:
-        yield f"  {head}{line or '(the only leaf)'}"
+        yield f"  {head}{printable(line) or '(the only leaf)'}"
     if len(lines) > SHOWN:
         yield f"  {'':13} ... and {len(lines) - SHOWN} more"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jopt.base import CheckpointError, plain
+from jopt.checkpoint.leaves import printable
 from jopt.checkpoint.manifest import MAX_LIST
 from jopt.core import Transform
 from jopt.core.part import SpecPart
@@ -69,11 +70,11 @@ def mismatch(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> Mismatch 
     return Mismatch(
         "another configuration of the transform made this checkpoint",
         tuple(
-            f"{where}: expected {want}, found {have}"
+            f"{printable(where)}: expected {want}, found {have}"
             for where, want, have in differing(mine["config"], recorded["config"])
         ),
         expected=mine["repr"],
-        found=recorded["repr"],
+        found=printable(recorded["repr"]),
         fix="Build the transform as it was. Numbers may differ; these choices may not. If the "
         "change is meant, load without tx=, or take what fits with strict=False.",
     )

@@ -25,6 +25,9 @@ BUFFER = 2**17
 _FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NEW = _FLAGS | os.O_CREAT | os.O_EXCL
 _THERE = _FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_WAITLESS = getattr(os, "O_NONBLOCK", 0)
+"""Opening a pipe to read from it waits for a writer, unless one asks not to."""
+
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 _ADVICE = {
@@ -38,6 +41,7 @@ _ADVICE = {
     errno.EDQUOT: "Your quota is used up: make room, then save again.",
     errno.EFBIG: "The file is larger than the system allows: raise the limit (ulimit -f).",
     errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ESPIPE: "It is a pipe, a device or a socket; name a regular file.",
 }
 
 
@@ -50,7 +54,10 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
     killed one has left is found by its name and taken away by the next.
     """
     with _explained(who, path, "cannot be written; what stood there before is untouched"):
-        target = Path(os.path.realpath(path))  # through a link, to the file it stands for
+        name = _text(who, path)
+        if not os.path.basename(name):  # a slash at the end, which the next line would drop
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target = Path(os.path.realpath(name))  # through a link, to the file it stands for
         mode = _mode_of(target)
         temporary, handle, lock = _locked(who, path, target, 0o666 if mode is None else 0o600)
         try:
@@ -75,8 +82,26 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
 @contextmanager
 def reading(who: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """The file at `path`, open for reading."""
-    with _explained(who, path, "cannot be read"), open(path, "rb", buffering=BUFFER) as file:
+    name = _text(who, path)
+    with (
+        _explained(who, path, "cannot be read"),
+        open(name, "rb", BUFFER, opener=lambda at, flags: os.open(at, flags | _WAITLESS)) as file,
+    ):
+        if not file.seekable():
+            raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
         yield file
+
+
+def _text(who: str, path: str | os.PathLike[str]) -> str:
+    """The path as text, if it is one that a file can have."""
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        facts = {"expected": "a str or an os.PathLike", "found": type(path).__name__}
+        raise CheckpointError(who, "this is no path", **facts) from None
+    if "\0" in name:
+        raise CheckpointError(who, "no path has a NUL character", found=repr(name))
+    return name
 
 
 def _mode_of(target: Path) -> int | None:
@@ -87,6 +112,8 @@ def _mode_of(target: Path) -> int | None:
         return None
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):  # the rename would put a file in its place
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
     return stat.S_IMODE(found.st_mode)
 
 

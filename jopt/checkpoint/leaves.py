@@ -73,6 +73,12 @@ def shown(path: Path) -> str:
     return pointer(path)[1:]
 
 
+def printable(text: str, most: int = 2000) -> str:
+    """Text that may come from a hostile file and go to a terminal: no control codes, no megabytes."""
+    text = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def children(
     who: str, node: Tree
 ) -> tuple[list[str], list[Tree], Callable[[Sequence[Tree]], Tree]]:

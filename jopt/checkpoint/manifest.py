@@ -16,7 +16,15 @@ from typing import Any
 import msgpack
 
 from jopt.base import CheckpointError
-from jopt.checkpoint.leaves import DTYPES, MAX_DEPTH, PLAIN, Kind, from_pointer, pointer
+from jopt.checkpoint.leaves import (
+    DTYPES,
+    MAX_DEPTH,
+    PLAIN,
+    Kind,
+    from_pointer,
+    pointer,
+    printable,
+)
 from jopt.core.tree import Path
 
 FORMAT = "jopt checkpoint"
@@ -164,8 +172,8 @@ def _entries(who: str, leaves: dict[Any, Any]) -> dict[Path, Entry]:
         except _UnknownDtypeError as error:
             raise CheckpointError(
                 who,
-                f"no dtype is called {_printable(str(error))!r} here",
-                path=_printable(text),
+                f"no dtype is called {printable(str(error))!r} here",
+                path=printable(text),
                 fix="If a newer ml_dtypes has it: pip install --upgrade ml_dtypes.",
             ) from None
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -266,14 +274,8 @@ def not_ours(who: str) -> CheckpointError:
 def damaged(who: str, what: str, *, path: str | None = None, **facts: Any) -> CheckpointError:
     """The error for a checkpoint that is not as it was written."""
     fix = "Restore an older checkpoint: what this one held cannot be trusted."
-    at = None if path is None else _printable(path)
+    at = None if path is None else printable(path)
     return CheckpointError(who, f"the checkpoint is damaged: {what}", path=at, fix=fix, **facts)
-
-
-def _printable(text: str) -> str:
-    # The text may come from a hostile file, and go to a terminal: no control codes, no megabytes.
-    text = text if len(text) <= 500 else f"{text[:500]}..."
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _extension(value: Any) -> Any:

@@ -35,7 +35,7 @@ def shown(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a file may be called a[/b]
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),

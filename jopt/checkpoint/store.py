@@ -210,8 +210,9 @@ def load(
 
     **Raises:** `CheckpointError` as `from_bytes`, and if the file cannot be read.
     """
-    who, verb = f"load({os.fspath(path)!r})", f"Loading {os.path.basename(path)}"
     with files.reading("load", path) as file:
+        name = os.fsdecode(path)
+        who, verb = f"load({name!r})", f"Loading {os.path.basename(name)}"
         size = os.fstat(file.fileno()).st_size
         with bars.shown(who, verb, file, size, progress) as shown:
             return _read(who, shown, like, tx, strict, Changes(rename, keep, cast))

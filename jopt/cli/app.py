@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     **Arguments:** `argv`, the words after `jopt`; `None` for those of this process.
     """
     if argv is None:
+        # Python has no output at all where the shell has closed it (>&-).
+        sys.stdout = sys.stdout or open(os.devnull, "w")
+        sys.stderr = sys.stderr or open(os.devnull, "w")
         # A file is read on the host: no accelerator is claimed for it.
         jax.config.update("jax_platforms", "cpu")
     try:

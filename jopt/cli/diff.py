@@ -15,7 +15,7 @@ from jopt.cli import state
 from jopt.cli.arguments import add_common, pattern, tolerance
 from jopt.cli.gaps import Gap, Host
 from jopt.cli.output import Printer, leaves, number, printable, write_json
-from jopt.cli.sources import Source, opened
+from jopt.cli.sources import Source, chosen, opened
 from jopt.core.tree import Path
 
 SUMMARY = "compare two checkpoints: configuration, structure and numbers"
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
 def describe(a: Source, b: Source, gap: Gap, match: Any = None) -> dict[str, Any]:
     """The report that `--json` prints."""
     kinds_a, kinds_b = (
-        {p: k for p, k in source.kinds.items() if match is None or match.search(shown(p))}
-        for source in (a, b)
+        {p: source.kinds[p] for p in paths}
+        for source, paths in zip((a, b), chosen("jopt diff", match, a, b), strict=True)
     )
     both = {p for p in kinds_a.keys() & kinds_b.keys() if kinds_a[p].shape == kinds_b[p].shape}
     configuration = [] if match else _configuration(a, b)
@@ -89,7 +89,7 @@ def describe(a: Source, b: Source, gap: Gap, match: Any = None) -> dict[str, Any
         for d in compare(kinds_a, kinds_b)
     ]
     arrays = {p for p in both if kinds_a[p].shape is not None}
-    numbers = _values(a, b, both - arrays) + _numbers(a, b, arrays, gap)
+    numbers = _values(a, b, both - arrays, gap) + _numbers(a, b, arrays, gap)
     return {
         "a": a.name,
         "b": b.name,
@@ -110,12 +110,12 @@ def _configuration(a: Source, b: Source) -> list[dict[str, Any]]:
     ]
 
 
-def _values(a: Source, b: Source, paths: set[Path]) -> list[dict[str, Any]]:
+def _values(a: Source, b: Source, paths: set[Path], gap: Gap) -> list[dict[str, Any]]:
     """The Python values that differ. A kind that differs has been told before."""
     return [
         {"path": shown(p), "entries": 1, "differ": 1, "a": a.values[p], "b": b.values[p]}
         for p in paths
-        if a.kinds[p] == b.kinds[p] and repr(a.values[p]) != repr(b.values[p])
+        if a.kinds[p] == b.kinds[p] and not gap.allows(a.values[p], b.values[p])
     ]
 
 

@@ -51,6 +51,18 @@ class Gap:
         self.max_abs = max(self.max_abs, float(apart.max()))
         self.max_rel = max(self.max_rel, float(np.where(np.isnan(ratio), np.inf, ratio).max()))
 
+    def allows(self, a: Any, b: Any) -> bool:
+        """Whether two Python values of one type are the same, by what holds for entries."""
+        if self.exact or type(a) not in (int, float, complex):
+            return repr(a) == repr(b)
+        if a == b or (a != a and b != b):
+            return True
+        try:
+            apart, scale = abs(a - b), max(abs(a), abs(b))
+            return bool(np.isfinite(apart)) and apart <= max(self.rtol * scale, self.atol)
+        except (OverflowError, TypeError):  # an int, or a magnitude, that no float holds
+            return False
+
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return {

@@ -10,7 +10,7 @@ from jopt.checkpoint.leaves import Kind, shown
 from jopt.cli import state
 from jopt.cli.arguments import add_common, pattern
 from jopt.cli.output import Printer, leaves, number, printable, size, write_json
-from jopt.cli.sources import Source, opened
+from jopt.cli.sources import Source, chosen, opened
 from jopt.cli.stats import Stats
 from jopt.core.tree import Path
 
@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(source: Source, match: Any = None, *, stats: bool = True) -> dict[str, Any]:
     """The report that `--json` prints."""
-    chosen = {p for p in source.kinds if match is None or match.search(shown(p))}
+    (picked,) = chosen("jopt inspect", match, source)
     found = state.numbers(source.kinds)
     ticks = state.counts(source.kinds)
     small = {n.path for n in found} | set(ticks)
     values: dict[Path, Any] = {}
-    known = {p: Stats() for p in chosen if source.kinds[p].shape is not None} if stats else {}
+    known = {p: Stats() for p in picked if source.kinds[p].shape is not None} if stats else {}
     for path, piece in source.scan(None if stats else small.__contains__):
         if path in small and piece.size <= MANY:
             values[path] = state.plain(piece, source.kinds[path].shape)
@@ -85,7 +85,7 @@ def describe(source: Source, match: Any = None, *, stats: bool = True) -> dict[s
         "version": source.version,
         "size": source.size,
         "transform": source.transform,
-        "leaves": [_leaf(source, p, known.get(p)) for p in source.kinds if p in chosen],
+        "leaves": [_leaf(source, p, known.get(p)) for p in source.kinds if p in picked],
         "hyperparams": [
             {
                 "node": shown(n.node),

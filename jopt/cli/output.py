@@ -81,7 +81,7 @@ class Printer:
 
         if self._begun:
             write("")
-        self._print(Text(text, style="bold"))
+        self._print(Text(text, style="bold"), len(text))
 
     def line(self, text: str) -> None:
         """A line as it is, however long."""

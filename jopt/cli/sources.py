@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from jopt.base import CheckpointError
 from jopt.checkpoint import files, wire
-from jopt.checkpoint.leaves import Kind, flatten, kinds_of
+from jopt.checkpoint.leaves import Kind, flatten, kinds_of, shown
 from jopt.checkpoint.manifest import ValueEntry
 from jopt.cli.formats import format_of
 from jopt.core.tree import Path
@@ -41,6 +43,19 @@ class Source:
     scan: Callable[[Wanted | None], Pieces]
     transform: Mapping[str, Any] | None = None
     version: int | None = None
+
+
+def chosen(who: str, match: re.Pattern[str] | None, *sources: Source) -> list[set[Path]]:
+    """The leaves of each source whose name the pattern occurs in: of one of them at least."""
+    found = [{p for p in s.kinds if match is None or match.search(shown(p))} for s in sources]
+    if match is not None and not any(found):
+        raise CheckpointError(
+            who,
+            "--match has a pattern that matches no leaf",
+            found=repr(match.pattern),
+            fix=f"jopt inspect --no-stats {sources[0].name} shows the names.",
+        )
+    return found
 
 
 @contextmanager

@@ -47,9 +47,15 @@ def _load(who: str, path: str) -> Any:
             raise CheckpointError(
                 who,
                 f"torch cannot read {path}",
-                found=str(error).split("\n", 1)[0],
+                found=_reason(error),
                 fix="Only tensors, numbers, strings and containers of them are read, never code.",
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    # torch begins with a page on how to run the code in the file; the reason stands at its end.
+    text = str(error).split("WeightsUnpickler error: ")[-1].split("\n")[0].split(" Please ")[0]
+    return text if len(text) > 3 else repr(error)
 
 
 def write(who: str, path: str, tree: Tree) -> None:
@@ -68,6 +74,8 @@ def _plain(who: str, node: Any, path: tuple[str, ...], unfit: list[str]) -> Any:
     import torch
 
     if isinstance(node, Mapping):
+        if len({str(k) for k in node}) < len(node):
+            unfit.append(f"{_shown(path)}: keys that are the same once they are text")
         return {str(k): _plain(who, v, (*path, str(k)), unfit) for k, v in node.items()}
     if isinstance(node, list | tuple):
         return {str(i): _plain(who, v, (*path, str(i)), unfit) for i, v in enumerate(node)}
@@ -75,9 +83,11 @@ def _plain(who: str, node: Any, path: tuple[str, ...], unfit: list[str]) -> Any:
         return node
     problem = f"a {type(node).__name__}"
     if isinstance(node, torch.Tensor):
-        if str(node.dtype).removeprefix("torch.") in DTYPES and not node.is_quantized:
+        held = not (node.is_quantized or node.is_meta) and node.layout == torch.strided
+        if held and str(node.dtype).removeprefix("torch.") in DTYPES:
             return to_numpy(who, "/".join(path), node)
-        problem = f"a tensor of {node.dtype}"
+        kind = "" if node.layout == torch.strided else f" in {node.layout}"
+        problem = f"a tensor of {node.dtype}{kind}" + (" without numbers" if node.is_meta else "")
     unfit.append(f"{_shown(path)}: {problem}")
     return None
 

@@ -47,7 +47,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `muon`."""
     b = lerp(s.momentum_buffer, g, 1 - h.momentum)
     u = lerp(g, b, h.momentum) if h.nesterov else b
-    x = yield u.astype(h.ns_dtype)
+    # The way round that torch has it: for a square matrix the rounding of the products tells.
+    turned = h.kernels == "in_out"
+    x = yield (u.T if turned else u).astype(h.ns_dtype)
+    x = x.T if turned else x
     step = h.learning_rate * scale(p.shape, h.adjust_lr, h.kernels)
     p_new = p * (1 - h.learning_rate * h.weight_decay) - step * x.astype(p.dtype)
     return p_new - p, {"momentum_buffer": b}
@@ -97,7 +100,8 @@ def muon(
     - `adjust_lr`: which s; `None` is `"original"`, Jordan's. `"match_rms_adamw"` (Moonshot)
       lets learning rate and decay be taken over from AdamW.
     - `kernels`: how a matrix is stored: `"out_in"` as torch's `Linear`, `"in_out"` as flax's
-      `Dense` and `Linear`. It decides which axis counts as outputs in s; nothing else.
+      `Dense` and `Linear`. It decides which axis counts as outputs in s, and by rounding alone
+      which way round a square matrix enters Newton-Schulz.
     - `ns_dtype`: the dtype between the products of Newton-Schulz, bfloat16 as in torch.
     - `**common`: `groups`, see `jopt.Common`.
 

@@ -21,11 +21,13 @@ def numbered(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """
     if any(str(k).startswith("param_groups.") for k in state_dict):
         state_dict = _unflattened(state_dict)
-    if not {"state", "param_groups"} <= set(state_dict):
+    if not is_optimizer(state_dict) or not all(
+        isinstance(entry, Mapping) for entry in state_dict["state"].values()
+    ):
         raise CheckpointError(
             "read_checkpoint",
             "this is no optimizer's state dict",
-            expected="state, param_groups",
+            expected="{'state': {...}, 'param_groups': [{'params': [...], ...}]}",
             found=", ".join(sorted(map(str, state_dict))[:12]) or "nothing",
         )
     keys = [key for group in state_dict["param_groups"] for key in group["params"]]
@@ -48,6 +50,19 @@ def numbered(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     ]
     state = {place[key]: dict(value) for key, value in state_dict["state"].items()}
     return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+
+def is_optimizer(given: Any) -> bool:
+    """Whether it has the form of an optimizer's state dict."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("state"), Mapping):
+        return False
+    groups = given.get("param_groups")
+    return isinstance(groups, list | tuple) and all(
+        isinstance(g, Mapping)
+        and isinstance(g.get("params"), list)
+        and all(isinstance(i, int | str) for i in g["params"])
+        for g in groups
+    )
 
 
 def _unflattened(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,4 +97,6 @@ def _same(group: Mapping[str, Any], numbers: Mapping[str, Any]) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    return bool((a == b).all()) if hasattr(a, "numel") and hasattr(b, "numel") else bool(a == b)
+    if hasattr(a, "numel") and hasattr(b, "numel"):
+        return bool(a.shape == b.shape and (a == b).all())
+    return bool(a == b)

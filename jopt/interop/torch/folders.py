@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jopt.base import CheckpointError
+from jopt.interop.torch.files import read_folder, read_torch
 from jopt.interop.torch.flattened import numbered
 from jopt.interop.torch.huggingface import huggingface_groups
 
@@ -75,7 +75,8 @@ def read_checkpoint(
       number them, and most files do not say how. With a folder of the Trainer they are put in
       the order of its two groups, see `huggingface_groups`, which `norms` is for. Without
       `names`, those of a model's state dict are taken if the shapes of the optimizer's buffers
-      are theirs, one by one, and if the file keeps their order (safetensors does not).
+      are theirs, one by one, if no two groups share a shape, and if the file keeps their order
+      (safetensors does not).
 
     **Raises:** `CheckpointError` for a file that is missing, that torch can read only by running
     code, or in which nothing is known; and for `names` that do not fit.
@@ -92,7 +93,7 @@ def read_checkpoint(
     huggingface, ordered = False, True
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        parts, ordered = _folder(path) if path.is_dir() else (_torch_file(path), True)
+        parts, ordered = read_folder(path) if path.is_dir() else (read_torch(path), True)
         huggingface = (path / "trainer_state.json").is_file()
     else:
         parts = source
@@ -123,7 +124,8 @@ def read_checkpoint(
         known = [n for n in params if n.rpartition(".")[2] not in _BUFFERS]
         optimizers = [_guessed(o, known, params) for o in optimizers]
     step = next((int(parts[k]) for k in _STEPS if _counts(parts.get(k))), None)
-    epoch = parts.get("epoch")
+    epoch: Any = parts.get("epoch")
+    epoch = epoch.item() if _counts(epoch) and hasattr(epoch, "item") else epoch
     layout = "huggingface" if huggingface else "dict"
     if any("lightning_version" in str(key) for key in parts):
         layout = "lightning"
@@ -154,8 +156,8 @@ def _alone(parts: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _counts(value: Any) -> bool:
     if hasattr(value, "numel") and value.numel() == 1:
-        return True
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        value = value.item()
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _called(optimizer: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -192,13 +194,19 @@ def _check_groups(optimizer: Mapping[str, Any], sizes: Sequence[int]) -> None:
 def _guessed(
     optimizer: dict[str, Any], names: Sequence[str], params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The optimizer with the model's names, if its buffers have the shapes of the parameters."""
-    ids = [i for group in optimizer["param_groups"] for i in group["params"]]
+    """The optimizer with the model's names, if its buffers have the shapes of the parameters.
+
+    Groups have another order than the model. Where one shape is in two of them, shapes cannot
+    tell which parameter is whose, and nothing is guessed.
+    """
+    ids = [(g, i) for g, group in enumerate(optimizer["param_groups"]) for i in group["params"]]
     if names_of(optimizer) is not None or len(ids) != len(names):
         return optimizer
-    for i, name in zip(ids, names, strict=True):
+    group_of: dict[tuple[int, ...], int] = {}
+    for (g, i), name in zip(ids, names, strict=True):
+        own = tuple(getattr(params[name], "shape", ()))
         shapes = {tuple(getattr(v, "shape", ())) for v in optimizer["state"].get(i, {}).values()}
-        if shapes - {()} and tuple(params[name].shape) not in shapes:
+        if (shapes - {()} and own not in shapes) or group_of.setdefault(own, g) != g:
             return optimizer
     return _called(optimizer, names) if optimizer["state"] else optimizer
 
@@ -214,73 +222,3 @@ def _unknown(source: Any, found: str) -> CheckpointError:
         found=found,
         fix="Take the parts out yourself: the importers take torch's own state dicts.",
     )
-
-
-def _folder(path: Path) -> tuple[dict[str, Any], bool]:
-    """The parts of a folder, and whether the model's parameters are in their own order."""
-    if (path / ".metadata").is_file():
-        raise CheckpointError(
-            "read_checkpoint",
-            "a distributed checkpoint: to read its index is to run code",
-            path=str(path),
-            fix="Convert it where you trust it: python -m "
-            "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE",
-        )
-    parts: dict[str, Any] = {}
-    for key, stem in (("optimizers", "optimizer"), ("schedulers", "scheduler")):
-        files = sorted(f for f in path.glob(f"{stem}*") if f.suffix in (".pt", ".bin", ".pth"))
-        if files:
-            parts[key] = [_torch_file(f) for f in files]
-    trainer = path / "trainer_state.json"
-    if trainer.is_file():
-        told = json.loads(trainer.read_text())
-        parts |= {k: told[k] for k in ("global_step", "epoch") if told.get(k) is not None}
-    for name in ("model.safetensors", "adapter_model.safetensors"):
-        if (path / name).is_file():
-            return {**parts, "model": _safetensors(path / name)}, False
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        model: dict[str, Any] = {}
-        for file in files:
-            model |= _safetensors(path / file)
-        return {**parts, "model": model}, False
-    if (path / "pytorch_model.bin").is_file():
-        parts["model"] = _torch_file(path / "pytorch_model.bin")
-    return parts, True
-
-
-def _safetensors(path: Path) -> dict[str, Any]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise CheckpointError(
-            "read_checkpoint",
-            "this file needs the safetensors library",
-            path=str(path),
-            fix="pip install jopt[safetensors]",
-        ) from error
-    tensors: dict[str, Any] = load_file(path)
-    return tensors
-
-
-def _torch_file(path: Path) -> Any:
-    """What `torch.save` wrote, without running anything that is in it."""
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(
-            "read_checkpoint", "the file cannot be read", path=str(path), found=error
-        ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = str(error).strip().split("WeightsUnpickler error: ")[-1].split("\n")[0]
-        raise CheckpointError(
-            "read_checkpoint",
-            "torch cannot read this file without running code from it, or it is damaged",
-            path=str(path),
-            found=first,
-            fix="Where you trust it, load it in torch and save what is wanted: "
-            'torch.save({"optimizer": optimizer.state_dict(), "model": model.state_dict()}, path).',
-        ) from None

@@ -54,6 +54,13 @@ def import_params(
       Nothing was imported.
     """
     who = "import_params"
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            who,
+            "this is no state dict",
+            expected="model.state_dict()",
+            found=type(state_dict).__name__,
+        )
     layout = layout_of(who, like)
     weights = by_path(who, layout.names, flax_weights(like) if names is None else names)
     targets = dict(zip(layout.names, jax.tree.leaves(like), strict=True))

@@ -282,3 +282,15 @@ WRONG = [
 def test_wrong_schedules_are_told(args, kwargs, text):
     with pytest.raises(jopt.ConfigError, match=re.escape(text)):
         huggingface_schedule(*args, **kwargs)
+
+
+def test_groups_that_share_a_shape_have_no_guessed_names():
+    # The order of the groups is not the model's, and no shape would tell.
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2, bias=False) for _ in range(2)))
+    first, last = model.parameters()
+    for rows, want in (([[last], [first]], [None]), ([[first, last]], [["0.weight", "1.weight"]])):
+        optimizer = torch.optim.SGD([{"params": row} for row in rows], lr=0.1, momentum=0.9)
+        model(torch.ones(2)).sum().backward()
+        optimizer.step()
+        parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        assert read_checkpoint(parts).param_names == want

@@ -92,7 +92,8 @@ def test_all_differences_are_listed_at_once():
         "  b (torch's parameter 0): exp_avg: shape: expected (2,), found (3,)\n"
         "  w (torch's parameter 1): exp_avg_sq: shape: expected (2, 3), found (1,)\n"
         "  eps is out of range: expected [0, inf), found -1.0\n"
-        "  Nothing was imported."
+        "  Nothing was imported.\n  The file has no names: its order was taken to be that of "
+        "jax.tree.leaves(params)."
     )
 
 

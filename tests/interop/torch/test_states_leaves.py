@@ -221,6 +221,19 @@ def test_muon_knows_how_a_matrix_is_stored(kernels, x64, monkeypatch):
         import_optimizer(other, start, theirs.saved(), names)
 
 
+def test_a_turned_square_kernel_moves_as_in_torch_in_bfloat16_too():
+    # X·Xᵀ and Xᵀ·X round apart: only a square matrix does not say which of them torch takes.
+    params, grads = data({"square": (5, 5)})
+    theirs = Torch("Muon", {"lr": 0.05}, params, np.float32).run(grads, range(3))
+    names, start = {"square": Weight("square", (1, 0))}, {"square": theirs.params["square"].T}
+    tx = jopt.muon(0.05, kernels="in_out")
+    state = import_optimizer(tx, tree(start), theirs.saved(), names)
+    turned = {"square": np.swapaxes(grads["square"], 1, 2)}
+    now, _ = steps_of_jopt(tx, tree(start), state, turned, range(3, 9))
+    ours = {"square": flat(now)["square"].T}
+    assert distance(ours, theirs.run(grads, range(3, 9)).params) <= 1e-5
+
+
 def test_ids_that_are_names():
     """As torch.distributed.checkpoint writes them."""
     saved = Torch("Adam", {}, data()[0], np.float32, named=True).run(data()[1], range(2)).saved()

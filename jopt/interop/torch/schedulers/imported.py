@@ -10,9 +10,10 @@ import jax
 
 from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, plain
-from jopt.interop.torch.schedulers.arguments import Saved, arguments
+from jopt.interop.torch.schedulers.arguments import arguments
 from jopt.interop.torch.schedulers.build import FACTORS, momentum_schedule, scheduler
 from jopt.interop.torch.schedulers.paced import paced, resumed
+from jopt.interop.torch.schedulers.saved import Saved
 from jopt.schedules import Plateau, Schedule
 
 # They build on the rate that they find: an edit of it stays in force.
@@ -111,7 +112,9 @@ def _saved(
     base_lr: float | None,
     given: Mapping[str, Any],
 ) -> Saved:
-    groups = param_groups["param_groups"] if isinstance(param_groups, Mapping) else param_groups
+    groups = param_groups
+    if isinstance(param_groups, Mapping):
+        groups = param_groups.get("param_groups") or ()
     saved = Saved(name, state_dict, group, groups, base_lr, given)
     saved.check()
     return saved
@@ -184,14 +187,14 @@ def _swa_base(saved: Saved, kwargs: Mapping[str, Any], epoch: int) -> float:
 
 def _sequential(saved: Saved) -> tuple[Any, Any]:
     arguments(saved)  # to refuse what it does not take
-    marks = [int(plain(m)) for m in saved.state["_milestones"]]
+    marks = saved.milestones()
     epoch, starts = saved.number("last_epoch"), [0, *marks]
     parts: list[Any] = []
     for i, child in enumerate(saved.children()):
         if child.name == "MultiplicativeLR" and parts:  # alone of all it does not start anew
             reached = _exactly(schedules.join(parts, marks[: i - 1]), starts[i] - 1)
             if "_is_initial" in child.state:  # newer torch multiplies by f(0) here
-                reached *= float(child.function("lr_lambda", child.own("lr_lambdas"))(0))
+                reached *= float(child.function("lr_lambda", child.entry("lr_lambdas"))(0))
             child = Saved(child.name, child.state, child.group, None, reached, child.given)
         curve, stands = _curve(child)
         # Within another, torch's sequence may run a step ahead of it.

@@ -135,6 +135,10 @@ def _names(who: str, groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
     """Torch's own names: `param_names`, or ids that are names (as torch's DCP writes them)."""
     rows = [g.get("param_names", g["params"]) for g in groups]
     for n, (group, row) in enumerate(zip(groups, rows, strict=True)):
+        if not isinstance(row, list | tuple):
+            raise CheckpointError(
+                who, f"the names of group {n} are no list", expected="a list", found=repr(row)
+            )
         if len(row) != len(group["params"]):
             raise CheckpointError(
                 who,

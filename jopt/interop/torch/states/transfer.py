@@ -16,6 +16,7 @@ from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
 from jopt.core.transform import Node, State
 from jopt.interop.torch.build import spec_of
+from jopt.interop.torch.flattened import is_optimizer
 from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
 from jopt.interop.torch.states.numbers import (
     choices,
@@ -24,7 +25,7 @@ from jopt.interop.torch.states.numbers import (
     put_numbers,
     read_group,
 )
-from jopt.interop.torch.states.places import Names, matched, named, placed
+from jopt.interop.torch.states.places import Names, matched, named, named_in, placed
 from jopt.interop.torch.states.slots import Reader, misplaced, write
 from jopt.interop.torch.states.targets import Target, targets
 
@@ -50,10 +51,11 @@ def import_optimizer(
     - `params`: the parameters, already those of the torch model.
     - `state_dict`: `optimizer.state_dict()`, of tensors or of NumPy arrays. It is only read.
     - `names`: which leaf each of torch's parameters is. A sequence: the leaves' paths in torch's
-      order. A mapping: torch's name, or a `Weight` with the order of the axes, for each path, as
-      `flax_weights` makes it; the names are looked up in the file, and if it has none, the
-      mapping's order is torch's. `None`: by the names in the file, with dots or slashes, and if it
-      has none, in the order of `jax.tree.leaves(params)`, which sorts the keys of dicts.
+      order; no axes are turned. A mapping: torch's name, or a `Weight` with the order of the axes,
+      for each path, as `flax_weights` makes it; the names are looked up in the file, and if it has
+      none, the mapping's order is torch's: then `flax_weights` needs its `order=`. `None`: by the
+      names in the file, with dots or slashes, and if it has none, in the order of
+      `jax.tree.leaves(params)`, which sorts the keys of dicts.
     - `count`: how many steps were taken; `None` for the largest `step` in the file. SGD, Muon and
       LBFGS keep none there: with a schedule, say it.
     - `cast`: whether a buffer is rounded where jopt's slot is narrower (float64 into float32).
@@ -195,21 +197,16 @@ def _by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:
 
 def _checked(who: str, given: Any) -> list[Mapping[str, Any]]:
     """Torch's groups, of something that has the form of an optimizer's state dict."""
-    groups = given.get("param_groups") if isinstance(given, Mapping) else None
-    fits = (
-        isinstance(groups, list | tuple)
-        and all(isinstance(g, Mapping) and isinstance(g.get("params"), list) for g in groups)
-        and isinstance(given.get("state"), Mapping)
-    )
-    if not fits:
+    if not is_optimizer(given):
         keys = list(given) if isinstance(given, Mapping) else [type(given).__name__]
         raise CheckpointError(
             who,
             "this is no state dict of a torch optimizer",
             expected="{'state': {...}, 'param_groups': [{'params': [...], ...}]}",
             found=", ".join(map(str, keys[:8])) or "an empty dict",
+            fix="read_checkpoint takes it out of a file, a folder, a dict or a flattened state.",
         )
-    return list(groups or [])
+    return list(given["param_groups"])
 
 
 def _imported(
@@ -237,7 +234,13 @@ def _imported(
     lines += found
     if lines:
         problem = f"the state of {target.torch} does not fit {target.label}"
-        raise CheckpointError(IMPORT, join(problem, lines), fix="Nothing was imported.")
+        fix = "Nothing was imported."
+        if any("shape: expected" in line for line in lines) and not named_in(groups):
+            fix += (
+                "\n  The file has no names: its order was taken to be that of "
+                f"{'jax.tree.leaves(params)' if names is None else 'names='}."
+            )
+        raise CheckpointError(IMPORT, join(problem, lines), fix=fix)
     return node if target.part.shared else reader.slots(node)
 
 
