@@ -42,6 +42,7 @@ from jopt.core import routing as routing
 from jopt.core import row_gradient as row_gradient
 from jopt.core import rowwise as rowwise
 from jopt.core import set_hyperparams as set_hyperparams
+from jopt.core import step as step
 from jopt.core import treewise as treewise
 from jopt.minimize import Minimum as Minimum
 from jopt.minimize import minimize as minimize

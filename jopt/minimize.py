@@ -14,8 +14,8 @@ from jax import Array
 
 from jopt.base import ConfigError, TreeError
 from jopt.core import State, Transform, apply_updates, chain, set_hyperparams
+from jopt.core.checks import as_array
 from jopt.core.hyperparams import nodes
-from jopt.core.transform import as_array
 from jopt.core.tree import Tree, layout_of
 from jopt.numerics import number_dtype, vector_max
 from jopt.optimizers import lbfgs

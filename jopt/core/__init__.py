@@ -2,6 +2,7 @@
 
 from jopt.core.apply import apply_updates as apply_updates
 from jopt.core.apply import extend as extend
+from jopt.core.apply import step as step
 from jopt.core.chain import chain as chain
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise

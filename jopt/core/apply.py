@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jopt.base import TreeError
-from jopt.core.checks import is_sparse
+from jopt.core.checks import as_array, is_sparse
 from jopt.core.rows import add_rows
-from jopt.core.transform import State, Transform, as_array
+from jopt.core.transform import State, Transform, stepped
 from jopt.core.tree import Tree, layout_of, match_leaves
 from jopt.numerics import compute_dtype, is_complex
 
@@ -33,13 +33,15 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     layout = layout_of("apply_updates", params)
     steps = match_leaves("apply_updates", "the updates", layout, updates)
     leaves = [
-        p if u is None else _add(name, p, u)
+        _add(name, p, u)
         for name, p, u in zip(layout.names, jax.tree.leaves(params), steps, strict=True)
     ]
     return layout.treedef.unflatten(leaves)
 
 
 def _add(name: str, p: Any, u: Any) -> Any:
+    if u is None:
+        return p
     p = jnp.asarray(as_array("apply_updates", name, p))
     u = as_array("apply_updates", name, u)
     if tuple(u.shape) != tuple(p.shape):
@@ -64,6 +66,32 @@ def _add(name: str, p: Any, u: Any) -> Any:
         return p
     wide = compute_dtype(p.dtype)
     return (p.astype(wide) + jnp.asarray(u).astype(wide)).astype(p.dtype)
+
+
+def step(
+    tx: Transform, updates: Tree, state: State, params: Tree, **extra: Any
+) -> tuple[Tree, State]:
+    """`update` and `apply_updates` in one: the next parameters, and the next state.
+
+    The numbers are the same. What it spares is memory traffic: `accumulate` does not touch
+    the parameters between its steps, where `update` gives zeros to be added.
+
+    **Arguments:** as for `tx.update`.
+
+    **Raises:** as `tx.update`, and `TreeError` without `params`.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.sgd(0.5)
+    >>> params = {"w": jnp.float32(1.0)}
+    >>> params, state = jopt.step(tx, {"w": jnp.float32(0.5)}, tx.init(params), params)
+    >>> params
+    {'w': Array(0.75, dtype=float32)}
+    """
+    if params is None:
+        raise TreeError("step", "needs the parameters", fix="Call jopt.step(tx, grads, state, p).")
+    flow = tx.flow(updates, state, params, extra)
+    leaves, new = stepped(tx.parts, flow, state, _add)
+    return flow.tree(leaves), new
 
 
 def extend(tx: Transform, state: State, params: Tree) -> State:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jopt.base import StateError, TreeError
@@ -163,3 +165,60 @@ def check_rows(who: str, path: str, g: Any, sparse: bool) -> None:
             found=found,
             fix="Make one with jopt.row_gradient, or use jopt.adam.",
         )
+
+
+def as_array(who: str, path: str, x: Any) -> Any:
+    """`x` as something with a shape and a dtype that jax has; Python numbers become arrays."""
+    if isinstance(x, np.ndarray | np.generic):
+        return jnp.asarray(x)
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return x
+    try:
+        return jnp.asarray(x)
+    except TypeError:
+        raise TreeError(
+            who,
+            "a leaf is no array",
+            path=path,
+            expected="an array",
+            found=type(x).__name__,
+            fix="Take the arrays out first, e.g. equinox.filter(model, equinox.is_array).",
+        ) from None
+
+
+def check_gradient(who: str, path: str, g: Any, p: Any) -> Any:
+    """The gradient as an array that fits its parameter, or `None` where there is none."""
+    if g is None:
+        return None
+    g = as_array(who, path, g)
+    if g.dtype == jax.dtypes.float0:  # jax's way to say that an integer has no gradient
+        return None
+    if tuple(g.shape) != tuple(p.shape):
+        raise TreeError(
+            who,
+            "a gradient has another shape than its parameter",
+            path=path,
+            expected=tuple(p.shape),
+            found=tuple(g.shape),
+        )
+    if _kind(g.dtype) != _kind(p.dtype):
+        raise TreeError(
+            who,
+            "a gradient has another kind of dtype than its parameter",
+            path=path,
+            expected=f"{_kind(p.dtype)}, as the parameter's {p.dtype}",
+            found=g.dtype,
+        )
+    return g
+
+
+def _kind(dtype: Any) -> str:
+    for kind, name in (
+        (jnp.floating, "floating"),
+        (jnp.complexfloating, "complex"),
+        (jnp.integer, "integer"),
+        (jnp.bool_, "boolean"),
+    ):
+        if jnp.issubdtype(dtype, kind):
+            return name
+    return str(dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -209,6 +210,26 @@ def read_numbers(
     for label in (DEFAULT, *groups):
         resolved.setdefault(label, resolved.get(DEFAULT, {}))
     return resolved, schedules
+
+
+def side_by_side(h: Mapping[str, Any]) -> dict[str, Any]:
+    """The same entries, the numbers among them read from one array that holds them all.
+
+    XLA runs leaves of one shape in one kernel if they read an array in common; a scalar in
+    common is not enough. What is no number (a key, `None`, a tree) stays as it is.
+    """
+    dtype = number_dtype()
+    numbers = {
+        k: x for k, x in h.items() if isinstance(x, Array) and x.shape == () and x.dtype == dtype
+    }
+    return {**h, **(_row(numbers) if numbers else {})}
+
+
+@jax.jit
+def _row(numbers: dict[str, Array]) -> dict[str, Array]:
+    # The barrier keeps XLA from looking through the array.
+    row = jax.lax.optimization_barrier(jnp.stack([*numbers.values()]))
+    return {name: row[i] for i, name in enumerate(numbers)}
 
 
 def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Array:

@@ -34,6 +34,7 @@ from jopt.core.numbers import (
     is_schedule,
     own_numbers,
     read_numbers,
+    side_by_side,
 )
 from jopt.core.places import by_slots
 from jopt.core.spec import Slot, Spec
@@ -200,7 +201,7 @@ class SpecPart(Part):
         return flow.updates
 
     def _live(self, labels: tuple[str, ...]) -> list[int]:
-        frozen = {label for label, g in self.groups.items() if g.freeze}
+        frozen = {k for k, g in self.groups.items() if g.freeze}
         return [i for i, label in enumerate(labels) if label not in frozen]
 
     def _members(self, labels: tuple[str, ...], live: list[int], of: Any) -> dict[str, list[Any]]:
@@ -218,8 +219,8 @@ class SpecPart(Part):
         return [i for i in live if slot.held_by(tuple(leaves[i].shape))]
 
     def _own(self, node: Node, label: str) -> dict[str, Any]:
-        own = own_numbers(node)
-        return {**own.get(DEFAULT, {}), **own.get(label, {})}
+        numbers = own_numbers(node)
+        return numbers.get(DEFAULT, {}) | numbers.get(label, {})
 
     def _work(self, flow: Flow, node: Node, live: list[int]) -> dict[int, Work]:
         work: dict[int, Work] = {}
@@ -239,8 +240,7 @@ class SpecPart(Part):
     def _give_numbers(
         self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
     ) -> None:
-        # Leaves of one age share one computation: what depends on the step alone is done once,
-        # and equal leaves stay equal to the compiler, which then compiles them once.
+        # Leaves of one age share one computation: equal leaves stay equal to the compiler.
         shared: dict[Any, dict[str, Any]] = {}
         for w in work:
             path = flow.layout.paths[w.index]
@@ -250,7 +250,7 @@ class SpecPart(Part):
                 if counts is not None:
                     h["t"] = counts.t(path).astype(number_dtype())
                 known = SimpleNamespace(**h, **dict(self.frozen_options))
-                shared[age] = h if self.prepare is None else {**h, **self.prepare(known)}
+                shared[age] = side_by_side(h | (self.prepare(known) if self.prepare else {}))
             w.numbers = shared[age]
 
     def _slot(self, slot: Slot, node: Node, flow: Flow, i: int) -> Array:

@@ -7,22 +7,23 @@ belongs to one part. A single optimizer has one part; `chain` sets rows end to e
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from jopt.base import ConfigError, Configured, StateError, TreeError
+from jopt.base import ConfigError, Configured, StateError
+from jopt.core.checks import as_array, check_gradient
 from jopt.core.places import by_path
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 
 Node = dict[str, Any]
 State = dict[str, Node]
 Leaves = list[Any]
+Add = Callable[[str, Any, Any], Any]
+"""`add(name, p, u)`: the parameter after the update."""
 
 # The extra arguments that some transform may declare; others are taken for a typing mistake.
 EXTRA = frozenset({"value", "grad", "value_fn", "key"})
@@ -45,6 +46,11 @@ class Flow:
     def tree(self, leaves: Leaves) -> Tree:
         """These leaves in the containers of the parameters."""
         return self.layout.treedef.unflatten(leaves)
+
+    def plus(self, updates: Leaves, add: Add) -> Leaves:
+        """The parameters, each with its update added."""
+        named = zip(self.layout.names, self.params or [], updates, strict=True)
+        return [add(name, p, u) for name, p, u in named]
 
 
 class Part(abc.ABC):
@@ -72,6 +78,14 @@ class Part(abc.ABC):
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """The flow after this stage, and the new node."""
 
+    def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
+        """The parameters once this stage's updates are added to them, and the new node.
+
+        A part that leaves them alone at times can spare reading and writing them.
+        """
+        after, node = self.update(flow, node)
+        return flow.plus(after.updates, add), node
+
     @abc.abstractmethod
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """The node for parameters that have gained leaves since `node`."""
@@ -79,6 +93,24 @@ class Part(abc.ABC):
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """A `Place` for each array of `node`: whose axes it runs along, for its sharding."""
         return by_path(layout, params, node)
+
+
+def through(parts: Mapping[str, Part], flow: Flow, state: State) -> tuple[Flow, State]:
+    """The flow after all parts, one after the other, and their new nodes."""
+    new: State = {}
+    for label, part in parts.items():
+        flow, new[label] = part.update(flow, state[label])
+    return flow, new
+
+
+def stepped(parts: Mapping[str, Part], flow: Flow, state: State, add: Add) -> tuple[Leaves, State]:
+    """The same with the parameters the updates lead to: the last part adds them."""
+    if not parts:
+        return flow.plus(flow.updates, add), {}
+    *first, (label, last) = parts.items()
+    flow, new = through(dict(first), flow, state)
+    leaves, new[label] = last.step(flow, state[label], add)
+    return leaves, new
 
 
 class Transform(Configured):
@@ -144,28 +176,26 @@ class Transform(Configured):
         of dtype, or `params` is missing; `StateError` for the state of another transform;
         `ConfigError` for an unknown extra argument.
         """
+        flow = self.flow(updates, state, params, extra)
+        given = flow.updates
+        flow, new = through(self.parts, flow, state)
+        out = flow.updates if flow.stepped else like_given(flow.updates, given)
+        return flow.tree(out), new
+
+    def flow(
+        self, updates: Tree, state: State, params: Tree | None, extra: Mapping[str, Any]
+    ) -> Flow:
+        """What goes into the first part, checked; see `update` for the arguments."""
         self._check_extra(extra)
         self._check_labels(state)
         if params is None:
             layout = layout_of(self.name, updates)
-            leaves = None
-            grads = [
-                as_array(self.name, n, x)
-                for n, x in zip(layout.names, jax.tree.leaves(updates), strict=True)
-            ]
-        else:
-            layout, leaves = self.layout(params)
-            grads = match_leaves(self.name, "the updates", layout, updates)
-            grads = [
-                _checked(self.name, name, g, p)
-                for name, g, p in zip(layout.names, grads, leaves, strict=True)
-            ]
-        flow = Flow(layout, grads, leaves, extra)
-        new: State = {}
-        for label, part in self.parts.items():
-            flow, new[label] = part.update(flow, state[label])
-        out = flow.updates if flow.stepped else like_given(flow.updates, grads)
-        return flow.tree(out), new
+            given = zip(layout.names, jax.tree.leaves(updates), strict=True)
+            return Flow(layout, [as_array(self.name, n, x) for n, x in given], None, extra)
+        layout, leaves = self.layout(params)
+        grads = match_leaves(self.name, "the updates", layout, updates)
+        pairs = zip(layout.names, grads, leaves, strict=True)
+        return Flow(layout, [check_gradient(self.name, *pair) for pair in pairs], leaves, extra)
 
     def extend(self, state: State, params: Tree) -> State:
         """See `jopt.extend`."""
@@ -207,62 +237,6 @@ class Transform(Configured):
                 found=f"a dict with {', '.join(found)}" if isinstance(found, list) else found,
                 fix="Use the state that this transform's init or update returned.",
             )
-
-
-def as_array(who: str, path: str, x: Any) -> Any:
-    """`x` as something with a shape and a dtype that jax has; Python numbers become arrays."""
-    if isinstance(x, np.ndarray | np.generic):
-        return jnp.asarray(x)
-    if hasattr(x, "shape") and hasattr(x, "dtype"):
-        return x
-    try:
-        return jnp.asarray(x)
-    except TypeError:
-        raise TreeError(
-            who,
-            "a leaf is no array",
-            path=path,
-            expected="an array",
-            found=type(x).__name__,
-            fix="Take the arrays out first, e.g. equinox.filter(model, equinox.is_array).",
-        ) from None
-
-
-def _checked(who: str, path: str, g: Any, p: Any) -> Any:
-    if g is None:
-        return None
-    g = as_array(who, path, g)
-    if g.dtype == jax.dtypes.float0:  # jax's way to say that an integer has no gradient
-        return None
-    if tuple(g.shape) != tuple(p.shape):
-        raise TreeError(
-            who,
-            "a gradient has another shape than its parameter",
-            path=path,
-            expected=tuple(p.shape),
-            found=tuple(g.shape),
-        )
-    if _kind(g.dtype) != _kind(p.dtype):
-        raise TreeError(
-            who,
-            "a gradient has another kind of dtype than its parameter",
-            path=path,
-            expected=f"{_kind(p.dtype)}, as the parameter's {p.dtype}",
-            found=g.dtype,
-        )
-    return g
-
-
-def _kind(dtype: Any) -> str:
-    for kind, name in (
-        (jnp.floating, "floating"),
-        (jnp.complexfloating, "complex"),
-        (jnp.integer, "integer"),
-        (jnp.bool_, "boolean"),
-    ):
-        if jnp.issubdtype(dtype, kind):
-            return name
-    return str(dtype)
 
 
 def like_given(updates: Leaves, given: Leaves) -> Leaves:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jopt.core.chain import as_parts
 from jopt.core.places import by_path
-from jopt.core.transform import Flow, Leaves, Node, Part
+from jopt.core.transform import Add, Flow, Leaves, Node, Part, stepped, through
 from jopt.core.tree import Layout, merged
 
 
@@ -44,10 +44,11 @@ class WrapperPart(Part):
 
     def inner_update(self, flow: Flow, inner: Node) -> tuple[Flow, Node]:
         """One step of the wrapped parts, one after the other."""
-        new: Node = {}
-        for label, part in self.inner.items():
-            flow, new[label] = part.update(flow, inner[label])
-        return flow, new
+        return through(self.inner, flow, inner)
+
+    def inner_step(self, flow: Flow, inner: Node, add: Add) -> tuple[Leaves, Node]:
+        """The same, and the parameters with the updates added."""
+        return stepped(self.inner, flow, inner, add)
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """Own entries of new leaves start anew; the rest and the wrapped state go on."""

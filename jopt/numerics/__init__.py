@@ -14,6 +14,7 @@ from jopt.numerics.moments import adam_moments as adam_moments
 from jopt.numerics.moments import debias as debias
 from jopt.numerics.moments import lerp as lerp
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz
+from jopt.numerics.norms import all_finite as all_finite
 from jopt.numerics.norms import global_norm as global_norm
 from jopt.numerics.norms import norm as norm
 from jopt.numerics.norms import sum_of_squares as sum_of_squares

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.dtypes import as_pairs, compute_dtype
+from jopt.numerics.dtypes import as_pairs, compute_dtype, widest
 from jopt.numerics.roots import safe_sqrt
+
+SMALL = 65_536
+"""An array of at most so many entries is read together with the other small ones."""
 
 
 def sum_of_squares(x: Array) -> Array:
     """∑|xᵢ|², in at least float32; a complex entry counts |x|²."""
-    x = as_pairs(x.astype(compute_dtype(x.dtype)))
-    return jnp.sum(jnp.square(x))
+    return jnp.sum(jnp.square(_wide(x)))
 
 
 def norm(x: Array) -> Array:
@@ -28,4 +29,46 @@ def global_norm(xs: Sequence[Array]) -> Array:
     """‖(x₁, x₂, …)‖₂ over every entry of every array, in at least float32; 0 for no arrays."""
     if not xs:
         return jnp.zeros(())
-    return safe_sqrt(functools.reduce(operator.add, [sum_of_squares(x) for x in xs]))
+    wide = [_wide(x) for x in xs]
+    dtype = widest(*(x.dtype for x in wide))
+    return safe_sqrt(jnp.sum(partial([x.astype(dtype) for x in wide], jnp.square, jnp.sum)))
+
+
+def all_finite(xs: Sequence[Array]) -> Array:
+    """Whether no entry of any array is infinite or NaN; true for no arrays.
+
+    It reads the arrays in the pieces that `global_norm` reads them in, so that a program that
+    needs both reads them once.
+    """
+    if not xs:
+        return jnp.ones((), bool)
+    return jnp.all(partial([_wide(x) for x in xs], jnp.isfinite, jnp.all))
+
+
+def partial(
+    xs: Sequence[Array], each: Callable[[Array], Array], over: Callable[..., Array]
+) -> Array:
+    """`over` of `each` for pieces of the arrays, as one array that `over` finishes.
+
+    An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
+    array as many as a large one. Here a large array is reduced along its last axis, in one
+    kernel; small ones are joined and read by one. The barrier keeps XLA from undoing it. What
+    is sharded by its very type cannot be joined, and is reduced on its own.
+    """
+    whole = [x for x in xs if not _sharded(x)]
+    small = [x.reshape(-1) for x in whole if x.size <= SMALL]
+    large = [over(each(x), axis=-1).reshape(-1) for x in whole if x.size > SMALL]
+    parts = [jax.lax.optimization_barrier(jnp.concatenate(large))] if large else []
+    if small:
+        parts.append(over(each(jnp.concatenate(small)))[None])
+    parts += [over(each(x))[None] for x in xs if _sharded(x)]
+    return jnp.concatenate(parts)
+
+
+def _sharded(x: Array) -> bool:
+    # Only a mesh of explicit axes puts the sharding into the type.
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
+def _wide(x: Array) -> Array:
+    return as_pairs(x.astype(compute_dtype(x.dtype)))

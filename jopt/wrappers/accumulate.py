@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jopt.base import ConfigError, TreeError, configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
-from jopt.core.transform import Flow, Leaves, Node, moved
+from jopt.core.numbers import side_by_side
+from jopt.core.once import once_if
+from jopt.core.transform import Add, Flow, Leaves, Node, moved
 from jopt.core.tree import Layout, lookup, nest
 from jopt.core.wrap import WrapperPart
-from jopt.numerics import compute_dtype
+from jopt.numerics import compute_dtype, number_dtype
 
 
 class AccumulatePart(WrapperPart):
@@ -31,51 +35,69 @@ class AccumulatePart(WrapperPart):
 
     def own_init(self, layout: Layout, params: Leaves) -> Node:
         """A counter, and a sum for every parameter that can have a gradient."""
-        live = self._live(params)
+        live = _inexact(params)
         sums = [jnp.zeros_like(params[i], compute_dtype(params[i].dtype)) for i in live]
         return {"micro": jnp.int32(0), "mean": nest([layout.paths[i] for i in live], sums)}
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
-        """Add a gradient; at the last of a round, step and start anew."""
-        leaves = flow.updates if flow.params is None else flow.params
-        live = self._live(leaves)
-        paths = [flow.layout.paths[i] for i in live]
-        mean = [
-            self._added(lookup(node["mean"], path), flow.updates[i], flow.layout.names[i])
-            for i, path in zip(live, paths, strict=True)
-        ]
+        """Add a gradient; at the last of a round, step."""
+        last, held, own = self._added(flow, node)
+        here = moved(flow, self._means(flow, held, first=False))
+        after = jax.eval_shape(lambda: self.inner_update(here, node["inner"])[0].updates)
+        zeros = [None if u is None else jnp.zeros(u.shape, u.dtype) for u in after]
         stepped = False
 
-        def step(mean: Leaves, inner: Node) -> tuple[Leaves, Leaves, Node]:
+        def inner_step(at: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
             nonlocal stepped
-            updates: Leaves = [None] * len(leaves)
-            for i, m in zip(live, mean, strict=True):
-                updates[i] = m
-            after, inner = self.inner_update(moved(flow, updates), inner)
+            here = moved(flow, self._means(flow, held, node["micro"] == 0))
+            after, inner = self.inner_update(here, at[1])
             stepped = after.stepped
-            return after.updates, [jnp.zeros_like(m) for m in mean], inner
+            return after.updates, inner
 
-        def wait(mean: Leaves, inner: Node) -> tuple[Leaves, Leaves, Node]:
-            shapes, _, _ = jax.eval_shape(step, mean, inner)
-            return [_zeros(s) for s in shapes], mean, inner
+        updates, inner = once_if(last, inner_step, (zeros, node["inner"]))
+        return moved(flow, updates, steps=stepped), {**own, "inner": inner}
 
-        last = node["micro"] == self.every - 1
-        updates, mean, inner = jax.lax.cond(last, step, wait, mean, node["inner"])
-        new = {
-            "micro": jnp.where(last, 0, node["micro"] + 1),
-            "mean": nest(paths, mean),
-            "inner": inner,
-        }
-        return moved(flow, updates, steps=stepped), new
+    def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
+        """As `update`; between its steps the parameters are neither read nor written."""
+        last, held, own = self._added(flow, node)
 
-    def _live(self, leaves: Leaves) -> list[int]:
-        return [
-            i
-            for i, x in enumerate(leaves)
-            if x is not None and jnp.issubdtype(x.dtype, jnp.inexact)
-        ]
+        def inner_step(at: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
+            mean = self._means(flow, held, node["micro"] == 0)
+            return self.inner_step(replace(flow, updates=mean, params=at[0]), at[1], add)
 
-    def _added(self, mean: Any, g: Any, path: str) -> Any:
+        params, inner = once_if(last, inner_step, (list(flow.params or []), node["inner"]))
+        return params, {**own, "inner": inner}
+
+    def _added(self, flow: Flow, node: Node) -> tuple[Array, Node, Node]:
+        """Whether this is the last of a round, the sums so far, and the own entries after it."""
+        first, last = node["micro"] == 0, node["micro"] == self.every - 1
+
+        def added(held: Node) -> Any:
+            means = self._means(flow, held, first)
+            live = self._live(flow)
+            return nest([flow.layout.paths[i] for i in live], [means[i] for i in live])
+
+        # The last gradient of a round goes straight into the step, and is not stored.
+        held: Node = once_if(~last, added, node["mean"])
+        micro = jnp.where(last, 0, node["micro"] + 1)
+        return last, held, {"micro": micro, "mean": held}
+
+    def _means(self, flow: Flow, held: Node, first: Any) -> Leaves:
+        """The means with this gradient's share. The sums of the last round start anew here."""
+        # As a number among others, for the sake of `side_by_side`.
+        numbers = {"begins": first, "every": self.every}
+        numbers = side_by_side({k: jnp.asarray(x, number_dtype()) for k, x in numbers.items()})
+        means: Leaves = [None] * len(flow.updates)
+        for i in self._live(flow):
+            held_i = lookup(held, flow.layout.paths[i])
+            so_far = jnp.where(numbers["begins"] > 0, 0, held_i)
+            means[i] = self._plus(so_far, flow.updates[i], numbers["every"], flow.layout.names[i])
+        return means
+
+    def _live(self, flow: Flow) -> list[int]:
+        return _inexact(flow.updates if flow.params is None else flow.params)
+
+    def _plus(self, mean: Any, g: Any, every: Any, path: str) -> Any:
         if g is None:
             return mean
         if is_sparse(g):
@@ -85,11 +107,12 @@ class AccumulatePart(WrapperPart):
                 path=path,
                 fix="Add up the rows yourself: jopt.row_gradient takes repeated ones.",
             )
-        return mean + g.astype(mean.dtype) / self.every
+        return mean + g.astype(mean.dtype) / every.astype(mean.dtype)
 
 
-def _zeros(shape: Any) -> Any:
-    return None if shape is None else jnp.zeros(shape.shape, shape.dtype)
+def _inexact(leaves: Leaves) -> list[int]:
+    kinds = [None if x is None else x.dtype for x in leaves]
+    return [i for i, k in enumerate(kinds) if k is not None and jnp.issubdtype(k, jnp.inexact)]
 
 
 @configured("jopt.")
@@ -108,7 +131,11 @@ def accumulate(tx: Any, every: int) -> Transform:
 
     **State:** `{"accumulate": {"micro": ..., "mean": ..., "inner": {...}}}`: the number of
     gradients in the round so far, and their share of the mean, like the parameters, in at
-    least float32. A `None` gradient counts as zero here.
+    least float32 (what it holds where `micro` is 0 is left over from the last round). A `None`
+    gradient counts as zero here.
+
+    Between the steps `jopt.step` does not touch parameters and moments: at 4 bytes a number
+    it moves 12 bytes a parameter, where `update` and `apply_updates` move 28.
 
     **Raises:** `ConfigError` if `every` is no number of steps; `TreeError` for sparse gradients.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ from jopt.core.counts import ticked
 from jopt.core.transform import Flow, Leaves, Node, moved
 from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart, only_if
+from jopt.numerics import all_finite
 
 
 class SkipNonfinitePart(WrapperPart):
@@ -26,11 +25,7 @@ class SkipNonfinitePart(WrapperPart):
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """The wrapped step, or nothing at all."""
-        finite = functools.reduce(
-            operator.and_,
-            [jnp.isfinite(_values(g)).all() for g in flow.updates if g is not None],
-            jnp.bool_(True),
-        )
+        finite = all_finite([_values(g) for g in flow.updates if g is not None])
         after, inner = self.inner_update(flow, node["inner"])
         # A choice within the same kernels, not a branch: what it would spare was read anyway.
         updates = [None if u is None else _if_finite(finite, u) for u in after.updates]
