@@ -125,7 +125,7 @@ def _count(n: int, one: str, many: str) -> str:
 def _listed(what: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
     head = f"{what:13} " if what else ""
     for line in lines[:SHOWN]:
-        yield f"  {head}{printable(line) or '(the only leaf)'}"
+        yield f"  {head}{printable(line, 2000) or '(the only leaf)'}"
     if len(lines) > SHOWN:
         yield f"  {'':13} ... and {len(lines) - SHOWN} more"
 

@@ -74,7 +74,7 @@ def mismatch(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> Mismatch 
             for where, want, have in differing(mine["config"], recorded["config"])
         ),
         expected=mine["repr"],
-        found=printable(recorded["repr"]),
+        found=printable(recorded["repr"], 2000),
         fix="Build the transform as it was. Numbers may differ; these choices may not. If the "
         "change is meant, load without tx=, or take what fits with strict=False.",
     )

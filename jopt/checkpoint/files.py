@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +42,11 @@ _ADVICE = {
     errno.EFBIG: "The file is larger than the system allows: raise the limit (ulimit -f).",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ESPIPE: "It is a pipe, a device or a socket; name a regular file.",
+}
+_READING = {
+    errno.ENOENT: "Correct the path: nothing has been saved there.",
+    errno.EACCES: "Ask for permission to read the file.",
+    errno.EPERM: "Ask for permission to read the file.",
 }
 
 
@@ -84,7 +89,7 @@ def reading(who: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """The file at `path`, open for reading."""
     name = _text(who, path)
     with (
-        _explained(who, path, "cannot be read"),
+        _explained(who, path, "cannot be read", _READING),
         open(name, "rb", BUFFER, opener=lambda at, flags: os.open(at, flags | _WAITLESS)) as file,
     ):
         if not file.seekable():
@@ -221,10 +226,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(who: str, path: str | os.PathLike[str], what: str) -> Iterator[None]:
+def _explained(
+    who: str, path: str | os.PathLike[str], what: str, advice: Mapping[int, str] | None = None
+) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        fix = _ADVICE.get(error.errno or 0, "See the system's message above.")
+        fix = {**_ADVICE, **(advice or {})}.get(error.errno or 0, "See the system's message above.")
         raise CheckpointError(who, f"{os.fspath(path)} {what}", found=reason, fix=fix) from error

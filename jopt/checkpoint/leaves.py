@@ -73,8 +73,8 @@ def shown(path: Path) -> str:
     return pointer(path)[1:]
 
 
-def printable(text: str, most: int = 2000) -> str:
-    """Text that may come from a hostile file and go to a terminal: no control codes, no megabytes."""
+def printable(text: str, most: int = 500) -> str:
+    """Text that may come from a hostile file, for a terminal: no control codes, no megabytes."""
     text = text if len(text) <= most else f"{text[:most]}..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -173,6 +173,8 @@ def kind_of(leaf: Any) -> Kind | str:
     """The kind of a leaf, or why it cannot be in a checkpoint and what to do."""
     if type(leaf) in PLAIN or type(leaf) is dict:
         return Kind(type(leaf).__name__)
+    if isinstance(leaf, np.ma.MaskedArray):
+        return "a masked array would lose its mask; save its data and its mask as two leaves"
     dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", None)
     if dtype is None or shape is None:
         return (

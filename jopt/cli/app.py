@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         # Python has no output at all where the shell has closed it (>&-).
-        sys.stdout = sys.stdout or open(os.devnull, "w")
-        sys.stderr = sys.stderr or open(os.devnull, "w")
+        sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
         # A file is read on the host: no accelerator is claimed for it.
         jax.config.update("jax_platforms", "cpu")
     try:
@@ -59,6 +59,13 @@ def _run(argv: Sequence[str] | None) -> int:
     except Exception as error:
         if args.traceback:
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            library = error.name.split(".")[0]
+            error = JoptError(
+                f"jopt {args.command}",
+                f"this format is read and written with {library}, which is not installed",
+                fix=f"pip install {library}",
+            )
         if isinstance(error, JoptError):
             complain(error)
         else:

@@ -124,6 +124,7 @@ def test_a_read_only_disk(tmp_path, monkeypatch):
 def test_paths_that_cannot_be_read(tmp_path):
     text = fails("cannot be read", jopt.load, tmp_path / "run.jopt")
     assert "No such file" in text
+    assert "Correct the path: nothing has been saved there." in text
     text = fails("cannot be read", jopt.load, tmp_path)
     assert "The path is a folder" in text
 
@@ -151,3 +152,46 @@ def test_permissions_and_links_stay(tmp_path):
     assert link.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert_same(jopt.load(path), NEW)
+
+
+def device(path):
+    path.symlink_to("/dev/null")
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [device, pipe])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path, make):
+    make(tmp_path / "special")
+    before = os.stat(tmp_path / "special")
+    text = fails("cannot be written", jopt.save, tmp_path / "special", OLD)
+    assert "name a regular file" in text
+    assert os.path.samestat(before, os.stat(tmp_path / "special"))
+    assert os.listdir(tmp_path) == ["special"]
+
+
+def test_a_pipe_that_nobody_writes_to_does_not_hang(tmp_path):
+    pipe(tmp_path / "run.jopt")
+    assert "name a regular file" in fails("cannot be read", jopt.load, tmp_path / "run.jopt")
+
+
+def test_paths_as_bytes(tmp_path):
+    path = os.fsencode(tmp_path / "run.jopt")
+    jopt.save(path, OLD)
+    assert_same(jopt.load(path), OLD)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"), [("a\0b", "a NUL"), (None, "no path"), ({}, "no path")]
+)
+def test_what_is_no_path(path, problem):
+    fails(problem, jopt.save, path, OLD)
+    fails(problem, jopt.load, path)
+
+
+def test_a_slash_at_the_end_is_not_dropped(tmp_path):
+    jopt.save(tmp_path / "run.jopt", OLD)
+    assert "name a file" in fails("cannot be written", jopt.save, f"{tmp_path}/run.jopt/", NEW)
+    untouched(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 
 import jopt
 from jopt.checkpoint.leaves import shown
+from tests.checkpoint.helpers import fails
 
 PARAMS = {"w": jnp.ones(3)}
 GROUP = {"g": jopt.group("w", weight_decay=0.1)}
@@ -86,3 +87,8 @@ def test_extend_says_that_a_node_is_none():
 
 def test_the_paths_are_those_of_the_state():
     assert {"adamw", "adamw/mu/w", ADAMW} < {shown(p) for p in places(TX.init(PARAMS))}
+
+
+def test_a_masked_array_does_not_lose_its_mask_in_silence():
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    assert "w: a masked array" in fails("cannot be in a checkpoint", jopt.to_bytes, {"w": masked})

@@ -90,3 +90,11 @@ def test_nothing_is_imported_for_no_bar(tmp_path):
         "assert 'rich' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "x"], check=True)
+
+
+def test_the_name_of_a_file_is_no_markup(tmp_path, terminal):
+    path = tmp_path / "a[red].jopt"
+    both(path, progress=True)
+    assert "a[red].jopt" in terminal()
+    (tmp_path / "b[").mkdir()
+    both(tmp_path / "b[" / "]", progress=True)

@@ -202,3 +202,27 @@ def test_an_optimizer_needs_its_parameters(work, capsys):
     code, _, err = jopt_command(capsys, "convert", *words)
     assert code == 2
     assert "this is no state dict of a torch optimizer" in err
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({1: 2.0, "1": 3.0}, "x: keys that are the same once they are text"),
+        (torch.empty(2, device="meta"), "x: a tensor of torch.float32 without numbers"),
+        (torch.eye(2).to_sparse(), "x: a tensor of torch.float32 in torch.sparse_coo"),
+    ],
+)
+def test_what_torch_holds_and_jopt_does_not_is_listed(work, capsys, entry, problem):
+    torch.save({"x": entry, "y": entry}, "odd.pt")
+    code, _, err = jopt_command(capsys, "convert", "odd.pt", "odd.jopt")
+    assert code == 2
+    assert problem in err
+    assert problem.replace("x:", "y:") in err
+
+
+def test_why_torch_refuses_a_file_and_no_advice_to_run_it(work, capsys):
+    torch.save(torch.nn.Linear(1, 1), "model.pt")
+    _, _, err = jopt_command(capsys, "inspect", "model.pt")
+    assert "Unsupported global: GLOBAL torch.nn.modules.linear.Linear" in err
+    assert "weights_only" not in err
+    assert "safe_globals" not in err

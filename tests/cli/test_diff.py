@@ -131,3 +131,25 @@ def test_what_cannot_be_compared_is_2(work, capsys):
     code, _, err = jopt_command(capsys, "diff", "run.jopt", "run.jopt", "--atol", "-1")
     assert code == 2
     assert "argument --atol: '-1' is no number of at least 0" in err
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "code"),
+    [
+        (0.1, 0.2, [], 1),
+        (0.1, 0.2, ["--atol", "0.11"], 0),
+        (0.1, 0.2, ["--rtol", "0.4"], 1),
+        (3, 4, ["--rtol", "0.25"], 0),
+        (2**63, 2**63 + 1, [], 1),
+        (1j, 2j, ["--atol", "1"], 0),
+        (float("inf"), 1.0, ["--atol", "1e300"], 1),
+        (float("nan"), float("nan"), [], 0),
+        (0.0, -0.0, [], 0),
+        (0.0, -0.0, ["--exact"], 1),
+        (True, False, ["--atol", "1"], 1),
+    ],
+)
+def test_numbers_of_python_are_compared_as_arrays_are(work, capsys, a, b, options, code):
+    jopt.save("a.jopt", {"x": a})
+    jopt.save("b.jopt", {"x": b})
+    assert jopt_command(capsys, "diff", "a.jopt", "b.jopt", *options)[0] == code

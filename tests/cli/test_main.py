@@ -146,3 +146,25 @@ def test_tables_need_rich_and_json_does_not(work, capsys, monkeypatch):
     )
     assert jopt_command(capsys, "inspect", "run.jopt", "--json")[0] == 0
     assert jopt_command(capsys, "verify", "run.jopt")[0] == 0
+
+
+@pytest.mark.parametrize("words", [["inspect", "run.jopt"], ["diff", "run.jopt", "run.jopt"]])
+def test_a_pattern_that_matches_nothing_is_an_error(work, capsys, words):
+    code, out, err = jopt_command(capsys, *words, "--match", "no such leaf")
+    assert (code, out) == (2, "")
+    assert "--match has a pattern that matches no leaf\n  found:    'no such leaf'" in err
+
+
+def test_without_any_output(work, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["jopt", "verify", "run.jopt"])
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr("jax.config.update", lambda *option: None)
+    assert main() == 0
+
+
+def test_a_library_that_is_missing_is_named(work, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flax", None)
+    code, out, err = jopt_command(capsys, "convert", "run.jopt", "run.msgpack")
+    assert (code, out) == (2, "")
+    assert "with flax, which is not installed\n  pip install flax\n" in err
