@@ -18,11 +18,13 @@ from jopt.numerics.norms import all_finite as all_finite
 from jopt.numerics.norms import global_norm as global_norm
 from jopt.numerics.norms import norm as norm
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
+from jopt.numerics.once import once_if as once_if
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned
 from jopt.numerics.roots import safe_sqrt as safe_sqrt
 from jopt.numerics.vectors import Vector as Vector
+from jopt.numerics.vectors import in_one_array as in_one_array
 from jopt.numerics.vectors import vector_dot as vector_dot
 from jopt.numerics.vectors import vector_l1 as vector_l1
 from jopt.numerics.vectors import vector_max as vector_max

@@ -55,18 +55,18 @@ def partial(
     kernel; small ones are joined and read by one. The barrier keeps XLA from undoing it. What
     is sharded by its very type cannot be joined, and is reduced on its own.
     """
-    whole = [x for x in xs if not _sharded(x)]
+    whole = [x for x in xs if not sharded(x)]
     small = [x.reshape(-1) for x in whole if x.size <= SMALL]
     large = [over(each(x), axis=-1).reshape(-1) for x in whole if x.size > SMALL]
     parts = [jax.lax.optimization_barrier(jnp.concatenate(large))] if large else []
     if small:
         parts.append(over(each(jnp.concatenate(small)))[None])
-    parts += [over(each(x))[None] for x in xs if _sharded(x)]
+    parts += [over(each(x))[None] for x in xs if sharded(x)]
     return jnp.concatenate(parts)
 
 
-def _sharded(x: Array) -> bool:
-    # Only a mesh of explicit axes puts the sharding into the type.
+def sharded(x: Array) -> bool:
+    """Whether `x` is sharded by its very type: only a mesh of explicit axes puts it there."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.vectors import Vector, row_dots, vector_dot
+from jopt.numerics.once import once_if
+from jopt.numerics.vectors import Joint, Vector, row_dots, vector_dot
 
 
 class QuasiNewton(NamedTuple):
@@ -51,13 +52,15 @@ def turned(
     - `first`: there was no last step, and no pairs: d is −g.
     - `go`: `False` changes nothing.
     """
-    y = [a - b for a, b in zip(g, m.prev_grad, strict=True)]
-    ys, yy = m.t * vector_dot(y, m.d), vector_dot(y, y)
+    joint = Joint(g)
+    x, old_x, old_d = (joint.join(v) for v in (g, m.prev_grad, m.d))
+    y = [a - b for a, b in zip(x, old_x, strict=True)]
+    ys, yy = m.t * vector_dot(y, old_d), vector_dot(y, y)
     keep = go & ~first & (ys > min_curvature)
     row = m.n_pairs % m.sy.shape[0]
-    # A branch, which the compiler does not merge with what reads the rows: written in place.
-    rows_s, rows_y = jax.lax.cond(keep, _filed, lambda m, *_: (m.s, m.y), m, g, row)
-    s_g, y_g = row_dots(rows_s, g), row_dots(rows_y, g)
+    rows_s, rows_y, filed = once_if(keep, lambda h: _filed(m, g, row, h), (m.s, m.y, keep & False))
+    all_s, all_y = joint.join(rows_s, 1), joint.join(rows_y, 1)
+    s_g, y_g = row_dots(all_s, x), row_dots(all_y, x)
     # The products with y are differences of those with g: one reading of the history does. Of
     # `sy` only products of a step with the same or a later y are ever used: a column is enough.
     column = (y_g - m.y_g).at[row].set(yy)
@@ -68,14 +71,16 @@ def turned(
     gamma = jnp.where(keep, ys / jnp.where(keep, yy, 1), jnp.where(go & first, 1, m.h_diag))
     a, b = inverse_hessian_weights(new_sy, new_yy, s_g, y_g, gamma, n_pairs)
     d = [
-        jnp.where(go, pair_sum(rs, ry, a, b) - gamma.astype(x.dtype) * x, old)
-        for rs, ry, x, old in zip(rows_s, rows_y, g, m.d, strict=True)
+        jnp.where(go, pair_sum(rs, ry, a, b) - gamma.astype(v.dtype) * v, old)
+        for rs, ry, v, old in zip(all_s, all_y, x, old_d, strict=True)
     ]
-    seen = [jnp.where(go, x, old) for x, old in zip(g, m.prev_grad, strict=True)]
+    # `go`, known only once the pair is filed, which reads the old gradient: no copy of it then.
+    later = go | filed
+    seen = [jnp.where(later, v, old) for v, old in zip(g, m.prev_grad, strict=True)]
     return QuasiNewton(
         s=rows_s,
         y=rows_y,
-        d=d,
+        d=joint.part(d),
         prev_grad=seen,
         sy=new_sy,
         yy=new_yy,
@@ -88,14 +93,15 @@ def turned(
     )
 
 
-def _filed(m: QuasiNewton, g: Vector, row: Array) -> tuple[Vector, Vector]:
-    def put(rows: Array, x: Array) -> Array:
-        new: Array = jax.lax.dynamic_update_index_in_dim(rows, x, row, 0)
-        return new
-
-    s = [put(rows, m.t.astype(d.dtype) * d) for rows, d in zip(m.s, m.d, strict=True)]
-    y = [put(rows, a - b) for rows, a, b in zip(m.y, g, m.prev_grad, strict=True)]
-    return s, y
+def _filed(
+    m: QuasiNewton, g: Vector, row: Array, held: tuple[Vector, Vector, Array]
+) -> tuple[Vector, Vector, Array]:
+    put = jax.lax.dynamic_update_index_in_dim
+    # The barrier keeps the compiler from making the pair ahead of the loop, in memory of its own.
+    t, d, g, old = jax.lax.optimization_barrier((m.t, m.d, g, m.prev_grad))
+    s = [put(rows, t.astype(x.dtype) * x, row, 0) for rows, x in zip(held[0], d, strict=True)]
+    y = [put(rows, a - b, row, 0) for rows, a, b in zip(held[1], g, old, strict=True)]
+    return s, y, jnp.ones_like(held[2])
 
 
 def pair_sum(s: Array, y: Array, a: Array, b: Array) -> Array:

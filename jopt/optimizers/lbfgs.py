@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,6 +14,7 @@ from jopt.core.spec import Options, Shape
 from jopt.numerics import (
     QuasiNewton,
     Vector,
+    in_one_array,
     strong_wolfe,
     turned,
     vector_dot,
@@ -98,8 +97,8 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     """See `lbfgs`."""
     model = QuasiNewton(*(getattr(s, name) for name in QuasiNewton._fields))
     # The pairs belong to the leaves of the last iteration. With others it starts anew.
-    others = functools.reduce(operator.or_, [i != s.n_iter for i in s.leaf_iter])
-    first = others | (s.n_leaves != len(g)) | (s.n_iter == 0)
+    iters = jnp.stack(s.leaf_iter)
+    first = jnp.any(iters != s.n_iter) | (s.n_leaves != len(g)) | (s.n_iter == 0)
     model = model._replace(n_pairs=jnp.where(first, 0, s.n_pairs))
     go = ~(vector_max(g) <= h.tolerance_grad)
     new: dict[str, Any] = {}
@@ -111,11 +110,13 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     else:
         model = turned(model, g, h.min_curvature, first=first, go=go)
         t = jnp.where(_descends(model, g, h), _first_trial(g, first, h), 0)
-        steps = [jnp.where(go, t, 0).astype(d.dtype) * d for d in model.d]
-        model = model._replace(t=jnp.where(go, t, s.t))
+        length, t = in_one_array(jnp.where(go, t, 0), jnp.where(go, t, s.t))
+        steps = [length.astype(d.dtype) * d for d in model.d]
+        model = model._replace(t=t)
         evaluations = jnp.int32(1)
     new["n_leaves"] = jnp.where(go, len(g), s.n_leaves)
-    new["leaf_iter"] = [jnp.where(go, model.n_iter, i) for i in s.leaf_iter]
+    moved, n = in_one_array(go.astype(jnp.int32), model.n_iter)
+    new["leaf_iter"] = [jnp.where(moved > 0, n, i) for i in s.leaf_iter]
     return steps, {**model._asdict(), **new, "func_evals": s.func_evals + evaluations}
 
 
@@ -171,7 +172,9 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
 
 
 def _descends(model: QuasiNewton, g: Vector, h: Any) -> Array:
-    descends: Array = ~(vector_dot(g, model.d) > -h.tolerance_change)
+    # In a kernel with this product, d could not be written where the last one was.
+    d = jax.lax.optimization_barrier(model.d)
+    descends: Array = ~(vector_dot(g, d) > -h.tolerance_change)
     return descends
 
 

@@ -14,11 +14,10 @@ from jopt.base import ConfigError, TreeError, configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
 from jopt.core.numbers import side_by_side
-from jopt.core.once import once_if
 from jopt.core.transform import Add, Flow, Leaves, Node, moved
 from jopt.core.tree import Layout, lookup, nest
 from jopt.core.wrap import WrapperPart
-from jopt.numerics import compute_dtype, number_dtype
+from jopt.numerics import compute_dtype, number_dtype, once_if
 
 
 class AccumulatePart(WrapperPart):

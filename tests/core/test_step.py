@@ -1,4 +1,4 @@
-"""`jopt.step` is `update` and `apply_updates`, and `once_if` is `lax.cond`."""
+"""`jopt.step` is `update` and `apply_updates`."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import jopt
-from jopt.core.once import once_if
 
 PARAMS = {"a": jnp.linspace(-1, 1, 6).reshape(2, 3), "b": jnp.ones(4, jnp.bfloat16)}
 
@@ -61,27 +60,3 @@ def test_step_needs_params():
     tx = jopt.sgd(0.1)
     with pytest.raises(jopt.TreeError, match="step: needs the parameters"):
         jopt.step(tx, PARAMS, tx.init(PARAMS), None)
-
-
-@pytest.mark.parametrize("condition", [True, False])
-def test_once_if_is_cond_with_its_derivatives(condition):
-    def by(choose):
-        def f(x, w):
-            done = choose(jnp.bool_(condition), lambda v: {"x": jnp.sin(v["x"] * w)}, {"x": x})
-            return jnp.sum(done["x"] ** 2)
-
-        return f
-
-    def cond(condition, f, operand):
-        return jax.lax.cond(condition, f, lambda v: v, operand)
-
-    x, w = jnp.arange(3.0), jnp.float32(0.5)
-    for call in (
-        lambda f: f(x, w),
-        lambda f: jax.grad(f, (0, 1))(x, w),
-        lambda f: jax.jvp(f, (x, w), (x, w)),
-        lambda f: jax.vmap(f, (None, 0))(x, jnp.arange(2.0)),
-        lambda f: jax.jit(f)(x, w),
-    ):
-        found, want = call(by(once_if)), call(by(cond))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, want)

@@ -1,0 +1,43 @@
+"""Doing something or not, without a copy of what it would change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import Array
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+
+def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
+    """`f(operand)` where `condition` holds, else `operand`.
+
+    `f` must keep structure, shapes and dtypes. A loop of one turn or none, because XLA changes
+    a loop's buffers where they are; `lax.cond` copies all that passes through it. Loops have
+    no reverse derivative, so derivatives are those of `lax.cond`.
+    """
+    leaves, treedef = jax.tree.flatten(operand)
+    # `jax.closure_convert` would leave integers that `f` closes over where they are, and a
+    # derivative must not find them there.
+    closed = jax.make_jaxpr(lambda *xs: jax.tree.leaves(f(treedef.unflatten(xs))))(*leaves)
+
+    def pure(xs: list[Array], *consts: Any) -> list[Array]:
+        return list(jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*xs))
+
+    @jax.custom_jvp
+    def run(condition: Array, xs: list[Array], *consts: Any) -> list[Array]:
+        def turn(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
+            return jax.numpy.zeros_like(carry[0]), pure(carry[1], *consts)
+
+        return jax.lax.while_loop(lambda carry: carry[0], turn, (condition, xs))[1]
+
+    @run.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        def branching(condition: Array, xs: list[Array], *consts: Any) -> list[Array]:
+            return jax.lax.cond(condition, pure, lambda xs, *_: xs, xs, *consts)
+
+        _, tangent = jax.jvp(branching, primals, tangents)
+        return run(*primals), tangent
+
+    return treedef.unflatten(run(condition, leaves, *closed.consts))
