@@ -8,8 +8,8 @@ A matrixwise rule is written for one matrix, as a generator:
         ...
         return update, slots
 
-and `batch(stack, h)` maps a stack of shape `(k, m, n)`, m ≤ n, to one of the same shape. A
-matrix with more rows than columns joins transposed, and its result comes back transposed.
+and `batch(stack, h)` maps a stack of shape `(k, m, n)` to one of the same shape. Tall and wide
+matrices are stacked apart: turning one over costs a pass over it, and products do not mind.
 What surrounds the `yield` stays with the leaf, so only what the linear algebra reads is copied.
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -76,16 +77,17 @@ class MatrixPart(SpecPart):
     def _batched(self, xs: list[Array], first: Work) -> list[Array]:
         stacks: dict[tuple[Any, ...], list[int]] = {}
         for i, x in enumerate(xs):
-            stacks.setdefault((min(x.shape), max(x.shape), x.dtype), []).append(i)
+            stacks.setdefault((x.shape, x.dtype), []).append(i)
         results: dict[int, Array] = {}
-        for (m, _, dtype), members in stacks.items():
+        for (_, dtype), members in stacks.items():
             h = SimpleNamespace(
                 **cast_numbers(first.numbers, real_dtype(dtype)), **dict(self.frozen_options)
             )
-            wide = [xs[i] if xs[i].shape[0] == m else xs[i].T for i in members]
-            stack = self.batch(jnp.stack(wide), h)
+            # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
+            # reads gradient and slots again to stack them.
+            stack = self.batch(jnp.stack(jax.lax.optimization_barrier([xs[i] for i in members])), h)
             for row, i in enumerate(members):
-                results[i] = stack[row] if xs[i].shape[0] == m else stack[row].T
+                results[i] = stack[row]
         return [results[i] for i in range(len(xs))]
 
     def _resumed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 
 from jopt.base import configured
@@ -33,8 +34,9 @@ SPEC = Spec(
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """1 − β₂ of this step, and the relative step size."""
+    """1 − β₂ of this step, the relative step size, and a 1 that compilers cannot see."""
     return {
+        "one": jnp.ones_like(h.t),
         "mix": h.t**h.b2_decay,
         "rho": jnp.minimum(h.learning_rate, 1 / jnp.sqrt(h.t)),
     }
@@ -42,19 +44,22 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adafactor`."""
+    # What a reduction reads again stands behind a barrier: the slots that a reduction's own
+    # kernel wrote would have to be copied to where the old ones were.
+    fixed: Any = jax.lax.optimization_barrier
     g = -g if h.maximize else g
     eps1 = float(jnp.finfo(h.dtype).eps) if h.eps1 is None else h.eps1
     if g.ndim > 1:
-        row = lerp(s.nu_row, mean(jnp.square(g), -1), h.mix)
-        column = lerp(s.nu_column, mean(jnp.square(g), -2), h.mix)
+        row = fixed(lerp(s.nu_row, mean(jnp.square(g), -1), h.mix))
+        column = fixed(lerp(s.nu_column, mean(jnp.square(g), -2), h.mix))
         new = {"nu_row": row, "nu_column": column}
-        nu = row / jnp.maximum(mean(row, -2), eps1) * column
+        nu = row / jnp.maximum(mean(h.one * row, -2), eps1) * column
     else:
-        nu = lerp(s.nu, jnp.square(g), h.mix)
+        nu = fixed(lerp(s.nu, jnp.square(g), h.mix))
         new = {"nu": nu}
     u = g / jnp.maximum(safe_sqrt(nu), eps1)
-    alpha = jnp.maximum(h.eps2, rms(p)) * h.rho
-    step = alpha / jnp.maximum(1, rms(u) / h.clipping_threshold) * u
+    alpha = jnp.maximum(h.eps2, rms(p, h.one)) * h.rho
+    step = alpha / jnp.maximum(1, rms(u, h.one) / h.clipping_threshold) * u
     p_new = p * (1 - h.learning_rate * h.weight_decay) - step
     return p_new - p, new
 
@@ -64,9 +69,14 @@ def mean(x: Any, axis: int) -> Any:
     return jnp.sum(x, axis, keepdims=True) / max(x.shape[axis], 1)
 
 
-def rms(x: Any) -> Any:
-    """The root of the mean square; 0 for an empty array."""
-    return safe_sqrt(jnp.sum(jnp.square(x)) / max(x.size, 1))
+def rms(x: Any, one: Any) -> Any:
+    """The root of the mean square, by rows first; 0 for an empty array."""
+    # XLA runs the reductions of equal leaves in one kernel if they read an array in common, as
+    # `one` is read from, see `side_by_side`.
+    squares = one * jnp.square(x)
+    if x.ndim > 1:
+        squares = one * jax.lax.optimization_barrier(jnp.sum(squares, -1))
+    return safe_sqrt(jnp.sum(squares) / max(x.size, 1))
 
 
 @configured("jopt.")

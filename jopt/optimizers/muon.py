@@ -47,10 +47,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `muon`."""
     b = lerp(s.momentum_buffer, g, 1 - h.momentum)
     u = lerp(g, b, h.momentum) if h.nesterov else b
-    # The way round that torch has it: for a square matrix the rounding of the products tells.
-    turned = h.kernels == "in_out"
-    x = yield (u.T if turned else u).astype(h.ns_dtype)
-    x = x.T if turned else x
+    x = yield u.astype(h.ns_dtype)
     step = h.learning_rate * scale(p.shape, h.adjust_lr, h.kernels)
     p_new = p * (1 - h.learning_rate * h.weight_decay) - step * x.astype(p.dtype)
     return p_new - p, {"momentum_buffer": b}
@@ -58,7 +55,9 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
 
 def batch(x: Any, h: Any) -> Any:
     """Newton-Schulz for all matrices of a shape at once."""
-    return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype)
+    # The way round that torch has it: for a square matrix the rounding of the products tells.
+    turned = h.kernels == "in_out"
+    return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype, turned=turned)
 
 
 @configured("jopt.")
@@ -111,8 +110,9 @@ def muon(
     parameter that is no matrix, or complex. Embeddings, heads and vectors want another
     optimizer: `jopt.recipes.muon_adamw` routes them.
 
-    Matrices of one shape, or of that shape transposed, are orthogonalised as one batch. torch
-    2.13 normalises a bfloat16 buffer in place when nesterov is off; here the buffer stays.
+    Matrices of one shape are orthogonalised as one batch, on the CPU with torch's roundings, on
+    other platforms in a cheaper order of the same arithmetic. torch 2.13 normalises a bfloat16
+    buffer in place when nesterov is off; here the buffer stays.
 
     Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu
     et al., 2025, "Muon is scalable for LLM training", equation 4, for `"match_rms_adamw"`.

@@ -116,10 +116,16 @@ def test_a_bfloat16_buffer_is_not_normalised_in_place():
 
 
 def test_all_matrices_of_a_shape_are_one_product():
-    params = {f"layer{i}": jnp.ones((8, 16)) for i in range(6)} | {"turned": jnp.ones((16, 8))}
     tx = jopt.muon(0.05)
-    program = jax.jit(tx.update).lower(params, tx.init(params), params).as_text()
-    assert program.count("dot_general") == 3 * 5  # three products a step, for all seven at once
+
+    def products(params):
+        program = jax.jit(tx.update).lower(params, tx.init(params), params)
+        return program.as_text().count("dot_general")
+
+    wide = {f"wide{i}": jnp.ones((8, 16)) for i in range(6)}
+    tall = {f"tall{i}": jnp.ones((16, 8)) for i in range(3)}
+    assert products(wide) == products(tall) == 3 * 5  # three products a step, for all at once
+    assert products(wide | tall) == 2 * 3 * 5  # neither is turned over to join the other
 
 
 @pytest.mark.parametrize(
