@@ -32,6 +32,7 @@ from jopt.core import Spec as Spec
 from jopt.core import Transform as Transform
 from jopt.core import apply_updates as apply_updates
 from jopt.core import chain as chain
+from jopt.core import convert_state as convert_state
 from jopt.core import extend as extend
 from jopt.core import group as group
 from jopt.core import hyperparams as hyperparams

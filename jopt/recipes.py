@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 
 from jopt.base import configured
-from jopt.core import Groups, Transform, Value, route
+from jopt.core import Groups, StateDtype, Transform, Value, route
 from jopt.optimizers import adamw, muon
 
 
@@ -46,6 +46,7 @@ def muon_adamw(
     adjust_lr: Literal["original", "match_rms_adamw"] | None = None,
     kernels: Literal["out_in", "in_out"] = "in_out",
     adamw_groups: Groups = None,
+    state_dtype: StateDtype = None,
 ) -> Transform:
     """Muon for the matrices inside a network, AdamW for all the rest.
 
@@ -64,6 +65,7 @@ def muon_adamw(
     - `kernels`: how matrices are stored; `"in_out"`, as flax does, is the default here.
     - `b1`, `b2`, `eps`: AdamW's.
     - `adamw_groups`: groups among the leaves that AdamW has.
+    - `state_dtype`: how the slots of both are stored, see `jopt.Common`.
 
     **State:** `{"route": {"inner": {"muon": {...}, "adamw": {...}}}}`.
 
@@ -81,8 +83,15 @@ def muon_adamw(
         momentum=momentum,
         adjust_lr=adjust_lr,
         kernels=kernels,
+        state_dtype=state_dtype,
     )
     rest = adamw(
-        adamw_learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, groups=adamw_groups
+        adamw_learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        weight_decay=weight_decay,
+        groups=adamw_groups,
+        state_dtype=state_dtype,
     )
     return route(rest, matrices=(Matrices(exclude), matrices))

@@ -34,6 +34,7 @@ class Entry:
     separable: bool = True  # a leaf's steps do not depend on the other leaves
     nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2
     reverse_mode: bool = True  # jax.grad goes through its update; else only jax.jvp (inner loops)
+    compresses: bool = True  # it takes `state_dtype`
 
     @property
     def name(self) -> str:
@@ -236,6 +237,7 @@ CATALOG: tuple[Entry, ...] = (
         settings={"learning_rate": 0.05, "max_iter": 3, "history_size": 4},
         separable=False,
         reverse_mode=False,
+        compresses=False,
     ),
     Entry(
         # Its torch runs are with Newton-Schulz, which torch does in bfloat16 whatever the

@@ -85,6 +85,16 @@ WRAPPERS: dict[str, jopt.Transform] = {
             every=3,
         )
     ),
+    "int8": jopt.accumulate(
+        jopt.chain(
+            jopt.clip_by_global_norm(1.0),
+            jopt.adamw(s.cosine(0.1, 50), amsgrad=True, state_dtype="int8"),
+        ),
+        every=2,
+    ),
+    "bfloat16": jopt.skip_nonfinite(
+        jopt.ema(jopt.sgd(0.05, momentum=0.9, state_dtype="bfloat16"), decay=0.9)
+    ),
     "line_search": jopt.lbfgs(
         line_search="strong_wolfe", max_iter=4, history_size=3, tolerance_change=0.0
     ),

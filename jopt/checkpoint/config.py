@@ -87,7 +87,7 @@ def _part(part: Part) -> dict[str, Any]:
         said["options"] = {k: _plain(v) for k, v in part.frozen_options if k not in own}
         said["switched_off"] = [k for k, _ in part.frozen_options if k in own]
         said["slots"] = sorted(slot.name for slot in (*part.slots, *part.shared))
-        said["storage"] = type(part.codec).__name__.lower()
+        said["storage"] = part.store.config
         said["groups"] = {
             name: {
                 "freeze": group.freeze,

@@ -4,6 +4,8 @@ from jopt.core.apply import apply_updates as apply_updates
 from jopt.core.apply import extend as extend
 from jopt.core.apply import step as step
 from jopt.core.chain import chain as chain
+from jopt.core.codecs import StateDtype as StateDtype
+from jopt.core.convert import convert_state as convert_state
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise
 from jopt.core.groups import Common as Common

@@ -15,6 +15,7 @@ from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
 from jopt.core.tree import Layout, Path, flatten_dict
 from jopt.numerics import is_complex
 
+EXTENDS = "extend adds leaves"
 EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
 
 
@@ -76,7 +77,7 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
         )
 
 
-def check_slot_names(who: str, node: Any, expected: set[str]) -> None:
+def check_slot_names(who: str, node: Any, expected: set[str], what: str = EXTENDS) -> None:
     """Raise `StateError` if a node has other slots than a transform that would take it over."""
     if not isinstance(node, dict):
         raise StateError(
@@ -86,7 +87,7 @@ def check_slot_names(who: str, node: Any, expected: set[str]) -> None:
     if found != expected:
         raise StateError(
             who,
-            "extend adds leaves, and this state has other slots",
+            f"{what}, and this state has other slots",
             expected=", ".join(sorted(expected)) or "no slots",
             found=", ".join(sorted(map(str, found))) or "no slots",
             fix="Start anew with tx.init, or take what fits: jopt.load_state_dict(..., "
@@ -96,7 +97,8 @@ def check_slot_names(who: str, node: Any, expected: set[str]) -> None:
 
 def check_gone(who: str, tree: Any, paths: Sequence[Path]) -> None:
     """Raise `StateError` if a slot holds a leaf that is no longer among the parameters."""
-    gone = set(flatten_dict(tree)) - set(paths)
+    known = set(paths)  # a codec may hold several arrays at the path of one leaf
+    gone = [p for p in flatten_dict(tree) if not any(p[:n] in known for n in range(len(p) + 1))]
     if gone:
         raise StateError(
             who,

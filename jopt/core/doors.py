@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.core.codecs import StateDtype
 from jopt.core.groups import Groups
 from jopt.core.part import SpecPart, Work
 from jopt.core.spec import Spec
@@ -43,6 +44,7 @@ def leafwise(
     *,
     prepare: Prepare | None = None,
     groups: Groups = None,
+    state_dtype: StateDtype = None,
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -54,13 +56,13 @@ def leafwise(
     - `rule`: `rule(g, s, p, h) -> (update, slots)`, see the module.
     - `prepare`: `prepare(h) -> {name: scalar}`, what depends on the numbers and the step alone
       (bias corrections); computed once for all leaves and added to `h`.
-    - `groups`: `{name: jopt.group(...)}`.
+    - `groups`, `state_dtype`: see `jopt.Common`.
     - `options`: the static choices, by name.
     - `**hyperparameters`: numbers or schedules, by name; `None` switches one off.
 
     **Raises:** `ConfigError` for a hyperparameter out of range or one the spec lacks.
     """
-    part = LeafPart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    part = LeafPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
     return Transform({spec.name: part})
 
 
@@ -70,6 +72,7 @@ def treewise(
     *,
     prepare: Prepare | None = None,
     groups: Groups = None,
+    state_dtype: StateDtype = None,
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -77,7 +80,7 @@ def treewise(
 
     The arguments are those of `leafwise`.
     """
-    part = TreePart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    part = TreePart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
     return Transform({spec.name: part})
 
 
@@ -87,11 +90,27 @@ class LeafPart(SpecPart):
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
         for w in work:
-            # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-            w.update, w.slots = apply_rule(
-                self.rule, self.frozen_options, w.g, w.slots, w.p, w.numbers
-            )
+            update, slots = self._apply(w)
+            w.measured = self.store.measured(slots, w.g, w.p)
+            if w.measured:
+                # The scale of a block takes all its entries. To apply the rule again, once the
+                # scales are known, reads less than to write down what it gave: codes are small.
+                # The barrier keeps XLA from making the two one.
+                w.g, w.stored, w.measured = jax.lax.optimization_barrier(
+                    (w.g, w.stored, w.measured)
+                )
+                seen = w.g if w.p is None else w.p
+                w.slots = self.store.decoded_all(w.stored, flow.layout.names[w.index], seen)
+                update, slots = self._apply(w)
+            w.update, w.slots = update, slots
         return {}
+
+    def _apply(self, w: Work) -> tuple[Array, dict[str, Array]]:
+        # jit caches by shape: a tree of a thousand equal layers traces the rule once.
+        done: tuple[Array, dict[str, Array]] = apply_rule(
+            self.rule, self.frozen_options, w.g, w.slots, w.p, w.numbers
+        )
+        return done
 
 
 class TreePart(SpecPart):

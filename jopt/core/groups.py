@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import jax
 
 from jopt.base import ConfigError, Configured, GroupError, configured
+from jopt.core.codecs import StateDtype
 from jopt.core.tree import Layout
 
 DEFAULT = "default"
@@ -33,9 +34,14 @@ class Common(TypedDict, total=False):
     """What every optimizer and gradient transform takes beside its own arguments.
 
     - `groups`: `{name: jopt.group(...)}`: other numbers for some leaves, or none at all.
+    - `state_dtype`: how slots are stored: `None` as computed, in at least float32; `"bfloat16"`;
+      or `"int8"`, codes of eight bits in blocks of 256, each with a scale. The rule computes as
+      before, and moves the parameters by what it computed, before that is rounded. Slots of
+      fewer than 4096 entries stay as computed, as do those that their optimizer cannot round.
     """
 
     groups: Groups
+    state_dtype: StateDtype
 
 
 @configured("jopt.")

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.core.codecs import StateDtype
 from jopt.core.doors import Prepare, cast_numbers, view
 from jopt.core.groups import Groups
 from jopt.core.part import SpecPart, Work
@@ -41,6 +42,7 @@ def matrixwise(
     *,
     prepare: Prepare | None = None,
     groups: Groups = None,
+    state_dtype: StateDtype = None,
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -49,7 +51,7 @@ def matrixwise(
     The arguments are those of `leafwise`, and `batch(stack, h)`, see the module. The spec
     declares `ndim=2`.
     """
-    part = MatrixPart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    part = MatrixPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
     part.batch = batch
     return Transform({spec.name: part})
 

@@ -12,19 +12,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import StateError, TreeError
+from jopt.base import TreeError
 from jopt.core.checks import (
-    EXTEND,
     check_gone,
     check_node,
     check_params,
     check_rows,
-    check_shape,
     check_slot,
     check_slot_names,
     is_sparse,
 )
-from jopt.core.codecs import PLAIN, fresh
+from jopt.core.codecs import StateDtype, codec_for, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
 from jopt.core.numbers import (
@@ -37,22 +35,29 @@ from jopt.core.numbers import (
     side_by_side,
 )
 from jopt.core.places import by_slots
+from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, has, lookup, merged, nest
-from jopt.numerics import compute_dtype, is_complex, number_dtype, real_dtype, widest
+from jopt.numerics import compute_dtype, number_dtype, real_dtype, widest
 
 
 @dataclass
 class Work:
-    """One leaf on its way through a rule: what goes in, and what the door puts back."""
+    """One leaf on its way through a rule: what goes in, and what the door puts back.
+
+    `stored` is what the state holds of `slots`; `measured` what a door already knows of the new
+    slots that their codec wants to know.
+    """
 
     index: int
     g: Any
     p: Any
     slots: dict[str, Any]
+    stored: dict[str, Any]
     numbers: dict[str, Any] = field(default_factory=dict)
     update: Any = None
+    measured: dict[str, Any] = field(default_factory=dict)
 
 
 class SpecPart(Part):
@@ -66,6 +71,7 @@ class SpecPart(Part):
         numbers: Mapping[str, Any],
         options: Mapping[str, Any],
         groups: Groups,
+        state_dtype: StateDtype = None,
     ) -> None:
         self.spec = spec
         self.rule = rule
@@ -90,8 +96,8 @@ class SpecPart(Part):
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
         needed = spec.extra_under(self.options)
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
-        self.counts = self.ticks or bool(schedules)
-        self.codec = PLAIN
+        self.store = Store(spec.name, self.slots, self.options, codec_for(spec.name, state_dtype))
+        self.counts = self.ticks or bool(schedules) or self.store.rounds
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
@@ -108,12 +114,9 @@ class SpecPart(Part):
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
         node.update(init_numbers(self.spec, self.numbers, self.groups))
         for slot in self.slots:
-            holders = self._holders(slot, live, params)
+            holders = self.store.holders(slot, live, params)
             leaves = [
-                self.codec.encode(
-                    slot, fresh(slot, params[i], self._own(node, labels[i]), self.options)
-                )
-                for i in holders
+                self.store.first(slot, params[i], self._own(node, labels[i])) for i in holders
             ]
             node[slot.name] = nest([layout.paths[i] for i in holders], leaves)
         for slot in self.shared:
@@ -149,10 +152,16 @@ class SpecPart(Part):
         if counts is not None:
             new.update(counts.after([flow.layout.paths[i] for i in live if i not in work]))
         for slot in self.slots:
-            holders = self._holders(slot, live, leaves)
+            holders = self.store.holders(slot, live, leaves)
             own = [flow.layout.paths[i] for i in holders]
             check_slot(self.name, slot.name, node[slot.name], own)
-            new[slot.name] = self._stored(slot, node, flow, holders, work)
+            stored = [
+                self._written(slot, work[i], step)
+                if i in work
+                else lookup(node[slot.name], flow.layout.paths[i])
+                for i in holders
+            ]
+            new[slot.name] = nest(own, stored)
         return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
@@ -162,17 +171,18 @@ class SpecPart(Part):
         live = self._live(labels)
         new = self.init(layout, params)
         held = {
-            s.name: [layout.paths[i] for i in self._holders(s, live, params)] for s in self.slots
+            s.name: [layout.paths[i] for i in self.store.holders(s, live, params)]
+            for s in self.slots
         }
         joined = {p for k, own in held.items() for p in own if not has(node.get(k), p)}
         for slot in self.slots:
             old = node.get(slot.name, {})
             check_gone(self.name, old, layout.paths)
             own = held[slot.name]
-            for i in self._holders(slot, live, params):
+            for i in self.store.holders(slot, live, params):
                 if layout.paths[i] not in joined:
-                    value, p = lookup(old, layout.paths[i]), tuple(params[i].shape)
-                    check_shape(self.name, slot, layout.names[i], value, p, self.options)
+                    value = lookup(old, layout.paths[i])
+                    self.store.check(slot, layout.names[i], value, params[i])
             leaves = [lookup(new[slot.name] if p in joined else old, p) for p in own]
             new[slot.name] = nest(own, leaves)
         for key in ("count", "hyperparams", "schedules", *(s.name for s in self.shared)):
@@ -184,7 +194,7 @@ class SpecPart(Part):
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that the slots declare by their shape rules."""
-        return by_slots(self.slots, self.options, layout, params, node)
+        return by_slots(self.slots, self.options, layout, params, node, self.store.codec)
 
     def _entries(self) -> set[str]:
         return {s.name for s in (*self.slots, *self.shared)} | ({"count"} if self.counts else set())
@@ -215,9 +225,6 @@ class SpecPart(Part):
         # A group's slot is computed in the widest dtype of its parameters.
         return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
 
-    def _holders(self, slot: Slot, live: list[int], leaves: Leaves) -> list[int]:
-        return [i for i in live if slot.held_by(tuple(leaves[i].shape))]
-
     def _own(self, node: Node, label: str) -> dict[str, Any]:
         numbers = own_numbers(node)
         return numbers.get(DEFAULT, {}) | numbers.get(label, {})
@@ -230,12 +237,17 @@ class SpecPart(Part):
                     self.name, flow.layout.names[i], flow.updates[i], self.spec.sparse == "rows"
                 )
                 p = None if flow.params is None else flow.params[i]
-                shape = tuple((flow.updates[i] if p is None else p).shape)
-                slots = {
-                    s.name: self._slot(s, node, flow, i) for s in self.slots if s.held_by(shape)
-                }
-                work[i] = Work(i, flow.updates[i], p, slots)
+                seen = flow.updates[i] if p is None else p
+                shape = tuple(seen.shape)
+                held = [s for s in self.slots if s.held_by(shape)]
+                stored = {s.name: self.store.found(s, node, flow.layout, i) for s in held}
+                slots = self.store.decoded_all(stored, flow.layout.names[i], seen)
+                work[i] = Work(i, flow.updates[i], p, slots, stored)
         return work
+
+    def _written(self, slot: Slot, w: Work, step: Array | None) -> Any:
+        value, measured = w.slots[slot.name], w.measured.get(slot.name)
+        return self.store.written(slot, value, w.g, w.p, step, measured)
 
     def _give_numbers(
         self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
@@ -252,38 +264,6 @@ class SpecPart(Part):
                 known = SimpleNamespace(**h, **dict(self.frozen_options))
                 shared[age] = side_by_side(h | (self.prepare(known) if self.prepare else {}))
             w.numbers = shared[age]
-
-    def _slot(self, slot: Slot, node: Node, flow: Flow, i: int) -> Array:
-        path, name = flow.layout.paths[i], flow.layout.names[i]
-        p = flow.updates[i] if flow.params is None else flow.params[i]
-        try:
-            value = self.codec.decode(slot, lookup(node[slot.name], path))
-        except KeyError:
-            raise StateError(
-                self.name, f"the state has no {slot.name!r} for a parameter", path=name, fix=EXTEND
-            ) from None
-        return check_shape(self.name, slot, name, value, tuple(p.shape), self.options)
-
-    def _stored(
-        self, slot: Slot, node: Node, flow: Flow, live: list[int], work: dict[int, Work]
-    ) -> Any:
-        paths = [flow.layout.paths[i] for i in live]
-        leaves = [
-            self.codec.encode(slot, self._typed(slot, work[i]))
-            if i in work
-            else lookup(node[slot.name], flow.layout.paths[i])
-            for i in live
-        ]
-        return nest(paths, leaves)
-
-    def _typed(self, slot: Slot, w: Work) -> Array:
-        # The dtype a slot was born with is the one it keeps, whatever the gradient's.
-        value = w.slots[slot.name]
-        if slot.dtype:
-            return jnp.asarray(value, slot.dtype)
-        wide = compute_dtype(w.g.dtype if w.p is None else w.p.dtype)
-        keep = is_complex(wide) and not is_complex(value.dtype)
-        return jnp.asarray(value if keep else value.astype(wide))
 
     def _updates(self, flow: Flow, leaves: Leaves, work: dict[int, Work]) -> Leaves:
         updates: Leaves = []

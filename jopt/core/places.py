@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from jopt.core.codecs import PLAIN, Codec
 from jopt.core.spec import Options, Shape, Slot
 from jopt.core.tree import Layout, has, lookup, nest
 
@@ -23,32 +24,41 @@ class Place:
 
     **Attributes:** `index`, the parameter it belongs to, in the order of the layout, or `None`
     for counts, numbers and what else all parameters share; `axes`, for each of its axes the
-    parameter's axis that it runs along, or `None`.
+    parameter's axis that it runs along, or `None`; `grain`, for each of its axes how many
+    entries in a row stay on one device, 1 for all axes if it is empty.
     """
 
     index: int | None = None
     axes: Axes = ()
+    grain: Shape = ()
 
 
 SHARED = Place()
 
 
 def by_slots(
-    slots: Sequence[Slot], options: Options, layout: Layout, params: Sequence[Any], node: Any
+    slots: Sequence[Slot],
+    options: Options,
+    layout: Layout,
+    params: Sequence[Any],
+    node: Any,
+    codec: Codec = PLAIN,
 ) -> Any:
     """The places of a node whose slots are declared; all that is no slot is shared."""
     placed = jax.tree.map(lambda _: SHARED, node)
     for slot in slots:
         own = {i: path for i, path in enumerate(layout.paths) if has(node[slot.name], path)}
         places = [
-            by_slot(slot, i, tuple(params[i].shape), options, lookup(node[slot.name], path))
+            by_slot(slot, i, tuple(params[i].shape), options, lookup(node[slot.name], path), codec)
             for i, path in own.items()
         ]
         placed[slot.name] = nest(own.values(), places)
     return placed
 
 
-def by_slot(slot: Slot, index: int, shape: Shape, options: Options, stored: Any) -> Any:
+def by_slot(
+    slot: Slot, index: int, shape: Shape, options: Options, stored: Any, codec: Codec = PLAIN
+) -> Any:
     """The places of what the state holds of one slot of the parameter `index`.
 
     A codec may hold it as several arrays: codes of the slot's own shape, blocks along the last
@@ -56,11 +66,11 @@ def by_slot(slot: Slot, index: int, shape: Shape, options: Options, stored: Any)
     """
     axes = slot_axes(slot, shape, options)
 
-    def place(x: Any) -> Place:
+    def place(x: Any, grain: Shape) -> Place:
         spare = max(len(x.shape) - len(axes), 0)
-        return Place(index, (*axes[: len(x.shape)], *(None,) * spare))
+        return Place(index, (*axes[: len(x.shape)], *(None,) * spare), grain)
 
-    return jax.tree.map(place, stored)
+    return jax.tree.map(place, stored, codec.grain(stored))
 
 
 def slot_axes(slot: Slot, shape: Shape, options: Options) -> Axes:
@@ -109,7 +119,7 @@ def by_path(layout: Layout, params: Sequence[Any], node: Any) -> Any:
 def renumbered(places: Any, members: Sequence[int]) -> Any:
     """The places of a part that saw only some parameters, counted among all of them."""
     return jax.tree.map(
-        lambda p: p if p.index is None else Place(members[p.index], p.axes),
+        lambda p: p if p.index is None else Place(members[p.index], p.axes, p.grain),
         places,
         is_leaf=lambda x: isinstance(x, Place),
     )

@@ -16,6 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jopt.base import TreeError
+from jopt.core.codecs import StateDtype
 from jopt.core.doors import Prepare, Rule, apply_rule
 from jopt.core.groups import Groups
 from jopt.core.part import SpecPart, Work
@@ -30,6 +31,7 @@ def rowwise(
     *,
     prepare: Prepare | None = None,
     groups: Groups = None,
+    state_dtype: StateDtype = None,
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -37,7 +39,7 @@ def rowwise(
 
     The arguments are those of `leafwise`; the spec declares `sparse="rows"`.
     """
-    part = RowPart(spec, rule, prepare, hyperparameters, options or {}, groups)
+    part = RowPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
     return Transform({spec.name: part})
 
 

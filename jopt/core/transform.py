@@ -187,7 +187,7 @@ class Transform(Configured):
     ) -> Flow:
         """What goes into the first part, checked; see `update` for the arguments."""
         self._check_extra(extra)
-        self._check_labels(state)
+        self.check_labels(state)
         if params is None:
             layout = layout_of(self.name, updates)
             given = zip(layout.names, jax.tree.leaves(updates), strict=True)
@@ -199,7 +199,7 @@ class Transform(Configured):
 
     def extend(self, state: State, params: Tree) -> State:
         """See `jopt.extend`."""
-        self._check_labels(state)
+        self.check_labels(state)
         layout, leaves = self.layout(params)
         return {k: part.extend(layout, leaves, state[k]) for k, part in self.parts.items()}
 
@@ -227,7 +227,8 @@ class Transform(Configured):
                 found=", ".join(sorted(unknown)),
             )
 
-    def _check_labels(self, state: State) -> None:
+    def check_labels(self, state: State) -> None:
+        """Raise `StateError` unless the state has a node for each part, and no others."""
         found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
         if found != sorted(self.parts):
             raise StateError(

@@ -114,7 +114,7 @@ def adafactor(
     - `clipping_threshold`: τ ≥ 1, torch's `d`.
     - `weight_decay`: λ ≥ 0, decoupled. It multiplies η, not α.
     - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** `nu_row` and `nu_column` for parameters with two axes or more, `nu` for the
     others, in at least float32, and the step count.

@@ -72,7 +72,7 @@ def adagrad(
       ignores it and takes the constructor's.
     - `eps`: ε ≥ 0.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** `sum_of_squares`, G, like the parameters, in at least float32, and the step count.
 

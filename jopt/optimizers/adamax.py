@@ -68,7 +68,7 @@ def adamax(
     - `eps`: ε ≥ 0, inside the maximum. With 0, an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 

@@ -24,7 +24,8 @@ SPEC = Spec(
         # Scalars of each leaf, since they were computed at the last step that it took part in.
         Slot("eta", shape="scalar", init="learning_rate", torch="eta", compress=False),
         Slot("weight", shape="scalar", init=1.0, torch="mu", compress=False),
-        Slot("average", torch="ax"),
+        # The average moves by ever smaller shares: rounded, it would be all noise.
+        Slot("average", torch="ax", compress=False),
     ),
     options={"maximize": "maximize"},
     counts=True,
@@ -80,7 +81,7 @@ def asgd(
     - `t0`: t₀ ≥ 0, the step after which a is an average; until then it follows p.
     - `weight_decay`: w ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** `average`, a, like the parameters, in at least float32; the scalars `eta` and
     `weight`, η and m for the next step of each parameter; and the step count. Nothing reads

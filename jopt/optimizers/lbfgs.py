@@ -230,8 +230,8 @@ def lbfgs(
     - `groups`: frozen ones only: a direction has one set of numbers.
 
     **State:** `s` and `y`, of shape (m, ...) for each parameter; `d` and `prev_grad` like the
-    parameters; the products of the pairs, m × m; step length, scale and counters. `state_dtype`
-    applies to none of them.
+    parameters; the products of the pairs, m × m; step length, scale and counters. There
+    is no `state_dtype`: the products are of differences, which cancel in few bits.
 
     **Raises:** `ConfigError` for a number out of range, an unknown line search or a group that
     is not frozen.

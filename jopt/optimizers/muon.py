@@ -102,7 +102,7 @@ def muon(
       `Dense` and `Linear`. It decides which axis counts as outputs in s, and by rounding alone
       which way round a square matrix enters Newton-Schulz.
     - `ns_dtype`: the dtype between the products of Newton-Schulz, bfloat16 as in torch.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** `momentum_buffer` like the parameters.
 

@@ -116,7 +116,7 @@ def radam(
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 

@@ -71,7 +71,7 @@ def sgd(
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `nesterov`: look ahead; needs momentum above 0 and no dampening.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     **State:** with momentum `momentum_buffer`, like the parameters, and the step count; else none.
 

@@ -69,7 +69,7 @@ def sparse_adam(
     - `b1`, `b2`: β₁ and β₂ in [0, 1).
     - `eps`: ε ≥ 0.
     - `maximize`: ascend: the gradient changes sign.
-    - `**common`: `groups`, see `jopt.Common`.
+    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
 
     Gradients are `BCOO` arrays with one sparse axis, see `jopt.row_gradient`; the updates are
     too, and `jopt.apply_updates` adds them row by row. Under `jit` with donated state and

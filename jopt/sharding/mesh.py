@@ -56,8 +56,12 @@ def _on(mesh: Mesh, sharding: NamedSharding | None) -> NamedSharding:
 
 
 def along(sharding: NamedSharding, place: Place, shape: Shape, of: Shape) -> NamedSharding:
-    """The sharding of an array of `shape` at `place`, of a parameter of shape `of`."""
-    if shape == of and place.axes == tuple(range(len(of))):
+    """The sharding of an array of `shape` at `place`, of a parameter of shape `of`.
+
+    Raises `ValueError(axis, length, grain)` where a shard would end inside a block.
+    """
+    plain = max(place.grain, default=1) == 1
+    if plain and shape == of and place.axes == tuple(range(len(of))):
         return sharding
     entries = _entries(sharding, of)
     chosen = [None if axis is None else entries[axis] for axis in place.axes]
@@ -65,16 +69,24 @@ def along(sharding: NamedSharding, place: Place, shape: Shape, of: Shape) -> Nam
         parts = math.prod(sharding.mesh.shape[name] for name in _names(chosen[i]))
         if size % parts:  # a codec's blocks need not divide evenly
             chosen[i] = None
+        elif size // parts % grain(place, i) and parts > 1:
+            raise ValueError(i, size // parts, grain(place, i))
     return sharding.update(spec=PartitionSpec(*chosen))
 
 
-def split(sharding: NamedSharding, axis: str, shape: Shape) -> NamedSharding:
+def grain(place: Place, axis: int) -> int:
+    """How many entries of an array along this axis stay on one device."""
+    return place.grain[axis] if place.grain else 1
+
+
+def split(sharding: NamedSharding, axis: str, shape: Shape, place: Place) -> NamedSharding:
     """Also over `axis`, on the first dimension that it divides and nothing splits yet."""
     entries = _entries(sharding, shape)
     if any(axis in _names(entry) for entry in entries):
         return sharding
+    parts = sharding.mesh.shape[axis]
     for i, size in enumerate(shape):
-        if entries[i] is None and size and size % sharding.mesh.shape[axis] == 0:
+        if entries[i] is None and size and size % (parts * grain(place, i)) == 0:
             return sharding.update(spec=PartitionSpec(*entries[:i], axis, *entries[i + 1 :]))
     return sharding
 

@@ -90,6 +90,17 @@ def init(
     return cast(State, make(lambda: tx.init(shapes))())
 
 
+def _straddled(who: str, path: str, axis: int, length: int, grain: int) -> TreeError:
+    return TreeError(
+        who,
+        "a shard would end inside a block of the 8-bit state",
+        path=path,
+        expected=f"a multiple of {grain} entries of axis {axis} on each device",
+        found=f"{length} entries",
+        fix="Shard another axis, or this one in fewer parts; or take state_dtype='bfloat16'.",
+    )
+
+
 def _reads_values(tx: Transform, params: Tree) -> bool:
     jaxpr = jax.make_jaxpr(tx.init)(params).jaxpr
     read = {id(x) for eqn in jaxpr.eqns for x in eqn.invars} | {id(x) for x in jaxpr.outvars}
@@ -160,8 +171,11 @@ def _placed(
         if place.index is None:
             return NamedSharding(mesh, PartitionSpec())
         shape, of = tuple(x.shape), tuple(leaves[place.index].shape)
-        own = along(shardings[place.index], place, shape, of)
-        return own if axis is None else split(own, axis, shape)
+        try:
+            own = along(shardings[place.index], place, shape, of)
+        except ValueError as error:
+            raise _straddled(who, layout.names[place.index], *error.args) from None
+        return own if axis is None else split(own, axis, shape, place)
 
     abstract = jax.eval_shape(tx.init, params) if state is None else state
     places = {k: part.places(layout, leaves, abstract[k]) for k, part in tx.parts.items()}

@@ -155,11 +155,24 @@ def few() -> Any:
     return lively()["layer"][0]
 
 
+def large() -> Any:
+    """Leaves that `state_dtype` compresses, in whole blocks and not, beside a small one."""
+    return {
+        "bias": leaf((1,), "float32", 8),
+        "half": leaf((2,), "bfloat16", 8, 512),
+        "kernel": leaf((2,), "float32", 8, 700),
+        # Small numbers: the sine of others, far from the real axis, soon overflows.
+        "wave": leaf((2,), "complex64", 64, 70) / 10,
+    }
+
+
 # What a run goes through before it is saved, beside its steps.
 MANNERS: dict[str, dict[str, Any]] = {
     "skip_nonfinite": {"spoiled": True, "absent": True},
     "nested": {"spoiled": True},
     "route": {"absent": True},
+    "int8": {"tree": large, "absent": True},
+    "bfloat16": {"tree": large, "spoiled": True},
     "line_search": {"tree": few},
 }
 ALL_WIDE = tuple(optimizer(entry, x64=True) for entry in CATALOG if not is_sparse(entry))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.core.codecs import fresh
+from jopt.core.codecs import dtype_of, fresh
 from jopt.core.groups import DEFAULT
 from jopt.core.numbers import own_numbers
 from jopt.core.part import SpecPart
@@ -134,10 +134,12 @@ class Reader:
     def _stored(self, slot: Slot, leaf: int) -> Any:
         """The shape and dtype that the rule sees of a slot."""
         stored = lookup(self.node[slot.name], self.target.layout.paths[leaf])
-        key = slot.name, *((x.shape, x.dtype) for x in jax.tree.leaves(stored))
+        part, p = self.target.part, self.target.params[leaf]
+        key = slot.name, p.dtype, *((x.shape, x.dtype) for x in jax.tree.leaves(stored))
         if key not in self._seen:
+            dtype = dtype_of(slot, p, part.options)
             self._seen[key] = jax.eval_shape(
-                lambda x: self.target.part.codec.decode(slot, x), stored
+                lambda x: part.store.codec.decode(slot, x, dtype), stored
             )
         return self._seen[key]
 
@@ -159,7 +161,7 @@ class Reader:
                 else:
                     leaves.append(old)
                     continue
-                encoded = part.codec.encode(slot, new)
+                encoded = part.store.codec.encode(slot, new)
                 leaves.append(jax.tree.map(like, encoded, old))
             node = {**node, slot.name: nest([target.layout.paths[i] for i in held], leaves)}
         return node
@@ -218,7 +220,9 @@ def write(target: Target, m: Member, node: Node, eager: bool) -> tuple[dict[str,
     lines = []
     for slot, other in pairs(part, tuple(p.shape), m.axes):
         stored = lookup(node[slot.name], target.layout.paths[m.leaf])
-        array: Array = np.asarray(part.codec.decode(slot, stored))
+        array: Array = np.asarray(
+            part.store.codec.decode(slot, stored, dtype_of(slot, p, part.options))
+        )
         # Torch holds scalars in float32 or more, and the rest in the dtype of the parameter.
         small = array if slot.shape == "scalar" else narrowed(array, _dtype(array, p))
         if small is None:

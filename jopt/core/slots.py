@@ -1,0 +1,114 @@
+"""The slots of a part in its node of state: how each leaf's is made, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import StateError
+from jopt.core.checks import EXTEND, check_shape
+from jopt.core.codecs import Codec, dtype_of, fresh
+from jopt.core.spec import Options, Slot
+from jopt.core.tree import Layout, lookup
+from jopt.numerics import compute_dtype, is_complex
+
+CONVERT = "To carry it over: state = jopt.convert_state(tx, state, params)."
+
+
+class Store:
+    """What stands between the slots that a rule sees and the arrays that the state holds."""
+
+    def __init__(self, who: str, slots: Sequence[Slot], options: Options, codec: Codec) -> None:
+        self.who = who
+        self.slots = tuple(slots)
+        self.options = options
+        self.codec = codec
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it rounds what it stores, differently at every step."""
+        return self.codec.rounds and any(s.compress and not s.dtype for s in self.slots)
+
+    @property
+    def config(self) -> Any:
+        """What a checkpoint says about it: the codec, and the slots that it leaves alone."""
+        whole = sorted(s.name for s in self.slots if not s.compress or s.dtype)
+        said = self.codec.config
+        return {**said, "whole": whole} if isinstance(said, dict) else said
+
+    def holders(self, slot: Slot, live: Sequence[int], leaves: Sequence[Any]) -> list[int]:
+        """Which of the leaves have the slot."""
+        return [i for i in live if slot.held_by(tuple(leaves[i].shape))]
+
+    def first(self, slot: Slot, p: Any, numbers: Mapping[str, Any]) -> Any:
+        """What the state holds of the slot before the first step of the parameter `p`."""
+        return self.codec.encode(slot, fresh(slot, p, numbers, self.options))
+
+    def found(self, slot: Slot, node: Any, layout: Layout, i: int) -> Any:
+        """What the state holds of the slot for a leaf; raises `StateError` if nothing."""
+        try:
+            return lookup(node[slot.name], layout.paths[i])
+        except KeyError:
+            raise StateError(
+                self.who,
+                f"the state has no {slot.name!r} for a parameter",
+                path=layout.names[i],
+                fix=EXTEND,
+            ) from None
+
+    def decoded_all(self, stored: Mapping[str, Any], name: str, p: Any) -> dict[str, Array]:
+        """The values of all that is stored for one leaf, by slot."""
+        held = [s for s in self.slots if s.name in stored]
+        return {s.name: self.decoded(s, name, stored[s.name], p) for s in held}
+
+    def decoded(self, slot: Slot, name: str, stored: Any, p: Any) -> Array:
+        """The value of what is stored of the slot of the parameter `p`, called `name`."""
+        try:
+            value = self.codec.decode(slot, stored, dtype_of(slot, p, self.options))
+        except ValueError as found:
+            raise StateError(
+                self.who,
+                f"{slot.name!r} in the state is stored otherwise than state_dtype= says",
+                path=name,
+                expected=self.codec.name,
+                found=found,
+                fix=CONVERT,
+            ) from None
+        return check_shape(self.who, slot, name, value, tuple(p.shape), self.options)
+
+    def measured(self, values: Mapping[str, Any], g: Any, p: Any) -> dict[str, Any]:
+        """What must be known of whole new values before any entry of them is stored, by slot."""
+        dtype = (g if p is None else p).dtype
+        found = {
+            s.name: self.codec.measure(s, _typed(s, values[s.name], dtype))
+            for s in self.slots
+            if s.name in values
+        }
+        return {name: x for name, x in found.items() if x is not None}
+
+    def written(
+        self, slot: Slot, value: Any, g: Any, p: Any, step: Array | None, measured: Any = None
+    ) -> Any:
+        """What the state holds of the slot's new value, after this step."""
+        typed = _typed(slot, value, (g if p is None else p).dtype)
+        return self.codec.encode(slot, typed, step, measured)
+
+    def check(self, slot: Slot, name: str, stored: Any, p: Any) -> None:
+        """Raise `StateError` unless this could be what is stored of the parameter's slot."""
+        if self.codec.rounds:
+            jax.eval_shape(lambda x: self.decoded(slot, name, x, p), stored)
+        else:
+            self.decoded(slot, name, stored, p)
+
+
+def _typed(slot: Slot, value: Any, dtype: Any) -> Array:
+    # The dtype a slot was born with is the one it keeps, whatever the gradient's.
+    if slot.dtype:
+        return jnp.asarray(value, slot.dtype)
+    wide = compute_dtype(dtype)
+    keep = is_complex(wide) and not is_complex(value.dtype)
+    return jnp.asarray(value if keep else value.astype(wide))

@@ -1,0 +1,129 @@
+"""Eight bits an entry: blocks of entries that share a scale, and a map from codes to [−1, 1].
+
+The map is the dynamic one of Dettmers et al., 2022 ("8-bit optimizers via block-wise
+quantization", section 1.3), as bitsandbytes has it: seven decades up to 1, the higher ones cut
+into more cells, and the middles of the cells the values. Signed, decade i = 0, ..., 6 has 2ⁱ
+cells on either side of 0; unsigned, 2ⁱ⁺¹ cells. Beside them there are 0 and 1, 256 values in all,
+and a code is the rank of a value.
+
+With k the rank from 0 (unsigned: the code plus 1) and 2ⁱ the power of two in k, all values are
+
+    (18·k + 9 − 16·2ⁱ)·5ⁱ / c,    c = 2·10⁷ signed, 2·10⁸ unsigned
+
+so that no table is needed, one way or the other.
+
+We depart from the source in two ways. The scale has the sign of the entry that is the largest, so
+that this entry is 1, exactly: the signed map has no −1, and a block that is stored again and
+again would shrink. And rounding is dithered, see `numerics.dither`.
+
+All but `scales` and `spread` works entry by entry, without tables or gathers: kernels call it on
+their tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.numerics.dither import thresholds
+
+DECADES = 7
+
+
+def folded(shape: tuple[int, ...], block: int) -> tuple[int, int]:
+    """How many leading axes stay as they are, and the length of the rest as one row.
+
+    A row is as few of the last axes as hold a block. Blocks lie in rows, one after the other;
+    the last one of a row may be shorter.
+    """
+    lead = len(shape)
+    while (lead and math.prod(shape[lead:]) < block) or lead == len(shape) > 0:
+        lead -= 1
+    return lead, math.prod(shape[lead:])
+
+
+def scales(x: Array, block: int, signed: bool) -> Array:
+    """One number a block: the entry of the largest magnitude, with its sign if `signed`.
+
+    It is 0 where that is no normal number, and NaN where an entry is infinite or NaN.
+    """
+    lead, length = folded(x.shape, block)
+    count = -(-length // block)
+    keys = keys_of(x.reshape(*x.shape[:lead], length), signed)
+    spare = count * block - length
+    if spare:
+        keys = jnp.pad(keys, [(0, 0)] * lead + [(0, spare)])
+    largest = jnp.max(keys.reshape(*x.shape[:lead], count, block), axis=-1)
+    return scale_of(largest, x.dtype, signed)
+
+
+def keys_of(x: Array, signed: bool) -> Array:
+    """Unsigned integers that order as magnitudes do; the sign, if any, comes along.
+
+    The greatest of a block gives its scale, see `scale_of`.
+    """
+    # Magnitudes order as the integers with their bits do; a sign bit at the end comes along.
+    unsigned = f"uint{jnp.finfo(x.dtype).bits}"
+    keys = jax.lax.bitcast_convert_type(jnp.abs(x), unsigned) << 1
+    return keys | (x < 0).astype(unsigned) if signed else keys
+
+
+def scale_of(key: Array, dtype: Any, signed: bool) -> Array:
+    """The scale of a block, of this dtype, whose greatest key this is; see `scales`."""
+    size = jax.lax.bitcast_convert_type(key >> 1, dtype)
+    size = jnp.where(jnp.isfinite(size), size, jnp.asarray(jnp.nan, dtype))
+    size = jnp.where(size < float(jnp.finfo(dtype).tiny), 0, size)
+    return jnp.where(key & 1 == 1, -size, size) if signed else size
+
+
+def spread(scale: Array, shape: tuple[int, ...], block: int) -> Array:
+    """The scale of every entry."""
+    lead, length = folded(shape, block)
+    rows = jnp.broadcast_to(scale[..., None], (*scale.shape, block))
+    return rows.reshape(*shape[:lead], -1)[..., :length].reshape(shape)
+
+
+def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
+    """The codes of x, whose entries have these scales and turns, see `numerics.dither`."""
+    y = jnp.where((scale == 0) | jnp.isnan(scale), 0, x / scale).astype(jnp.float32)
+    size = jnp.abs(y)
+    cells = [2.0 ** (i if signed else i + 1) for i in range(DECADES)]
+    firsts = [10.0 ** (i - 6) * (0.1 + 0.45 / n) for i, n in enumerate(cells)]
+    n, to_one = jnp.float32(cells[0]), jnp.float32(1e6)
+    for i in range(1, DECADES):
+        above = size >= firsts[i]
+        n = jnp.where(above, cells[i], n)
+        to_one = jnp.where(above, 10.0 ** (6 - i), to_one)
+    # The place among the ranks: linear from value to value. From the last value of a decade to
+    # the next it is three cells' width, and from the very last to 1 half a cell's.
+    t = (size * to_one - 0.1) * (n / 0.9) - 0.5
+    last = n - 1
+    slope = jnp.where(size >= firsts[-1], 2.0, 1 / 3)
+    rank = n + jnp.minimum(t, last) + jnp.maximum(t - last, 0) * slope
+    least = cells[0] - 1
+    rank = jnp.where(size < firsts[0], least + size / firsts[0], rank)
+    k = jnp.floor(rank + thresholds(turns)).astype(jnp.int32)
+    k = jnp.minimum(k, int(2 * cells[-1]))
+    if not signed:
+        return (k - 1).astype(jnp.uint8)
+    return (127 + jnp.where(y < 0, -jnp.minimum(k, 127), k)).astype(jnp.uint8)
+
+
+def of_codes(codes: Array, signed: bool) -> Array:
+    """The values of the codes, in [−1, 1], in float32."""
+    rank = codes.astype(jnp.int32) - 127 if signed else codes.astype(jnp.int32) + 1
+    k = jnp.abs(rank)
+    bits = jax.lax.bitcast_convert_type(k.astype(jnp.float32), jnp.int32)
+    i = (bits >> 23) - 127
+    power = jax.lax.bitcast_convert_type((bits >> 23) << 23, jnp.float32)
+    five = jnp.float32(1 / 2e7 if signed else 1 / 2e8)
+    for bit, factor in ((1, 5.0), (2, 25.0), (4, 625.0)):
+        five = jnp.where(i & bit, five * factor, five)
+    value = (18 * k.astype(jnp.float32) + 9 - 16 * power) * five
+    least, most = (0, 128) if signed else (1, 256)
+    value = jnp.where(k == least, 0, jnp.where(k == most, 1, value))
+    return jnp.where(rank < 0, -value, value) if signed else value

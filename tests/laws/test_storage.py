@@ -1,0 +1,164 @@
+"""Slots in 8 bits or bfloat16: every optimizer works with them as it does without."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jopt
+from jopt.core.spec import REGISTRY
+from tests.catalog import CATALOG
+from tests.laws.harness import assert_close, assert_same_bits, extras, given, step
+
+COMPRESSED = ("int8", "bfloat16")
+EACH = [
+    pytest.param(entry, kind, id=f"{entry.name}-{kind}")
+    for entry in CATALOG
+    if entry.compresses
+    for kind in COMPRESSED
+]
+each = pytest.mark.parametrize(("entry", "kind"), EACH)
+
+# Blocks that fill their row and blocks that do not, over one axis and two, and a small leaf.
+SHAPES = {"conv": (8, 8, 80), "long": (4096,), "ragged": (8, 700), "small": (3, 4)}
+
+
+def tree(entry, seed=0, dtype="float32"):
+    rng = np.random.default_rng(seed)
+    return {
+        name: jnp.asarray(rng.normal(size=shape), dtype)
+        for name, shape in SHAPES.items()
+        if len(shape) in entry.ndims
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def stepper(entry_name, tx):
+    entry = next(e for e in CATALOG if e.name == entry_name)
+    return jax.jit(functools.partial(step, entry, tx))
+
+
+def run(entry, tx, params, state, seeds):
+    for seed in seeds:
+        params, state = stepper(entry.name, tx)(params, state, tree(entry, seed + 1000))
+    return params, state
+
+
+def aspect(state):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state)
+
+
+def packed(entry, tx):
+    """The slots that are stored in few bits."""
+    (part,) = tx.parts.values()
+    return [s for s in part.slots if s.compress and s.dtype is None and s.shape == "like"]
+
+
+@each
+def test_the_state_never_changes_its_shape_and_is_what_was_asked_for(entry, kind):
+    tx, params = entry.make(state_dtype=kind), tree(entry)
+    state = jax.jit(tx.init)(params)
+    assert_same_bits(state, tx.init(params))
+    assert aspect(jax.eval_shape(tx.init, params)) == aspect(state)
+    after, new = run(entry, tx, params, state, range(3))
+    assert aspect(new) == aspect(state)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
+    for slot in packed(entry, tx):
+        for name, stored in new[entry.name][slot.name].items():
+            if name == "small":
+                assert stored.dtype == jnp.float32
+            elif kind == "bfloat16":
+                assert stored.dtype == jnp.bfloat16
+            else:
+                sign = "signed" if slot.signed else "unsigned"
+                assert set(stored) == {f"{sign}_dynamic_256", "scale"}
+                assert stored["scale"].dtype == jnp.float32
+
+
+@each
+def test_the_first_step_is_that_of_full_precision(entry, kind):
+    # Slots begin as what any storage holds exactly, and parameters move by fresh slots.
+    params = tree(entry)
+    want, _ = run(entry, entry.make(), params, entry.make().init(params), range(1))
+    tx = entry.make(state_dtype=kind)
+    got, _ = run(entry, tx, params, tx.init(params), range(1))
+    assert_close(got, want, rtol=1e-6)
+
+
+@each
+def test_zero_gradients_make_no_nan_and_zeros_stay_zero(entry, kind):
+    tx, params = entry.make(state_dtype=kind), tree(entry)
+    zeros, state = jax.tree.map(jnp.zeros_like, params), tx.init(params)
+    for _ in range(2):
+        params, state = stepper(entry.name, tx)(params, state, zeros)
+    assert not any(np.isnan(np.asarray(x, np.float64)).any() for x in jax.tree.leaves(state))
+    assert not any(np.isnan(x).any() for x in jax.tree.leaves(params))
+
+
+@each
+def test_save_load_continue_is_bit_equal(entry, kind):
+    tx, params = entry.make(state_dtype=kind), tree(entry)
+    params, state = run(entry, tx, params, tx.init(params), range(2))
+    data = jopt.to_bytes(state, tx=tx)
+    loaded = jopt.from_bytes(tx.init(params), data, tx=tx)
+    assert_same_bits(loaded, state)
+    bare = jax.tree.map(jnp.asarray, jopt.from_bytes(None, data))
+    want = run(entry, tx, params, state, range(2, 4))
+    assert_same_bits(run(entry, tx, params, bare, range(2, 4)), want)
+
+
+@each
+def test_a_leaf_without_gradient_keeps_its_codes(entry, kind):
+    tx, params = entry.make(state_dtype=kind), tree(entry)
+    params, state = run(entry, tx, params, tx.init(params), range(2))
+    idle = min(params, key=lambda name: name == "small")
+    grads = tree(entry, 7)
+    fed = {**given(entry, grads), idle: None}
+    update = jax.jit(lambda g, s, p: tx.update(g, s, p, **extras(tx, p, grads)))
+    _, new = update(fed, state, params)
+    for slot in packed(entry, tx):
+        assert_same_bits(new[entry.name][slot.name][idle], state[entry.name][slot.name][idle])
+
+
+@each
+def test_there_and_back_keeps_what_is_stored(entry, kind):
+    tx, params = entry.make(state_dtype=kind), tree(entry)
+    params, state = run(entry, tx, params, tx.init(params), range(2))
+    wide = jopt.convert_state(entry.make(), state, params)
+    assert aspect(wide) == aspect(entry.make().init(params))
+    again = jopt.convert_state(tx, wide, params)
+    for slot in REGISTRY[entry.name].slots:
+        if slot.name in state[entry.name]:
+            assert_same_bits(again[entry.name][slot.name], state[entry.name][slot.name])
+
+
+@each
+def test_sharded_like_the_parameters_and_equal_to_whole(entry, kind):
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    tx = entry.make(state_dtype=kind)
+    params = {k: v for k, v in tree(entry).items() if k != "small"}
+    grads = {k: v for k, v in tree(entry, 5).items() if k != "small"}
+    rows = NamedSharding(mesh, P("d"))
+    put = functools.partial(jax.tree.map, lambda x: jax.device_put(x, rows))
+    where = jopt.sharding.state_sharding(tx, put(params))
+    state = jopt.sharding.init(tx, put(params))
+    whole = stepper(entry.name, tx)(params, tx.init(params), grads)
+    got, new = stepper(entry.name, tx)(put(params), state, put(grads))
+    for slot in packed(entry, tx):
+        for stored in jax.tree.leaves(new[entry.name][slot.name]):
+            assert stored.sharding.is_equivalent_to(rows, stored.ndim)
+        for wanted in jax.tree.leaves(where[entry.name][slot.name]):
+            assert wanted.spec[0] == "d"
+    assert_close(got, whole[0], rtol=1e-5)
+    plain = entry.make()
+    wide, want = (jopt.convert_state(plain, s, params) for s in (new, whole[1]))
+    for x, y in zip(jax.tree.leaves(wide), jax.tree.leaves(want), strict=True):
+        # A sum in another order may take an entry over a threshold, to the next code.
+        off = np.abs(np.asarray(x, np.float64) - y) > 1e-5 * np.abs(np.asarray(y)).max()
+        assert off.mean() < 0.002
