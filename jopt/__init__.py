@@ -68,6 +68,7 @@ from jopt.transforms import clip_by_value as clip_by_value
 from jopt.wrappers import accumulate as accumulate
 from jopt.wrappers import ema as ema
 from jopt.wrappers import eval_params as eval_params
+from jopt.wrappers import master_weights as master_weights
 from jopt.wrappers import skip_nonfinite as skip_nonfinite
 from jopt.wrappers import swa as swa
 

@@ -57,6 +57,12 @@ WRAPPERS: dict[str, jopt.Transform] = {
     "skip_nonfinite": jopt.skip_nonfinite(jopt.adam(PLATEAU, amsgrad=True)),
     "ema": jopt.ema(jopt.sgd(0.05, momentum=0.9), decay=s.linear(0.5, 0.9, 20)),
     "swa": jopt.swa(jopt.adamw(0.01), start=2, every=2),
+    "master_weights": jopt.master_weights(
+        jopt.chain(
+            jopt.clip_by_global_norm(1.0),
+            jopt.adamw(s.cosine(0.01, 20), groups={"cold": jopt.group("^frozen", freeze=True)}),
+        )
+    ),
     "route": jopt.route(
         jopt.adamw(0.01),
         matrices=("kernel$", jopt.muon(0.02)),

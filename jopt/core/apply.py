@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+import zlib
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
 
-from jopt.base import TreeError
+from jopt.base import ConfigError, TreeError
 from jopt.core.checks import as_array, is_sparse
 from jopt.core.rows import add_rows
-from jopt.core.transform import State, Transform, stepped
-from jopt.core.tree import Tree, layout_of, match_leaves
-from jopt.numerics import compute_dtype, is_complex
+from jopt.core.transform import Add, Leaves, State, Transform, stepped
+from jopt.core.tree import Layout, Tree, layout_of, match_leaves
+from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
+
+Rounding = Literal["nearest", "stochastic"]
 
 
-def apply_updates(params: Tree, updates: Tree) -> Tree:
+def apply_updates(
+    params: Tree, updates: Tree, *, rounding: Rounding = "nearest", key: Any = None
+) -> Tree:
     """p + u for every leaf, added in at least float32 and rounded once to the dtype of p.
+
+    A step of less than half the distance to the next number is lost in rounding to the
+    nearest: a bfloat16 weight of 1 never moves by 0.001. Stochastic rounding goes up or down
+    with the odds that make the mean of the result p + u.
 
     **Arguments:**
 
     - `params`: any pytree of arrays.
     - `updates`: the same structure; where it has `None` the parameter stays as it is.
+    - `rounding`: `"nearest"`, ties to even, or `"stochastic"`. It matters for parameters
+      narrower than float32 only.
+    - `key`: a jax random key, another one at every step; read by stochastic rounding only. Each
+      leaf's draws depend on it and on the leaf's path, not on other leaves or on the sharding.
 
     **Raises:** `TreeError` if structures or shapes differ, or a complex update meets a real
-    parameter.
+    parameter; `ConfigError` for another rounding, or a stochastic one without a key.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> apply_updates({"w": jnp.float32(1.0)}, {"w": jnp.float32(-0.25)})
     {'w': Array(0.75, dtype=float32)}
+    >>> w, u = jnp.ones(10_000, "bfloat16"), jnp.full(10_000, -0.001)
+    >>> after = apply_updates(w, u, rounding="stochastic", key=jax.random.key(0))
+    >>> round(float(after.astype(jnp.float32).mean()), 4)
+    0.999
     """
     layout = layout_of("apply_updates", params)
+    leaves = jax.tree.leaves(params)
     steps = match_leaves("apply_updates", "the updates", layout, updates)
-    leaves = [
-        _add(name, p, u)
-        for name, p, u in zip(layout.names, jax.tree.leaves(params), steps, strict=True)
-    ]
-    return layout.treedef.unflatten(leaves)
+    add = _adding("apply_updates", layout, leaves, rounding, key)
+    after = [add(name, p, u) for name, p, u in zip(layout.names, leaves, steps, strict=True)]
+    return layout.treedef.unflatten(after)
 
 
-def _add(name: str, p: Any, u: Any) -> Any:
+def added(name: str, p: Any, u: Any, seed: Array | None = None) -> Any:
+    """p + u in the dtype of p, for one leaf; with a seed, rounded stochastically."""
     if u is None:
         return p
     p = jnp.asarray(as_array("apply_updates", name, p))
@@ -61,24 +81,77 @@ def _add(name: str, p: Any, u: Any) -> Any:
             found=u.dtype,
         )
     if is_sparse(u):
-        return add_rows(p, u)
+        return add_rows(p, u, lambda rows: _rounded(rows, p.dtype, seed))
     if not jnp.issubdtype(p.dtype, jnp.inexact):  # a frozen integer: its update is zero
         return p
-    wide = compute_dtype(p.dtype)
-    return (p.astype(wide) + jnp.asarray(u).astype(wide)).astype(p.dtype)
+    # An update of more digits than float32's, as wide masters give, keeps them up to the sum.
+    wide = widest(compute_dtype(p.dtype), u.dtype)
+    return _rounded(jax.lax.add(cast(p, wide), cast(jnp.asarray(u), wide)), p.dtype, seed)
+
+
+def _rounded(x: Array, dtype: DTypeLike, seed: Array | None) -> Array:
+    return cast(x, dtype) if seed is None else stochastic(x, dtype, seed)
+
+
+def _adding(who: str, layout: Layout, params: Leaves, rounding: Rounding, key: Any) -> Add:
+    """`added` with this rounding."""
+    if rounding == "nearest":
+        return added
+    if rounding != "stochastic":
+        raise ConfigError(
+            who,
+            "there is no such rounding",
+            expected="'nearest' or 'stochastic'",
+            found=repr(rounding),
+        )
+    if key is None:
+        raise ConfigError(
+            who,
+            "stochastic rounding needs key=",
+            fix="Give another key at every step: key=jax.random.fold_in(key, step).",
+        )
+    # A leaf's seed comes from its path, so that it draws the same beside other leaves.
+    narrow = [n for n, p in zip(layout.names, params, strict=True) if is_narrow(_dtype(p))]
+    paths = np.asarray([zlib.crc32(f"rounding/{name}".encode()) for name in narrow], np.uint32)
+    try:
+        seeds = jax.vmap(lambda path: jax.random.bits(jax.random.fold_in(key, path), (2,)))(paths)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            who,
+            "key= is no random key",
+            expected="jax.random.key(seed)",
+            found=repr(key)[:100],
+        ) from None
+    # In one array behind a barrier: see `side_by_side`.
+    seeds = jax.lax.optimization_barrier(seeds)
+    own = {name: seeds[i] for i, name in enumerate(narrow)}
+    return lambda name, p, u: added(name, p, u, own.get(name))
+
+
+def _dtype(p: Any) -> Any:
+    return jnp.asarray(p).dtype if isinstance(p, int | float | complex) else p.dtype
 
 
 def step(
-    tx: Transform, updates: Tree, state: State, params: Tree, **extra: Any
+    tx: Transform,
+    updates: Tree,
+    state: State,
+    params: Tree,
+    *,
+    rounding: Rounding = "nearest",
+    key: Any = None,
+    **extra: Any,
 ) -> tuple[Tree, State]:
     """`update` and `apply_updates` in one: the next parameters, and the next state.
 
     The numbers are the same. What it spares is memory traffic: `accumulate` does not touch
-    the parameters between its steps, where `update` gives zeros to be added.
+    the parameters between its steps, where `update` gives zeros to be added, and
+    `master_weights` rounds its masters without adding a difference.
 
-    **Arguments:** as for `tx.update`.
+    **Arguments:** as for `tx.update`; `rounding` and `key` as for `apply_updates`. The key also
+    goes to transforms that use one; what they draw is independent of the rounding.
 
-    **Raises:** as `tx.update`, and `TreeError` without `params`.
+    **Raises:** as `tx.update` and `apply_updates`, and `TreeError` without `params`.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.sgd(0.5)
@@ -89,8 +162,11 @@ def step(
     """
     if params is None:
         raise TreeError("step", "needs the parameters", fix="Call jopt.step(tx, grads, state, p).")
+    if key is not None:
+        extra["key"] = key
     flow = tx.flow(updates, state, params, extra)
-    leaves, new = stepped(tx.parts, flow, state, _add)
+    add = _adding("step", flow.layout, flow.params or [], rounding, key)
+    leaves, new = stepped(tx.parts, flow, state, add)
     return flow.tree(leaves), new
 
 

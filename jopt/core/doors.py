@@ -29,10 +29,11 @@ from jax import Array
 
 from jopt.core.codecs import StateDtype
 from jopt.core.groups import Groups
+from jopt.core.numbers import Numbers
 from jopt.core.part import SpecPart, Work
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
-from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype, widest
+from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
 
 Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
 Prepare = Callable[[Any], dict[str, Any]]
@@ -121,7 +122,7 @@ class TreePart(SpecPart):
         views = [view(w.g, w.slots, w.p) for w in work]
         s = {slot.name: [v[1].get(slot.name) for v in views] for slot in self.slots}
         dtype = widest(*(real_dtype(v[0].dtype) for v in views))
-        numbers = cast_numbers(work[0].numbers, dtype)
+        numbers = cast_numbers(work[0].numbers.read(), dtype)
         if "value_fn" in numbers:
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
         us, new = self.rule(
@@ -157,11 +158,11 @@ def apply_rule(
     g: Array,
     slots: dict[str, Array],
     p: Array | None,
-    h: dict[str, Any],
+    h: Numbers,
 ) -> tuple[Array, dict[str, Array]]:
     """One rule on one leaf: the update, and the new slots."""
     gv, sv, pv = view(g, slots, p)
-    numbers = cast_numbers(h, real_dtype(gv.dtype)) | dict(options)
+    numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
     numbers["dtype"] = real_dtype((g if p is None else p).dtype)
     u, new = rule(gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers))
     return unview(g, u, new, slots)
@@ -172,8 +173,8 @@ def view(
 ) -> tuple[Array, dict[str, Array], Array | None]:
     """A leaf as rules see it: in at least float32, complex numbers as pairs."""
     dtype = compute_dtype(g.dtype if p is None else widest(g.dtype, p.dtype))
-    seen = None if p is None else as_pairs(p.astype(dtype))
-    return as_pairs(g.astype(dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
+    seen = None if p is None else as_pairs(cast(p, dtype))
+    return as_pairs(cast(g, dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
 
 
 def unview(
@@ -193,7 +194,7 @@ def cast_numbers(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:
     # Keys (of random numbers) keep their dtype; numbers and counts become the leaf's.
     def one(x: Any) -> Any:
         if isinstance(x, Array) and jnp.issubdtype(x.dtype, jnp.number):
-            return x.astype(dtype)
+            return cast(x, dtype)
         return x
 
     return {k: one(v) for k, v in h.items()}

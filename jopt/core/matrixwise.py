@@ -67,7 +67,7 @@ class MatrixPart(SpecPart):
         for w in work:
             g, s, p = view(w.g, w.slots, w.p)
             h = SimpleNamespace(
-                **cast_numbers(w.numbers, real_dtype(g.dtype)), **dict(self.frozen_options)
+                **cast_numbers(w.numbers.read(), real_dtype(g.dtype)), **dict(self.frozen_options)
             )
             run = self.rule(g, SimpleNamespace(**s), p, h)
             runs.append((w, run, next(run)))
@@ -83,7 +83,7 @@ class MatrixPart(SpecPart):
         results: dict[int, Array] = {}
         for (_, dtype), members in stacks.items():
             h = SimpleNamespace(
-                **cast_numbers(first.numbers, real_dtype(dtype)), **dict(self.frozen_options)
+                **cast_numbers(first.numbers.read(), real_dtype(dtype)), **dict(self.frozen_options)
             )
             # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
             # reads gradient and slots again to stack them.

@@ -26,6 +26,8 @@ from jopt.core.codecs import StateDtype, codec_for, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
 from jopt.core.numbers import (
+    NONE,
+    Numbers,
     check_names,
     check_numbers,
     init_numbers,
@@ -39,7 +41,7 @@ from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, has, lookup, merged, nest
-from jopt.numerics import compute_dtype, number_dtype, real_dtype, widest
+from jopt.numerics import cast, compute_dtype, number_dtype, real_dtype, widest
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Work:
     p: Any
     slots: dict[str, Any]
     stored: dict[str, Any]
-    numbers: dict[str, Any] = field(default_factory=dict)
+    numbers: Numbers = NONE
     update: Any = None
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -192,6 +194,11 @@ class SpecPart(Part):
             new.update(Counts(node).joined(sorted(joined)))
         return new
 
+    def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
+        """The leaves of frozen groups."""
+        live = {*self._live(assign(self.name, self.groups, layout, params))}
+        return frozenset(range(len(params))) - live if self.spec.steps else frozenset()
+
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that the slots declare by their shape rules."""
         return by_slots(self.slots, self.options, layout, params, node, self.store.codec)
@@ -203,11 +210,8 @@ class SpecPart(Part):
         if flow.params is not None:
             return flow.params
         if self.spec.steps or self.spec.needs_params:
-            raise TreeError(
-                self.name,
-                "update needs the parameters",
-                fix="Call tx.update(grads, state, params).",
-            )
+            problem, fix = "update needs the parameters", "Call tx.update(grads, state, params)."
+            raise TreeError(self.name, problem, fix=fix)
         return flow.updates
 
     def _live(self, labels: tuple[str, ...]) -> list[int]:
@@ -233,15 +237,14 @@ class SpecPart(Part):
         work: dict[int, Work] = {}
         for i in live:
             if flow.updates[i] is not None:
-                check_rows(
-                    self.name, flow.layout.names[i], flow.updates[i], self.spec.sparse == "rows"
-                )
+                name, rows = flow.layout.names[i], self.spec.sparse == "rows"
+                check_rows(self.name, name, flow.updates[i], rows)
                 p = None if flow.params is None else flow.params[i]
                 seen = flow.updates[i] if p is None else p
                 shape = tuple(seen.shape)
                 held = [s for s in self.slots if s.held_by(shape)]
                 stored = {s.name: self.store.found(s, node, flow.layout, i) for s in held}
-                slots = self.store.decoded_all(stored, flow.layout.names[i], seen)
+                slots = self.store.decoded_all(stored, name, seen)
                 work[i] = Work(i, flow.updates[i], p, slots, stored)
         return work
 
@@ -253,7 +256,7 @@ class SpecPart(Part):
         self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
     ) -> None:
         # Leaves of one age share one computation: equal leaves stay equal to the compiler.
-        shared: dict[Any, dict[str, Any]] = {}
+        shared: dict[Any, Numbers] = {}
         for w in work:
             path = flow.layout.paths[w.index]
             age = counts.age(path) if counts is not None else None
@@ -270,8 +273,8 @@ class SpecPart(Part):
         for i, leaf in enumerate(leaves):
             if i in work:
                 u = work[i].update
-                cast = self.spec.steps and not is_sparse(u)
-                updates.append(u.astype(compute_dtype(leaf.dtype)) if cast else u)
+                steps = self.spec.steps and not is_sparse(u)
+                updates.append(cast(u, compute_dtype(leaf.dtype)) if steps else u)
             elif self.spec.steps and self.spec.sparse == "no":
                 updates.append(jnp.zeros(leaf.shape, leaf.dtype))
             else:

@@ -128,6 +128,15 @@ class RoutePart(Part):
                 inner[label] = part.extend(sub, mine, node["inner"][label])
         return {"inner": inner}
 
+    def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
+        """The leaves that each route's parts freeze, counted among all leaves."""
+        return frozenset(
+            members[i]
+            for row, sub, members in self._split(layout, params)
+            for part in row.values()
+            for i in part.frozen(sub, [params[i] for i in members])
+        )
+
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that each route's parts tell, counted among all leaves."""
         inner: Node = {}

@@ -7,7 +7,7 @@ rule to them, and puts them back, so the work grows with the rows, not with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from jopt.core.groups import Groups
 from jopt.core.part import SpecPart, Work
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
-from jopt.numerics import compute_dtype
+from jopt.numerics import compute_dtype, widest
 
 
 def rowwise(
@@ -89,12 +89,12 @@ def coalesced(g: Any) -> tuple[Array, Array]:
     return unique, jax.ops.segment_sum(wide, where.reshape(-1), num_segments=count)
 
 
-def add_rows(p: Array, u: Any) -> Array:
-    """p with the rows of `u` added, in at least float32 and rounded once."""
+def add_rows(p: Array, u: Any, rounded: Callable[[Array], Array]) -> Array:
+    """p with the rows of `u` added, in at least float32 and then `rounded` to the dtype of p."""
     ids, values = coalesced(u)
-    wide = compute_dtype(p.dtype)
+    wide = widest(compute_dtype(p.dtype), values.dtype)
     rows = p.at[ids].get(mode="fill", fill_value=0).astype(wide) + values.astype(wide)
-    return p.at[ids].set(rows.astype(p.dtype), mode="drop")
+    return p.at[ids].set(rounded(rows), mode="drop")
 
 
 class RowPart(SpecPart):

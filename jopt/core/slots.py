@@ -14,7 +14,7 @@ from jopt.core.checks import EXTEND, check_shape
 from jopt.core.codecs import Codec, dtype_of, fresh
 from jopt.core.spec import Options, Slot
 from jopt.core.tree import Layout, lookup
-from jopt.numerics import compute_dtype, is_complex
+from jopt.numerics import cast, compute_dtype, is_complex
 
 CONVERT = "To carry it over: state = jopt.convert_state(tx, state, params)."
 
@@ -111,4 +111,4 @@ def _typed(slot: Slot, value: Any, dtype: Any) -> Array:
         return jnp.asarray(value, slot.dtype)
     wide = compute_dtype(dtype)
     keep = is_complex(wide) and not is_complex(value.dtype)
-    return jnp.asarray(value if keep else value.astype(wide))
+    return jnp.asarray(value if keep else cast(value, wide))

@@ -18,6 +18,7 @@ from jopt.base import ConfigError, Configured, StateError
 from jopt.core.checks import as_array, check_gradient
 from jopt.core.places import by_path
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
+from jopt.numerics import cast
 
 Node = dict[str, Any]
 State = dict[str, Node]
@@ -89,6 +90,10 @@ class Part(abc.ABC):
     @abc.abstractmethod
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """The node for parameters that have gained leaves since `node`."""
+
+    def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
+        """The leaves that this stage keeps where they are."""
+        return frozenset()
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """A `Place` for each array of `node`: whose axes it runs along, for its sharding."""
@@ -243,7 +248,7 @@ class Transform(Configured):
 def like_given(updates: Leaves, given: Leaves) -> Leaves:
     """Transformed gradients in the dtypes that the gradients came in."""
     return [
-        u if u is None or g is None or not isinstance(u, Array) else u.astype(g.dtype)
+        u if u is None or g is None or not isinstance(u, Array) else cast(u, g.dtype)
         for u, g in zip(updates, given, strict=True)
     ]
 

@@ -56,6 +56,10 @@ class WrapperPart(Part):
         own = merged(self.own_init(layout, params), node)
         return {**own, "inner": inner}
 
+    def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
+        """The leaves that the wrapped parts freeze."""
+        return frozenset(i for p in self.inner.values() for i in p.frozen(layout, params))
+
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """Own entries by path and shape; the wrapped state as its parts say."""
         own = {k: v for k, v in node.items() if k != "inner"}

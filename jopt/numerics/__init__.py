@@ -2,6 +2,7 @@
 
 from jopt.numerics.dtypes import as_complex as as_complex
 from jopt.numerics.dtypes import as_pairs as as_pairs
+from jopt.numerics.dtypes import cast as cast
 from jopt.numerics.dtypes import compute_dtype as compute_dtype
 from jopt.numerics.dtypes import is_complex as is_complex
 from jopt.numerics.dtypes import number_dtype as number_dtype
@@ -23,6 +24,10 @@ from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned
 from jopt.numerics.roots import safe_sqrt as safe_sqrt
+from jopt.numerics.rounding import is_narrow as is_narrow
+from jopt.numerics.rounding import nearest as nearest
+from jopt.numerics.rounding import random_bits as random_bits
+from jopt.numerics.rounding import stochastic as stochastic
 from jopt.numerics.vectors import Vector as Vector
 from jopt.numerics.vectors import in_one_array as in_one_array
 from jopt.numerics.vectors import vector_dot as vector_dot

@@ -21,15 +21,27 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 def widest(*dtypes: DTypeLike) -> jnp.dtype:
     """The inexact dtype that holds all of these; also where jax forbids implicit promotion."""
+    return _widest(*(jnp.dtype(d) for d in dtypes))
+
+
+@functools.lru_cache(maxsize=256)  # asked for every leaf, and jax takes its time over it
+def _widest(*dtypes: jnp.dtype) -> jnp.dtype:
     with jax.numpy_dtype_promotion("standard"):
         return jnp.dtype(functools.reduce(jnp.promote_types, dtypes))
 
 
+def cast(x: Array, dtype: DTypeLike) -> Array:
+    """`x.astype(dtype)`, and nothing for tracing to record where `x` is that already."""
+    return x if x.dtype == dtype and not x.weak_type else x.astype(dtype)
+
+
+@functools.lru_cache(maxsize=64)
 def real_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The dtype of one component: float32 for complex64, unchanged for reals."""
     return jnp.finfo(dtype).dtype
 
 
+@functools.lru_cache(maxsize=64)
 def is_complex(dtype: DTypeLike) -> bool:
     """Whether `dtype` is complex."""
     return bool(jnp.issubdtype(dtype, jnp.complexfloating))

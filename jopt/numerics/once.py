@@ -17,7 +17,8 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
     a loop's buffers where they are; `lax.cond` copies all that passes through it. Loops have
     no reverse derivative, so derivatives are those of `lax.cond`.
     """
-    leaves, treedef = jax.tree.flatten(operand)
+    leaves: list[Array] = jax.tree.leaves(operand)
+    treedef: Any = jax.tree.structure(operand)
     # `jax.closure_convert` would leave integers that `f` closes over where they are, and a
     # derivative must not find them there.
     closed = jax.make_jaxpr(lambda *xs: jax.tree.leaves(f(treedef.unflatten(xs))))(*leaves)
@@ -30,12 +31,14 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
         def turn(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             return jax.numpy.zeros_like(carry[0]), pure(carry[1], *consts)
 
-        return jax.lax.while_loop(lambda carry: carry[0], turn, (condition, xs))[1]
+        done: list[Array] = jax.lax.while_loop(lambda c: c[0], turn, (condition, xs))[1]
+        return done
 
     @run.defjvp
     def derivative(primals: Any, tangents: Any) -> Any:
         def branching(condition: Array, xs: list[Array], *consts: Any) -> list[Array]:
-            return jax.lax.cond(condition, pure, lambda xs, *_: xs, xs, *consts)
+            chosen: list[Array] = jax.lax.cond(condition, pure, lambda xs, *_: xs, xs, *consts)
+            return chosen
 
         _, tangent = jax.jvp(branching, primals, tangents)
         return run(*primals), tangent

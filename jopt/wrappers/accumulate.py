@@ -85,7 +85,9 @@ class AccumulatePart(WrapperPart):
         """The means with this gradient's share. The sums of the last round start anew here."""
         # As a number among others, for the sake of `side_by_side`.
         numbers = {"begins": first, "every": self.every}
-        numbers = side_by_side({k: jnp.asarray(x, number_dtype()) for k, x in numbers.items()})
+        numbers = side_by_side(
+            {k: jnp.asarray(x, number_dtype()) for k, x in numbers.items()}
+        ).read()
         means: Leaves = [None] * len(flow.updates)
         for i in self._live(flow):
             held_i = lookup(held, flow.layout.paths[i])
