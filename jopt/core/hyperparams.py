@@ -64,7 +64,9 @@ def set_hyperparams(
 
     - `label`: which transform, as `hyperparams` calls it; needed only if several have the name.
     - `group`: which group. Groups that have no number of their own follow `"default"`.
-    - `**values`: numbers by name; arrays of another shape serve `jax.vmap` over the state.
+    - `**values`: numbers by name. In a state with a first axis, of many runs under `jax.vmap`,
+      an array gives each run its own, and a single number goes to all. An array in a state
+      without that axis serves `jax.vmap` with `in_axes`.
 
     **Raises:** `ConfigError` for an unknown label, group or name, an ambiguous name, a value out
     of range, or a number that a schedule sets at every step.
@@ -212,6 +214,8 @@ def _allows(hyper: Hyper, value: Any) -> bool:
 def _as(label: str, name: str, old: Any, value: Any) -> Any:
     try:
         new = jnp.array(value, old.dtype, copy=True)
+        if new.shape == ():
+            new = jnp.broadcast_to(new, old.shape)
     except (TypeError, ValueError):
         raise StateError(
             label, f"{name} is not a number", expected="a number", found=repr(value)

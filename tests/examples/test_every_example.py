@@ -8,7 +8,13 @@ from tests.examples.runs import ROOT, succeed
 
 EXAMPLES = ROOT / "examples"
 TESTED_ELSEWHERE = {"digits.py": "test_digits.py", "quickstart.py": "test_readme.py"}
-TESTED_HERE = {"embedding.py", "optimizers.py", "torch_to_jax.py"}
+TESTED_HERE = {
+    "embedding.py",
+    "optimizers.py",
+    "optuna_study.py",
+    "sweep.py",
+    "torch_to_jax.py",
+}
 
 
 def test_every_example_has_a_test():
@@ -36,6 +42,34 @@ def test_the_sweep_draws_every_optimizer(tmp_path):
     pattern = r".+? +best loss \d+\.\d{4} at \S+   \(25 rates in [\d.]+ s\)"
     assert all(re.fullmatch(pattern, line) for line in lines)
     assert (tmp_path / "optimizers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_at_once_is_the_sweep_one_by_one(tmp_path):
+    size = ("--rates", 4, "--epochs", 2, "--hidden", 8)
+    out = succeed(EXAMPLES / "sweep.py", *size, "--compare", "--out", tmp_path)
+    assert "8 runs of 88 steps at once: " in out
+    # Rates up to 0.02; at 1 rounding is magnified.
+    agree = re.search(r"agree to a part in a thousand: (\d) of 8$", out, re.MULTILINE)
+    assert int(agree[1]) >= 6
+    assert re.search(r"^one by one: [\d.]+ s, [\d.]+ times as long$", out, re.MULTILINE)
+    assert re.search(r"^each compiled anew: \d+ s, going by 4 of them$", out, re.MULTILINE)
+    losses = [float(loss) for loss in re.findall(r"(\d\.\d{4}) │", out)]
+    assert len(losses) == 8
+    assert losses == sorted(losses)
+    assert losses[0] < 1
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert out.endswith(f"picture: {tmp_path / 'sweep.png'}\n")
+
+
+def test_no_trial_of_a_study_compiles_anything_but_the_first():
+    out = succeed(EXAMPLES / "optuna_study.py", "--trials", 12, "--epochs", 3)
+    compiled = re.search(r"^programs compiled: (\d+) by the first trial, (\d+) by", out, re.M)
+    assert compiled.groups() == ("1", "0")
+    done = int(re.search(r"^(\d+) of 12 trials were trained to the end$", out, re.MULTILINE)[1])
+    assert 5 <= done < 12, "the pruner has stopped some, none of the first five"
+    best = [float(loss) for loss in re.findall(r"(\d\.\d{4}) │$", out, re.MULTILINE)]
+    assert best == sorted(best)
+    assert best[0] < 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""What the programs may cost, and what is measured beside it.
+
+A bound holds if the figure, rounded to the digits that the bound is written with, is at most it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tests.benchmarks.reports import markdown, number
+
+Row = Mapping[str, Any]
+
+
+class Bound(NamedTuple):
+    """At most `limit`, and better `aim`, of a column; of what optax needs if `of` says so."""
+
+    case: str
+    column: str
+    limit: float
+    aim: float | None = None
+    of: str | None = None
+    target: str = "h100"
+    by: str = "jopt"
+
+
+BUDGETS = (
+    Bound("adamw", "kernels", 150),
+    Bound("adamw", "bytes", 28.0),
+    Bound("adamw", "temporary", 0.0),
+    Bound("clip+adamw", "kernels", 300, 230),
+    Bound("clip+adamw", "bytes", 32.1),
+    Bound("clip+adamw", "temporary", 0.0),
+    Bound("clip+adamw B", "kernels", 1180, 900),
+    Bound("clip+adamw B", "bytes", 32.1),
+    Bound("clip+adamw B", "temporary", 0.0),
+    Bound("clip+adamw B", "trace", 0.33, of="optax"),
+    Bound("clip+adamw B", "compile", 0.7, of="optax"),
+    Bound("accumulate", "bytes", 18.5),
+    Bound("accumulate", "temporary", 0.0),
+    Bound("skip+clip+adamw", "kernels", 320),
+    Bound("skip+clip+adamw", "bytes", 32.1),
+    Bound("skip+clip+adamw", "temporary", 0.0),
+    Bound("adafactor", "kernels", 960, 600),
+    Bound("adafactor", "bytes", 28.1, 26),
+    Bound("adafactor", "temporary", 0.1),
+    Bound("muon_adamw", "kernels", 340, 250),
+    Bound("muon_adamw", "bytes", 145, 110),
+    Bound("muon_adamw", "temporary", 3.6),
+    Bound("muon_adamw", "compile", 0.45, of="optax"),
+    Bound("lbfgs", "kernels", 1350, 900),
+    Bound("lbfgs", "bytes", 260),
+    Bound("lbfgs", "temporary", 0.5),
+    Bound("adamw bfloat16", "state", 4.0),
+    Bound("adamw bfloat16", "bytes", 20.0),  # 28, less 2 to read and 2 to write of either moment
+    Bound("adamw bfloat16", "temporary", 0.0),
+    Bound("adamw int8", "state", 2.04),
+    Bound("adamw int8", "bytes", 18),
+    Bound("adamw int8", "temporary", 0.5),  # no whole float32 moment, which would be 4
+    Bound("stochastic", "bytes", 22.0),  # 28, less 2 each to read p and g, and 2 to write p
+    Bound("stochastic", "temporary", 0.0),
+    Bound("masters", "bytes", 28.0),  # the narrow gradient in, the narrow parameter out
+    Bound("masters", "temporary", 0.0),
+)
+"""The bounds on what is compiled."""
+
+COUNTS = tuple(
+    Bound(case, column, limit, target="cpu", by=by)
+    for case, by, *limits in (
+        # XLA has no fusion of several outputs on the CPU: 25 leaves of three outputs are 75
+        # kernels, and each reads what it needs anew: 40 bytes where 28 would do.
+        ("adamw", "jopt", 80, 40.0, 0.0),
+        # The gradients once more, for the norm, and the pieces that it is summed from.
+        ("clip+adamw", "jopt", 92, 46.5, 1.2),
+        # A quarter of 56, as adamw's with the sum in and out, and three quarters of 12 for the
+        # sum alone. The mean of the gradients is a temporary, 4.
+        ("accumulate", "jopt", 56, 23.1, 4.1),
+        ("accumulate", "jopt, update", 106, 42.0, 4.1),
+        # What is kept if a number is not finite is chosen in kernels of its own here.
+        ("skip+clip+adamw", "jopt", 165, 73.0, 8.8),
+        # The update before its clipping is a temporary here, 4.
+        ("adafactor", "jopt", 265, 45.0, 4.1),
+        # Five products of matrices, each of them a call that nothing fuses with.
+        ("muon_adamw", "jopt", 200, 245.0, 10.0),
+        # 20 rows of history of 4 bytes read twice, a pair filed, and the joined vectors.
+        ("lbfgs", "jopt", 400, 305.0, 11.0),
+        ("adamw bfloat16", "jopt", 110, 40.2, 3.0),
+        # Both moments are decoded to where several kernels read them, 8.
+        ("adamw int8", "jopt", 230, 57.5, 8.4),
+        # Random bits are drawn in kernels of their own.
+        ("stochastic", "jopt", 370, 32.2, 0.1),
+        ("masters", "jopt", 106, 44.1, 0.0),
+    )
+    for column, limit in zip(("kernels", "bytes", "temporary"), limits, strict=True)
+)
+"""The bounds on the tree "small" on the CPU, with room for what another XLA fuses otherwise."""
+
+TIMES = (
+    Bound("adamw", "seconds", 1.0, of="optax", target="cpu"),
+    Bound("clip+adamw", "seconds", 0.59, of="optax", target="cpu"),  # 1 / 1.7
+    Bound("clip+adamw", "seconds", 1.0, of="torch", target="cpu"),
+    Bound("dispatch", "seconds", 1.0, of="optax", target="cpu"),
+)
+"""The bounds on times: as a part of another library's."""
+
+
+class Verdict(NamedTuple):
+    """A bound, and the figure it is about."""
+
+    bound: Bound
+    found: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure is within the bound."""
+        return within(self.found, self.bound.limit)
+
+    @property
+    def aimed(self) -> bool | None:
+        """Whether it is within what is tried for; `None` if that is no more than the bound."""
+        return None if self.bound.aim is None else within(self.found, self.bound.aim)
+
+
+def within(found: float, limit: float) -> bool:
+    """Whether `found` is at most `limit`, in the digits that `limit` is written with."""
+    digits = len(repr(limit).partition(".")[2])
+    return round(found, digits) <= limit
+
+
+def verdicts(bounds: Sequence[Bound], rows: Sequence[Row]) -> Iterator[Verdict]:
+    """The bounds that the rows say something about."""
+    cells = {(r["target"], r["case"], r["by"]): r for r in rows}
+    for bound in bounds:
+        ours = cells.get((bound.target, bound.case, bound.by))
+        other = cells.get((bound.target, bound.case, bound.of)) if bound.of else None
+        if ours is None or (bound.of and other is None):
+            continue
+        found = ours[bound.column]
+        yield Verdict(bound, found if other is None else found / other[bound.column])
+
+
+def table(bounds: Sequence[Bound], rows: Sequence[Row]) -> str:
+    """Measured beside budget, as Markdown."""
+    lines = []
+    for verdict in verdicts(bounds, rows):
+        bound = verdict.bound
+        said = "holds" if verdict.holds else "MISSED"
+        said += ", not what was tried for" if verdict.holds and verdict.aimed is False else ""
+        lines.append(
+            (
+                bound.case,
+                bound.column + (f" / {bound.of}'s" if bound.of else ""),
+                number(verdict.found),
+                f"{bound.limit:g}",
+                "" if bound.aim is None else f"{bound.aim:g}",
+                said,
+            )
+        )
+    return markdown(("update", "figure", "measured", "at most", "tried for", ""), lines)

@@ -1,0 +1,111 @@
+"""The commands, on a tree that is small enough to compile and run here."""
+
+import importlib.util
+import json
+
+import jax
+import pytest
+
+from tests.benchmarks import compiled, gpu, pictures, targets, times
+from tests.benchmarks.trees import TREES, nbytes, size, values
+
+
+@pytest.fixture(autouse=True)
+def lenient_promotion():
+    """optax counts on dtypes and ranks being promoted."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("tree", "leaves", "numbers"), [("A", 145, 91_309_056), ("B", 577, 155_410_432)]
+)
+def test_the_trees(tree, leaves, numbers):
+    shapes = TREES[tree]()
+    assert len(jax.tree.leaves(shapes)) == leaves
+    assert size(shapes) == numbers
+    assert nbytes(shapes) == 4 * numbers
+    tiny = TREES["tiny"]()
+    assert jax.tree.structure(values(tiny)) == jax.tree.structure(tiny)
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name)
+    )
+    here, missing = targets.available(["cpu", "tpu"])
+    assert here == ["cpu"]
+    assert missing == {"tpu": "libtpu is not installed: pip install 'jopt[bench-tpu]'"}
+
+
+def test_an_unknown_name_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        compiled.main(["--cases", "adamw,adam"])
+    assert "no such name: adam; there are adamw, clip+adamw" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        gpu.main(["--steps", "6"])
+    assert "--steps must be a multiple of 4" in capsys.readouterr().err
+
+
+def test_compiled_prints_writes_and_draws(tmp_path, capsys):
+    out = tmp_path / "out" / "compiled.json"
+    given = ["--targets", "cpu", "--cases", "clip+adamw,accumulate", "--tree", "tiny"]
+    compiled.main([*given, "--json", str(out), "--pictures", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.startswith("| this CPU | by | kernels | bytes/number | state | temporary |")
+    written = json.loads(out.read_text())
+    assert written["environment"]["optax"]
+    rows = {(r["case"], r["by"]): r for r in written["rows"]}
+    assert {by for case, by in rows if case == "accumulate"} == {"jopt", "jopt, update", "optax"}
+    # Two slots of four bytes and a handful of scalars; accumulate has a third.
+    assert rows["clip+adamw", "jopt"]["state"] == pytest.approx(8, abs=0.01)
+    assert rows["accumulate", "jopt"]["state"] == pytest.approx(12, abs=0.01)
+    assert rows["accumulate", "jopt"]["loops"] == 2
+    assert (tmp_path / "compiled-cpu.png").read_bytes().startswith(b"\x89PNG")
+    again = tmp_path / "again"
+    pictures.main([str(out), str(again)])
+    assert capsys.readouterr().out == f"{again / 'compiled-cpu.png'}\n"
+
+
+def test_times_prints_and_writes(tmp_path, capsys):
+    out = tmp_path / "times.json"
+    times.main(["--tree", "tiny", "--rounds", "2", "--json", str(out)])
+    printed = capsys.readouterr().out
+    assert "| update | by | ms a step |" in printed
+    assert "| clip+adamw | seconds / torch's |" in printed
+    rows = json.loads(out.read_text())["rows"]
+    assert {(r["case"], r["by"]) for r in rows} == {
+        (case, by)
+        for case, all_of in {
+            "adamw": ("jopt", "optax", "torch"),
+            "clip+adamw": ("jopt", "optax", "torch"),
+            "dispatch": ("jopt", "optax"),
+        }.items()
+        for by in all_of
+    }
+    assert all(r["seconds"] > 0 for r in rows)
+
+
+@pytest.mark.parametrize("case", ["adamw", pytest.param("accumulate", marks=pytest.mark.slow)])
+def test_the_gpu_run_works_on_what_is_here(case, tmp_path, capsys):
+    out = tmp_path / "gpu.json"
+    given = ["--tree", "tiny", "--cases", case, "--rounds", "1", "--steps", "4"]
+    gpu.main([*given, "--copy", "1024", "--json", str(out)])
+    printed = capsys.readouterr().out
+    assert printed.startswith("A copy moves ")
+    assert "| by | device ms | called ms | bytes/number | GB/s | of a copy's |" in printed
+    rows = {(r["case"], r["by"]): r for r in json.loads(out.read_text())["rows"]}
+    assert set(rows[case, "optax"]) == {"target", "tree", "case", "by", *gpu.COLUMNS}
+
+
+def test_a_copy_moves_every_number_twice():
+    assert gpu.copied(4096).bytes == pytest.approx(2 * 4 * 4096, abs=64)
+
+
+def test_steps_in_a_loop_move_what_a_step_moves():
+    # The gradients stay the same from turn to turn, but their norm is taken at each of them.
+    case = compiled.CASES["clip+adamw"]
+    step, tree = case.steps["jopt"](), TREES["tiny"]()
+    alone = compiled.row(step, tree, [compiled.compiled(step, tree, "cpu")])
+    assert gpu.stepped(step, tree).bytes / size(tree) == pytest.approx(alone["bytes"], rel=0.02)
