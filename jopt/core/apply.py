@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jopt.base import ConfigError, TreeError
 from jopt.core.checks import as_array, is_sparse
 from jopt.core.rows import add_rows
-from jopt.core.transform import Add, Leaves, State, Transform, stepped
+from jopt.core.transform import ENTRYWISE, Add, Leaves, State, Transform, stepped
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
 
@@ -130,6 +130,9 @@ def _adding(who: str, layout: Layout, params: Leaves, rounding: Rounding, key: A
 
 def _dtype(p: Any) -> Any:
     return jnp.asarray(p).dtype if isinstance(p, int | float | complex) else p.dtype
+
+
+ENTRYWISE.add(added)
 
 
 def step(

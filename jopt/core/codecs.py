@@ -117,7 +117,7 @@ class Bfloat16(Compressed):
 
     def pack(self, slot: Slot, value: Array, step: Array, measured: Any) -> Array:
         """The array in bfloat16; of complex numbers the pairs."""
-        rounded: Array = _to_bfloat16(as_pairs(value), step, _seed(slot))
+        rounded: Array = _to_bfloat16(as_pairs(value), step, seed_of(slot))
         return rounded
 
     def decode(self, slot: Slot, stored: Any, dtype: Any) -> Array:
@@ -151,7 +151,7 @@ class Int8(Compressed):
     def pack(self, slot: Slot, value: Array, step: Array, measured: Any) -> dict[str, Array]:
         """Codes like the slot (a complex one's pairs), and the scales of their blocks."""
         scale = self.measure(slot, value) if measured is None else measured
-        codes = _to_int8(as_pairs(value), scale, step, self.block, slot.signed, _seed(slot))
+        codes = _to_int8(as_pairs(value), scale, step, self.block, slot.signed, seed_of(slot))
         return {self.key(slot): codes, "scale": scale}
 
     def measure(self, slot: Slot, value: Array) -> Any:
@@ -242,8 +242,8 @@ def _of_int8(codes: Array, scale: Array, block: int, signed: bool) -> Array:
     return of_codes(codes, signed).astype(scale.dtype) * spread(scale, codes.shape, block)
 
 
-def _seed(slot: Slot) -> int:
-    # Two slots of a leaf are not rounded alike.
+def seed_of(slot: Slot) -> int:
+    """What sets its dither apart: two slots of a leaf are not rounded alike."""
     return zlib.crc32(slot.name.encode())
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,10 +30,12 @@ from jax import Array
 
 from jopt.core.codecs import StateDtype
 from jopt.core.groups import Groups
-from jopt.core.numbers import Numbers
-from jopt.core.part import SpecPart, Work
+from jopt.core.kernels import Kernel, fits, fused, on_cuda
+from jopt.core.part import SpecPart
+from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
-from jopt.core.transform import Flow, Transform
+from jopt.core.transform import ENTRYWISE, Flow, Transform
+from jopt.core.work import Work
 from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
 
 Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
@@ -46,6 +49,7 @@ def leafwise(
     prepare: Prepare | None = None,
     groups: Groups = None,
     state_dtype: StateDtype = None,
+    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -57,13 +61,15 @@ def leafwise(
     - `rule`: `rule(g, s, p, h) -> (update, slots)`, see the module.
     - `prepare`: `prepare(h) -> {name: scalar}`, what depends on the numbers and the step alone
       (bias corrections); computed once for all leaves and added to `h`.
-    - `groups`, `state_dtype`: see `jopt.Common`.
+    - `groups`, `state_dtype`, `kernel`: see `jopt.Common`.
     - `options`: the static choices, by name.
     - `**hyperparameters`: numbers or schedules, by name; `None` switches one off.
 
     **Raises:** `ConfigError` for a hyperparameter out of range or one the spec lacks.
     """
-    part = LeafPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
+    part = LeafPart(
+        spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel
+    )
     return Transform({spec.name: part})
 
 
@@ -74,6 +80,7 @@ def treewise(
     prepare: Prepare | None = None,
     groups: Groups = None,
     state_dtype: StateDtype = None,
+    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -81,7 +88,9 @@ def treewise(
 
     The arguments are those of `leafwise`.
     """
-    part = TreePart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
+    part = TreePart(
+        spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel
+    )
     return Transform({spec.name: part})
 
 
@@ -91,27 +100,54 @@ class LeafPart(SpecPart):
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
         for w in work:
-            update, slots = self._apply(w)
-            w.measured = self.store.measured(slots, w.g, w.p)
-            if w.measured:
-                # The scale of a block takes all its entries. To apply the rule again, once the
-                # scales are known, reads less than to write down what it gave: codes are small.
-                # The barrier keeps XLA from making the two one.
-                w.g, w.stored, w.measured = jax.lax.optimization_barrier(
-                    (w.g, w.stored, w.measured)
-                )
-                seen = w.g if w.p is None else w.p
-                w.slots = self.store.decoded_all(w.stored, flow.layout.names[w.index], seen)
-                update, slots = self._apply(w)
-            w.update, w.slots = update, slots
+            name = flow.layout.names[w.index]
+            if self.fuses and fits(self.store.codec, self.slots, w):
+                self._fused(w, name)
+            else:
+                self._applied(w, name)
         return {}
 
-    def _apply(self, w: Work) -> tuple[Array, dict[str, Array]]:
-        # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-        done: tuple[Array, dict[str, Array]] = apply_rule(
-            self.rule, self.frozen_options, w.g, w.slots, w.p, w.numbers
+    def _applied(self, w: Work, name: str) -> None:
+        update, slots = self._apply(w.g, w.slots, w.p, w.numbers)
+        w.measured = self.store.measured(slots, w.g, w.p)
+        if w.measured:
+            # The scale of a block takes all its entries. To apply the rule again, once the scales
+            # are known, reads less than to write down what it gave: codes are small. The barrier
+            # keeps XLA from making the two one.
+            w.g, w.stored, w.measured = jax.lax.optimization_barrier((w.g, w.stored, w.measured))
+            seen = w.g if w.p is None else w.p
+            w.slots = self.store.decoded_all(w.stored, name, seen)
+            update, slots = self._apply(w.g, w.slots, w.p, w.numbers)
+        w.update, w.slots = update, slots
+
+    def _fused(self, w: Work, name: str) -> None:
+        add = w.add if w.add in ENTRYWISE else None
+        held = tuple(s for s in self.slots if s.name in w.stored)
+
+        def elsewhere(g: Array, p: Array, stored: Any, numbers: Any, step: Array) -> Any:
+            slots = self.store.decoded_all(stored, name, p)
+            at = replace(w, g=g, p=p, slots=slots, stored=stored, step=step)
+            at.numbers = Numbers.of(numbers)
+            self._applied(at, name)
+            u = at.update.astype(compute_dtype(p.dtype))
+            after = {s.name: self.written(s, at) for s in held}
+            return (u if add is None else add(name, p, u)), after
+
+        kernel = functools.partial(
+            fused, rule=self._apply_scalars, slots=held, codec=self.store.codec, add=add
         )
-        return done
+        turn = on_cuda(kernel, elsewhere)
+        out, w.written = turn(w.g, w.p, w.stored, w.numbers.read(), w.step)
+        w.update, w.moved = (out, None) if add is None else (None, out)
+
+    @functools.cached_property
+    def _apply(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
+        # jit caches by shape: a tree of a thousand equal layers traces the rule once.
+        return functools.partial(apply_rule, self.rule, self.frozen_options)
+
+    @functools.cached_property
+    def _apply_scalars(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
+        return lambda g, slots, p, scalars: self._apply(g, slots, p, Numbers.of(scalars))
 
 
 class TreePart(SpecPart):

@@ -26,9 +26,11 @@ from jax import Array
 from jopt.core.codecs import StateDtype
 from jopt.core.doors import Prepare, cast_numbers, view
 from jopt.core.groups import Groups
-from jopt.core.part import SpecPart, Work
+from jopt.core.kernels import Kernel
+from jopt.core.part import SpecPart
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
+from jopt.core.work import Work
 from jopt.numerics import real_dtype
 
 Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
@@ -43,6 +45,7 @@ def matrixwise(
     prepare: Prepare | None = None,
     groups: Groups = None,
     state_dtype: StateDtype = None,
+    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -51,7 +54,9 @@ def matrixwise(
     The arguments are those of `leafwise`, and `batch(stack, h)`, see the module. The spec
     declares `ndim=2`.
     """
-    part = MatrixPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
+    part = MatrixPart(
+        spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel
+    )
     part.batch = batch
     return Transform({spec.name: part})
 

@@ -8,10 +8,8 @@ every other group only its own: the rest it inherits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -211,47 +209,6 @@ def read_numbers(
     for label in (DEFAULT, *groups):
         resolved.setdefault(label, resolved.get(DEFAULT, {}))
     return resolved, schedules
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Numbers:
-    """What all leaves of one age read in a step: numbers in one array, and what is no number.
-
-    XLA runs leaves of one shape in one kernel if they read an array in common; a scalar in
-    common is not enough. It is also one argument to each leaf's rule, where scalars are many.
-    """
-
-    row: Array | None
-    names: tuple[str, ...] = field(metadata={"static": True})
-    rest: dict[str, Any]
-
-    def read(self) -> dict[str, Any]:
-        """Everything by name, each number a scalar."""
-        if self.row is None:
-            return self.rest
-        each = [jax.lax.index_in_dim(self.row, i, keepdims=False) for i in range(len(self.names))]
-        return self.rest | dict(zip(self.names, each, strict=True))
-
-
-NONE = Numbers(None, (), {})
-
-
-def side_by_side(h: Mapping[str, Any]) -> Numbers:
-    """These entries, the numbers among them (not keys, `None`, trees) put into one array."""
-    dtype = number_dtype()
-    numbers = {
-        k: x for k, x in h.items() if isinstance(x, Array) and x.shape == () and x.dtype == dtype
-    }
-    rest = {k: x for k, x in h.items() if k not in numbers}
-    return Numbers(_row([*numbers.values()]) if numbers else None, tuple(numbers), rest)
-
-
-@jax.jit
-def _row(numbers: list[Array]) -> Array:
-    # The barrier keeps XLA from looking through the array.
-    row: Array = jax.lax.optimization_barrier(jnp.stack(numbers))
-    return row
 
 
 def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Array:

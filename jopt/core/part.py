@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,41 +24,23 @@ from jopt.core.checks import (
 from jopt.core.codecs import StateDtype, codec_for, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, Groups, assign, check_groups
+from jopt.core.kernels import Kernel, check_kernel
 from jopt.core.numbers import (
-    NONE,
-    Numbers,
     check_names,
     check_numbers,
     init_numbers,
     is_schedule,
     own_numbers,
     read_numbers,
-    side_by_side,
 )
 from jopt.core.places import by_slots
+from jopt.core.side_by_side import Numbers, side_by_side
 from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
-from jopt.core.transform import Flow, Leaves, Node, Part, moved
+from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, has, lookup, merged, nest
+from jopt.core.work import Work
 from jopt.numerics import cast, compute_dtype, number_dtype, real_dtype, widest
-
-
-@dataclass
-class Work:
-    """One leaf on its way through a rule: what goes in, and what the door puts back.
-
-    `stored` is what the state holds of `slots`; `measured` what a door already knows of the new
-    slots that their codec wants to know.
-    """
-
-    index: int
-    g: Any
-    p: Any
-    slots: dict[str, Any]
-    stored: dict[str, Any]
-    numbers: Numbers = NONE
-    update: Any = None
-    measured: dict[str, Any] = field(default_factory=dict)
 
 
 class SpecPart(Part):
@@ -74,6 +55,7 @@ class SpecPart(Part):
         options: Mapping[str, Any],
         groups: Groups,
         state_dtype: StateDtype = None,
+        kernel: Kernel = "xla",
     ) -> None:
         self.spec = spec
         self.rule = rule
@@ -99,6 +81,7 @@ class SpecPart(Part):
         needed = spec.extra_under(self.options)
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
         self.store = Store(spec.name, self.slots, self.options, codec_for(spec.name, state_dtype))
+        self.fuses = check_kernel(spec, self.store.codec, kernel)
         self.counts = self.ticks or bool(schedules) or self.store.rounds
 
     @abc.abstractmethod
@@ -130,6 +113,20 @@ class SpecPart(Part):
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """One step of the rule over all live leaves."""
+        work, leaves, new = self._turn(flow, node, None)
+        return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
+
+    def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
+        """The same, and the parameters with the updates added: by the door where it can."""
+        work, leaves, new = self._turn(flow, node, add)
+        updates = self._updates(flow, leaves, work)
+        by_door = {i: w.moved for i, w in work.items() if w.moved is not None}
+        named = enumerate(zip(flow.layout.names, flow.params or [], updates, strict=True))
+        return [by_door[i] if i in by_door else add(*each) for i, each in named], new
+
+    def _turn(
+        self, flow: Flow, node: Node, add: Add | None
+    ) -> tuple[dict[int, Work], Leaves, Node]:
         leaves = self._leaves(flow)
         labels = assign(self.name, self.groups, flow.layout, leaves)
         live = self._live(labels)
@@ -144,7 +141,7 @@ class SpecPart(Part):
             new["schedules"] = schedules
         if step is not None:
             new["count"] = ticked(step)
-        work = self._work(flow, node, live)
+        work = self._work(flow, node, live, add)
         counts = Counts(node) if self.ticks else None
         for label, mine in self._members(labels, list(work), work).items():
             self._give_numbers(mine, numbers[label], flow, counts)
@@ -158,13 +155,13 @@ class SpecPart(Part):
             own = [flow.layout.paths[i] for i in holders]
             check_slot(self.name, slot.name, node[slot.name], own)
             stored = [
-                self._written(slot, work[i], step)
+                self.written(slot, work[i])
                 if i in work
                 else lookup(node[slot.name], flow.layout.paths[i])
                 for i in holders
             ]
             new[slot.name] = nest(own, stored)
-        return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
+        return work, leaves, new
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """A fresh node with everything that `node` has; leaves it lacks start at step one."""
@@ -233,7 +230,7 @@ class SpecPart(Part):
         numbers = own_numbers(node)
         return numbers.get(DEFAULT, {}) | numbers.get(label, {})
 
-    def _work(self, flow: Flow, node: Node, live: list[int]) -> dict[int, Work]:
+    def _work(self, flow: Flow, node: Node, live: list[int], add: Add | None) -> dict[int, Work]:
         work: dict[int, Work] = {}
         for i in live:
             if flow.updates[i] is not None:
@@ -245,12 +242,16 @@ class SpecPart(Part):
                 held = [s for s in self.slots if s.held_by(shape)]
                 stored = {s.name: self.store.found(s, node, flow.layout, i) for s in held}
                 slots = self.store.decoded_all(stored, name, seen)
-                work[i] = Work(i, flow.updates[i], p, slots, stored)
+                step = node.get("count")
+                work[i] = Work(i, flow.updates[i], p, slots, stored, step=step, add=add)
         return work
 
-    def _written(self, slot: Slot, w: Work, step: Array | None) -> Any:
+    def written(self, slot: Slot, w: Work) -> Any:
+        """What the state holds of a slot after this step."""
+        if slot.name in w.written:
+            return w.written[slot.name]
         value, measured = w.slots[slot.name], w.measured.get(slot.name)
-        return self.store.written(slot, value, w.g, w.p, step, measured)
+        return self.store.written(slot, value, w.g, w.p, w.step, measured)
 
     def _give_numbers(
         self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
@@ -271,7 +272,9 @@ class SpecPart(Part):
     def _updates(self, flow: Flow, leaves: Leaves, work: dict[int, Work]) -> Leaves:
         updates: Leaves = []
         for i, leaf in enumerate(leaves):
-            if i in work:
+            if i in work and work[i].moved is not None:
+                updates.append(None)
+            elif i in work:
                 u = work[i].update
                 steps = self.spec.steps and not is_sparse(u)
                 updates.append(cast(u, compute_dtype(leaf.dtype)) if steps else u)

@@ -19,9 +19,11 @@ from jopt.base import TreeError
 from jopt.core.codecs import StateDtype
 from jopt.core.doors import Prepare, Rule, apply_rule
 from jopt.core.groups import Groups
-from jopt.core.part import SpecPart, Work
+from jopt.core.kernels import Kernel
+from jopt.core.part import SpecPart
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
+from jopt.core.work import Work
 from jopt.numerics import compute_dtype, widest
 
 
@@ -32,6 +34,7 @@ def rowwise(
     prepare: Prepare | None = None,
     groups: Groups = None,
     state_dtype: StateDtype = None,
+    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> Transform:
@@ -39,7 +42,7 @@ def rowwise(
 
     The arguments are those of `leafwise`; the spec declares `sparse="rows"`.
     """
-    part = RowPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype)
+    part = RowPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel)
     return Transform({spec.name: part})
 
 

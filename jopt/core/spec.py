@@ -145,6 +145,9 @@ class Spec:
     - `needs_params`: it needs `params` although it makes no steps.
     - `sparse`: `"rows"`: gradients are `BCOO` arrays with whole rows, and the rule sees only
       those rows of the gradient, the slots and the parameter.
+    - `elementwise`: an entry of the update and of the slots depends on that entry alone of the
+      gradient, the parameter and the slots, and on slots that are one number; such a slot
+      depends on no entry. The rule may then run on any piece of a leaf.
     - `torch`: torch's class name, if torch has it.
     """
 
@@ -160,6 +163,7 @@ class Spec:
     ndim: int | None = None
     needs_params: bool = False
     sparse: Literal["no", "rows"] = "no"
+    elementwise: bool = False
     torch: str | None = None
 
     def __post_init__(self) -> None:

@@ -26,6 +26,9 @@ Leaves = list[Any]
 Add = Callable[[str, Any, Any], Any]
 """`add(name, p, u)`: the parameter after the update."""
 
+ENTRYWISE: set[Add | None] = set()
+"""Those that may add any piece of a parameter: what they do to an entry depends on it alone."""
+
 # The extra arguments that some transform may declare; others are taken for a typing mistake.
 EXTRA = frozenset({"value", "grad", "value_fn", "key"})
 

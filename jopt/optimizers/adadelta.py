@@ -25,6 +25,7 @@ SPEC = Spec(
     ),
     options={"maximize": "maximize"},
     counts=True,  # torch counts too; the rule does not read it
+    elementwise=True,
 )
 
 
@@ -65,7 +66,7 @@ def adadelta(
       moves, and an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `nu` and `nu_delta` like the parameters, in at least float32, and the step count.
 

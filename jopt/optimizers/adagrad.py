@@ -28,6 +28,7 @@ SPEC = Spec(
     slots=(Slot("sum_of_squares", init="initial_accumulator_value", torch="sum", signed=False),),
     options={"maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -72,7 +73,7 @@ def adagrad(
       ignores it and takes the constructor's.
     - `eps`: ε ≥ 0.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `sum_of_squares`, G, like the parameters, in at least float32, and the step count.
 

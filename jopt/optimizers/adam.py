@@ -31,6 +31,7 @@ SPEC = Spec(
         "decoupled": "decoupled_weight_decay",
     },
     counts=True,
+    elementwise=True,
 )
 
 
@@ -89,7 +90,7 @@ def adam(
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
     step count.

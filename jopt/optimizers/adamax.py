@@ -23,6 +23,7 @@ SPEC = Spec(
     slots=(Slot("mu", torch="exp_avg"), Slot("nu", torch="exp_inf", signed=False)),
     options={"maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -68,7 +69,7 @@ def adamax(
     - `eps`: ε ≥ 0, inside the maximum. With 0, an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 

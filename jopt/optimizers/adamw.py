@@ -27,6 +27,7 @@ SPEC = Spec(
     ),
     options={"amsgrad": "amsgrad", "maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -78,7 +79,7 @@ def adamw(
     - `weight_decay`: λ ≥ 0. It multiplies η, so a schedule for η also drives the decay.
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
     - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
     step count.

@@ -29,6 +29,7 @@ SPEC = Spec(
     ),
     options={"maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -81,7 +82,7 @@ def asgd(
     - `t0`: t₀ ≥ 0, the step after which a is an average; until then it follows p.
     - `weight_decay`: w ≥ 0, added to the gradient (coupled).
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `average`, a, like the parameters, in at least float32; the scalars `eta` and
     `weight`, η and m for the next step of each parameter; and the step count. Nothing reads

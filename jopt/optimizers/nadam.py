@@ -29,6 +29,7 @@ SPEC = Spec(
     ),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -92,7 +93,7 @@ def nadam(
     - `momentum_decay`: ψ ≥ 0: how fast mₜ warms from β₁ / 2 to β₁. The 0.96 is Dozat's.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32; `mu_product`, the scalar
     Mₜ of each parameter; and the step count. M is kept, not recomputed: it has no closed form,

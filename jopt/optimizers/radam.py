@@ -23,6 +23,7 @@ SPEC = Spec(
     slots=(Slot("mu", torch="exp_avg"), Slot("nu", torch="exp_avg_sq", signed=False)),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -116,7 +117,7 @@ def radam(
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 

@@ -27,6 +27,7 @@ SPEC = Spec(
     ),
     options={"centered": "centered", "maximize": "maximize"},
     counts=True,  # torch counts too; the rule does not read it
+    elementwise=True,
 )
 
 
@@ -79,7 +80,7 @@ def rmsprop(
     - `momentum`: m ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state.
     - `centered`: divide by the standard deviation instead; one more slot, `mu`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `nu` like the parameters, in at least float32, `momentum_buffer` with momentum,
     `mu` if centered, and the step count.

@@ -25,6 +25,7 @@ SPEC = Spec(
     ),
     options={"maximize": "maximize"},
     counts=True,
+    elementwise=True,
 )
 
 
@@ -69,7 +70,7 @@ def rprop(
     - `eta_minus`, `eta_plus`: η₋ in (0, 1) and η₊ > 1, torch's `etas`.
     - `min_step_size`, `max_step_size`: Δ_min and Δ_max ≥ 0, torch's `step_sizes`.
     - `maximize`: ascend: the gradient changes sign.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** `prev` and `step_size` like the parameters, in at least float32, and the step
     count.

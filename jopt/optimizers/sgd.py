@@ -21,6 +21,7 @@ SPEC = Spec(
     slots=(Slot("momentum_buffer", when=lambda on: on["momentum"], torch="momentum_buffer"),),
     options={"nesterov": "nesterov", "maximize": "maximize"},
     counts=lambda on: on["momentum"],
+    elementwise=True,
 )
 
 
@@ -71,7 +72,7 @@ def sgd(
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `nesterov`: look ahead; needs momentum above 0 and no dampening.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
 
     **State:** with momentum `momentum_buffer`, like the parameters, and the step count; else none.
 

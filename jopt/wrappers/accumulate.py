@@ -13,7 +13,7 @@ from jax import Array
 from jopt.base import ConfigError, TreeError, configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
-from jopt.core.numbers import side_by_side
+from jopt.core.side_by_side import side_by_side
 from jopt.core.transform import Add, Flow, Leaves, Node, moved
 from jopt.core.tree import Layout, lookup, nest
 from jopt.core.wrap import WrapperPart

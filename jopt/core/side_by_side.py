@@ -1,0 +1,59 @@
+"""Numbers that leaves read in common, in one array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.numerics import number_dtype
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Numbers:
+    """What all leaves of one age read in a step: numbers in one array, and what is no number.
+
+    XLA runs leaves of one shape in one kernel if they read an array in common; a scalar in
+    common is not enough. It is also one argument to each leaf's rule, where scalars are many.
+    """
+
+    row: Array | None
+    names: tuple[str, ...] = field(metadata={"static": True})
+    rest: dict[str, Any]
+
+    def read(self) -> dict[str, Any]:
+        """Everything by name, each number a scalar."""
+        if self.row is None:
+            return self.rest
+        each = [jax.lax.index_in_dim(self.row, i, keepdims=False) for i in range(len(self.names))]
+        return self.rest | dict(zip(self.names, each, strict=True))
+
+    @staticmethod
+    def of(scalars: dict[str, Any]) -> Numbers:
+        """These, as they are."""
+        return Numbers(None, (), scalars)
+
+
+NONE = Numbers.of({})
+
+
+def side_by_side(h: Mapping[str, Any]) -> Numbers:
+    """These entries, the numbers among them (not keys, `None`, trees) put into one array."""
+    dtype = number_dtype()
+    numbers = {
+        k: x for k, x in h.items() if isinstance(x, Array) and x.shape == () and x.dtype == dtype
+    }
+    rest = {k: x for k, x in h.items() if k not in numbers}
+    return Numbers(_row([*numbers.values()]) if numbers else None, tuple(numbers), rest)
+
+
+@jax.jit
+def _row(numbers: list[Array]) -> Array:
+    # The barrier keeps XLA from looking through the array.
+    row: Array = jax.lax.optimization_barrier(jnp.stack(numbers))
+    return row

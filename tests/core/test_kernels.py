@@ -1,0 +1,194 @@
+"""One kernel for a step of 8-bit slots: what XLA's two passes compute, for every rule."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jopt
+from jopt.checkpoint.config import configuration
+from jopt.core import doors
+from jopt.core.kernels import keeping_nan
+from jopt.core.spec import REGISTRY
+from jopt.core.transform import stepped
+from tests.catalog import BY_NAME, CATALOG
+from tests.core.helpers import error, same
+
+FUSED = [e for e in CATALOG if REGISTRY[e.name].elementwise]
+each = pytest.mark.parametrize("entry", FUSED, ids=lambda e: e.name)
+
+# Blocks in rows of their own, an odd number of them over several axes, and narrow parameters;
+# then leaves that the kernel leaves to XLA: a last block that is short, and too few entries.
+WHOLE = {"conv": ((17, 4, 64, 4), "float32"), "half": ((8, 512), "bfloat16")}
+OTHER = {"ragged": ((8, 700), "float32"), "small": ((3, 4), "float32")}
+HAVE_CODES = {e.name for e in FUSED} - {"asgd"}  # its average stays whole
+
+
+def tree(seed=0):
+    rng = np.random.default_rng(seed)
+    leaves = {**WHOLE, **OTHER}
+    return {k: jnp.asarray(rng.normal(size=s), dtype) for k, (s, dtype) in leaves.items()}
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels run, interpreted, on this device; the list of how often."""
+    ran = []
+
+    def interpreted(kernel, elsewhere):
+        ran.append(kernel)
+        return functools.partial(kernel, interpret=True)
+
+    monkeypatch.setattr(doors, "on_cuda", interpreted)
+    return ran
+
+
+def run(tx, params, state, seeds):
+    step = jax.jit(lambda g, s, p: jopt.step(tx, g, s, p))
+    for seed in seeds:
+        params, state = step(tree(seed + 1), state, params)
+    return params, state
+
+
+def agree(a, b):
+    """Equal codes; numbers equal but for what the compiler contracts to one rounding.
+
+    Which products and sums those are depends on what it fuses: the scale of a block may come
+    from a maximum whose operands were rounded once or twice.
+    """
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert (x.dtype, x.shape) == (y.dtype, y.shape)
+        if x.dtype == jnp.float32:
+            np.testing.assert_array_max_ulp(np.asarray(x), np.asarray(y), maxulp=2)
+        else:
+            same(x, y)
+
+
+@each
+def test_the_same_step(entry, kernels):
+    xla, fused = (entry.make(state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
+    want = run(xla, tree(), xla.init(tree()), range(2))
+    agree(run(fused, tree(), fused.init(tree()), range(2)), want)
+    assert len(kernels) == (len(WHOLE) if entry.name in HAVE_CODES else 0)
+
+
+@each
+def test_it_lowers_for_cuda_devices(entry):
+    tx, params = entry.make(state_dtype="int8", kernel="pallas"), tree()
+    step = jax.jit(lambda g, s, p: jopt.step(tx, g, s, p)).trace(params, tx.init(params), params)
+    text = step.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count('name = "jopt_int8_step"') == (len(WHOLE) if entry.name in HAVE_CODES else 0)
+
+
+def test_update_gives_the_update(kernels):
+    xla, fused = (jopt.adamw(0.1, state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
+    state = run(xla, tree(), xla.init(tree()), range(1))[1]
+    want = jax.jit(xla.update)(tree(1), state, tree())
+    got = jax.jit(fused.update)(tree(1), state, tree())
+    same(got, want)
+    assert got[0]["half"].dtype == jnp.float32
+    assert len(kernels) == len(WHOLE)
+
+
+def test_another_sum_is_added_outside(kernels):
+    tx = jopt.adamw(0.1, state_dtype="int8", kernel="pallas")
+    flow = tx.flow(tree(1), tx.init(tree()), tree(), {})
+    leaves, state = stepped(tx.parts, flow, tx.init(tree()), lambda name, p, u: (name, u))
+    updates, new = tx.update(tree(1), tx.init(tree()), tree())
+    same(dict(leaves), updates)
+    same(state, new)
+
+
+def test_a_leaf_without_gradient_stays(kernels):
+    tx = jopt.adamw(0.1, state_dtype="int8", kernel="pallas")
+    params, state = tree(), tx.init(tree())
+    after, new = jopt.step(tx, {**tree(1), "conv": None}, state, params)
+    same(after["conv"], params["conv"])
+    same(new["adamw"]["mu"]["conv"], state["adamw"]["mu"]["conv"])
+    assert (after["half"] != params["half"]).any()
+
+
+def test_a_run_changes_its_kernel_where_it_was_saved(kernels):
+    xla, fused = (jopt.adamw(0.1, state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
+    assert configuration(xla) == configuration(fused)
+    params, state = run(fused, tree(), fused.init(tree()), range(1))
+    loaded = jopt.from_bytes(xla.init(params), jopt.to_bytes(state, tx=fused), tx=xla)
+    want = run(fused, tree(), fused.init(tree()), range(2))
+    same(run(xla, params, loaded, range(1, 2)), want)
+
+
+def test_elsewhere_it_is_xla_that_runs_and_derivatives_go_through():
+    xla, fused = (jopt.adamw(0.1, state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
+    params, state = tree(), xla.init(tree())
+    same(run(fused, params, state, range(1)), run(xla, params, state, range(1)))
+
+    def moved(tx, rate):
+        new = jopt.set_hyperparams(state, learning_rate=rate)
+        return sum(
+            x.astype(jnp.float32).sum() for x in jopt.step(tx, tree(1), new, params)[0].values()
+        )
+
+    slopes = [jax.grad(functools.partial(moved, tx))(0.1) for tx in (fused, xla)]
+    np.testing.assert_allclose(*slopes, rtol=1e-6)
+    assert slopes[0] != 0
+
+
+def test_maxima_keep_nan_where_triton_would_drop_it():
+    a = jnp.array([1.0, jnp.nan, 1.0, jnp.nan])
+    b = jnp.array([2.0, 2.0, jnp.nan, jnp.nan])
+
+    def f(x):
+        return {"max": jnp.maximum(x["a"], x["b"]), "min": jax.jit(jnp.minimum)(x["a"], x["b"])}
+
+    got = keeping_nan(f)({"a": a, "b": b})
+    same(got, f({"a": a, "b": b}))
+    # Each stands behind two questions whether an operand differs from itself.
+    names = [e.primitive.name for e in jax.make_jaxpr(keeping_nan(f))({"a": a, "b": b}).eqns]
+    assert names.count("ne") == 4
+
+
+def test_a_gradient_that_is_nan_is_seen_in_the_state(kernels):
+    tx = BY_NAME["adamw"].make(state_dtype="int8", kernel="pallas")
+    grads = tree(1)
+    grads["conv"] = grads["conv"].at[0, 0, 0, 0].set(jnp.nan)
+    params, state = jopt.step(tx, grads, tx.init(tree()), tree())
+    assert np.isnan(params["conv"]).sum() == 1
+    assert np.isnan(state["adamw"]["nu_max"]["conv"]["scale"]).sum() == 1
+
+
+def test_there_are_two_kernels():
+    with error(
+        jopt.ConfigError,
+        """adamw: there is no such kernel
+        expected: kernel='xla' or 'pallas'
+        found:    'triton'""",
+    ):
+        jopt.adamw(1e-3, state_dtype="int8", kernel="triton")
+
+
+@pytest.mark.parametrize("kind", [None, "bfloat16"])
+def test_it_is_for_slots_in_8_bits(kind):
+    with error(
+        jopt.ConfigError,
+        f"""adamw: kernel='pallas' is for slots in 8 bits
+        expected: state_dtype='int8'
+        found:    state_dtype={kind!r}
+        Drop kernel=: XLA makes one pass over slots of other dtypes.""",
+    ):
+        jopt.adamw(1e-3, state_dtype=kind, kernel="pallas")
+
+
+@pytest.mark.parametrize("factory", [jopt.adafactor, jopt.muon, jopt.sparse_adam])
+def test_it_is_for_rules_that_see_one_entry_at_a_time(factory):
+    with error(
+        jopt.ConfigError,
+        f"""{factory.__name__}: kernel='pallas' cannot run this rule, which sees other entries too
+        expected: kernel='xla'
+        found:    'pallas'""",
+    ):
+        factory(1e-3, state_dtype="int8", kernel="pallas")
