@@ -89,6 +89,10 @@ def added(name: str, p: Any, u: Any, seed: Array | None = None) -> Any:
     return _rounded(jax.lax.add(cast(p, wide), cast(jnp.asarray(u), wide)), p.dtype, seed)
 
 
+def _seed(key: Any) -> Array:
+    return jax.random.bits(key, (2,), "uint32")  # without a dtype they are uint64 under x64
+
+
 def _rounded(x: Array, dtype: DTypeLike, seed: Array | None) -> Array:
     return cast(x, dtype) if seed is None else stochastic(x, dtype, seed)
 
@@ -114,7 +118,7 @@ def _adding(who: str, layout: Layout, params: Leaves, rounding: Rounding, key: A
     narrow = [n for n, p in zip(layout.names, params, strict=True) if is_narrow(_dtype(p))]
     paths = np.asarray([zlib.crc32(f"rounding/{name}".encode()) for name in narrow], np.uint32)
     try:
-        seeds = jax.vmap(lambda path: jax.random.bits(jax.random.fold_in(key, path), (2,)))(paths)
+        seeds = jax.vmap(lambda path: _seed(jax.random.fold_in(key, path)))(paths)
     except (TypeError, ValueError):
         raise ConfigError(
             who,

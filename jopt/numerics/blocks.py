@@ -12,9 +12,10 @@ With k the rank from 0 (unsigned: the code plus 1) and 2ⁱ the power of two in 
 
 so that no table is needed, one way or the other.
 
-We depart from the source in two ways. The scale has the sign of the entry that is the largest, so
+We depart from the source in three ways. The scale has the sign of the entry that is the largest, so
 that this entry is 1, exactly: the signed map has no −1, and a block that is stored again and
-again would shrink. And rounding is dithered, see `numerics.dither`.
+again would shrink. Rounding is dithered, see `numerics.dither`. And unsigned, nothing above 0 is
+stored as 0: what divides by a second moment would be thrown far off.
 
 All but `scales` and `spread` works entry by entry, without tables or gathers: kernels call it on
 their tiles.
@@ -53,18 +54,24 @@ def scales(x: Array, block: int, signed: bool) -> Array:
     """
     lead, length = folded(x.shape, block)
     count = -(-length // block)
-    keys = keys_of(x.reshape(*x.shape[:lead], length), signed)
+    rows = x.reshape(*x.shape[:lead], length)
     spare = count * block - length
     if spare:
-        keys = jnp.pad(keys, [(0, 0)] * lead + [(0, spare)])
-    largest = jnp.max(keys.reshape(*x.shape[:lead], count, block), axis=-1)
-    return scale_of(largest, x.dtype, signed)
+        rows = jnp.pad(rows, [(0, 0)] * lead + [(0, spare)])
+    blocks = rows.reshape(*x.shape[:lead], count, block)
+    most = jnp.max(blocks, axis=-1)
+    if signed:
+        least = jnp.min(blocks, axis=-1)
+        most = jnp.where(most > -least, most, least)
+    # 0, or NaN where an entry is infinite or NaN; of the latter a maximum takes no notice on a CPU.
+    return _usable(most + jnp.sum(blocks * 0, axis=-1))
 
 
 def keys_of(x: Array, signed: bool) -> Array:
     """Unsigned integers that order as magnitudes do; the sign, if any, comes along.
 
-    The greatest of a block gives its scale, see `scale_of`.
+    The greatest of a block gives its scale, see `scale_of`: as `scales`, where a maximum would
+    not take notice of NaN.
     """
     # Magnitudes order as the integers with their bits do; a sign bit at the end comes along.
     unsigned = f"uint{jnp.finfo(x.dtype).bits}"
@@ -75,9 +82,12 @@ def keys_of(x: Array, signed: bool) -> Array:
 def scale_of(key: Array, dtype: Any, signed: bool) -> Array:
     """The scale of a block, of this dtype, whose greatest key this is; see `scales`."""
     size = jax.lax.bitcast_convert_type(key >> 1, dtype)
-    size = jnp.where(jnp.isfinite(size), size, jnp.asarray(jnp.nan, dtype))
-    size = jnp.where(size < float(jnp.finfo(dtype).tiny), 0, size)
-    return jnp.where(key & 1 == 1, -size, size) if signed else size
+    return _usable(jnp.where(key & 1 == 1, -size, size) if signed else size)
+
+
+def _usable(scale: Array) -> Array:
+    scale = jnp.where(jnp.isfinite(scale), scale, jnp.asarray(jnp.nan, scale.dtype))
+    return jnp.where(jnp.abs(scale) < float(jnp.finfo(scale.dtype).tiny), 0, scale)
 
 
 def spread(scale: Array, shape: tuple[int, ...], block: int) -> Array:
@@ -105,7 +115,9 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     slope = jnp.where(size >= firsts[-1], 2.0, 1 / 3)
     rank = n + jnp.minimum(t, last) + jnp.maximum(t - last, 0) * slope
     least = cells[0] - 1
-    rank = jnp.where(size < firsts[0], least + size / firsts[0], rank)
+    # A mean of squares that became 0 would make a step without measure: it becomes the least value.
+    below = least + (size / firsts[0] if signed else jnp.where(size > 0, 1.0, 0.0))
+    rank = jnp.where(size < firsts[0], below, rank)
     k = jnp.floor(rank + thresholds(turns)).astype(jnp.int32)
     k = jnp.minimum(k, int(2 * cells[-1]))
     if not signed:

@@ -2,6 +2,7 @@
 
 Both work on the bits of the wider number: its exponent and leading digits are those of the
 result, so adding to the trailing digits and cutting them off rounds. What is added decides how.
+The wider number is float32 or float64: those hold every number of the narrow dtypes.
 Derivatives are those of x, as for `astype`.
 """
 
@@ -15,6 +16,8 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from jopt.base import ConfigError
+
 
 def is_narrow(dtype: DTypeLike) -> bool:
     """Whether `dtype` is floating and holds less than float32, as bfloat16 and float16 do."""
@@ -27,21 +30,24 @@ def nearest(x: Array, dtype: DTypeLike) -> Array:
 
     As `x.astype(dtype).astype(x.dtype)`, in whose place XLA may take x itself (it counts excess
     precision as no harm).
+
+    **Raises:** `ConfigError` for a `dtype` without negative numbers or without NaN.
     """
-    info, drop, bits = _taken_apart(x, dtype)
-    magnitude = jnp.abs(x)
+    info, drop, bits, sign = _taken_apart(x, dtype)
     half_way = jnp.asarray((1 << (drop - 1)) - 1, bits.dtype)
-    rounded = _cut(bits + half_way + ((bits >> drop) & 1), x, drop)
+    rounded = bits + half_way + ((bits >> drop) & 1)
+    rounded = rounded >> drop << drop
     if _fewer_exponents(x, dtype):
         # Below the normal numbers the spacing is constant. Numbers as large as `coarse` have that
         # spacing in the dtype of x, so adding it rounds, and taking it off again is exact.
-        tiny = magnitude < float(info.tiny)
+        tiny = jnp.abs(x) < float(info.tiny)
         coarse = float(info.smallest_subnormal) * 2.0 ** jnp.finfo(x.dtype).nmant
-        raised = magnitude + jnp.where(tiny, jnp.asarray(coarse, x.dtype), 0)
-        rounded = jnp.where(tiny, raised - coarse, rounded)
+        raised = jnp.abs(x) + jnp.where(tiny, jnp.asarray(coarse, x.dtype), 0)
+        number = jnp.where(tiny, raised - coarse, _as_float(rounded, x.dtype))
         beyond = jnp.asarray(np.float32(np.inf).astype(dtype).astype(x.dtype))
-        rounded = jnp.where(rounded <= float(info.max), rounded, beyond)
-    return _straight_through(x, jnp.where(jnp.isnan(x), x, jnp.copysign(rounded, x)))
+        rounded = _as_bits(jnp.where(number <= float(info.max), number, beyond))
+    signed = _as_float(_with_sign(rounded, sign, dtype), x.dtype)
+    return _straight_through(x, jnp.where(jnp.isnan(x), x, signed))
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
@@ -55,22 +61,31 @@ def stochastic(x: Array, dtype: DTypeLike, seed: Array) -> Array:
 
     **Arguments:** `seed`: two random uint32; see `random_bits`.
 
+    **Raises:** `ConfigError` for a `dtype` without negative numbers or without NaN.
+
     Source: Gupta et al., 2015, "Deep learning with limited numerical precision", section 3.
     """
-    info, drop, bits = _taken_apart(x, dtype)
-    raised = jnp.zeros_like(x)
+    info, drop, bits, sign = _taken_apart(x, dtype)
+    normal = 1 << info.nmant  # the bits of the least normal number
+    least = np.asarray(info.tiny).astype(x.dtype).view(bits.dtype).item() >> drop
+    # What is taken off for `dtype` counting its exponents from another start than x.
+    start = jnp.asarray(least - normal, bits.dtype)
     if _fewer_exponents(x, dtype):
         # Numbers below the normal ones are raised by the least normal one: there the spacing is
         # the same, and the digits stand where they stand in a normal number.
-        tiny = jnp.asarray(float(info.tiny), x.dtype)
-        raised = jnp.where(jnp.abs(x) < tiny, tiny, 0)
-        bits = jax.lax.bitcast_convert_type(jnp.abs(x) + raised, bits.dtype)
+        tiny = jnp.abs(x) < float(info.tiny)
+        bits = _as_bits(jnp.abs(x) + jnp.where(tiny, jnp.asarray(float(info.tiny), x.dtype), 0))
+        start = start + jnp.where(tiny, jnp.asarray(normal, bits.dtype), 0)
     drawn = random_bits(seed, x.shape)
     # float64 has more digits to drop than are drawn; the least of them are then cut off.
     drawn = (drawn >> max(32 - drop, 0)).astype(bits.dtype) << max(drop - 32, 0)
-    rounded = jnp.copysign(_cut(bits + drawn, x, drop) - raised, x)
-    rounded = jnp.where(jnp.abs(x) <= float(info.max), rounded, x).astype(dtype)
-    return _straight_through(x, rounded)
+    rounded = ((bits + drawn) >> drop) - start
+    # The bits become the number without a cast: one by way of float32 loses subnormal numbers.
+    sign = sign >> (jnp.finfo(x.dtype).bits - info.bits)
+    rounded = _with_sign(rounded, sign, dtype).astype(f"uint{info.bits}")
+    within = jnp.abs(x) <= float(info.max)
+    rounded = jnp.where(within, rounded, _as_bits(x.astype(dtype)))
+    return _straight_through(x, _as_float(rounded, dtype))
 
 
 def random_bits(seed: Array, shape: tuple[int, ...]) -> Array:
@@ -95,20 +110,47 @@ def _mixed(x: Array) -> Array:
     return x ^ (x >> 16)
 
 
-def _taken_apart(x: Array, dtype: DTypeLike) -> tuple[jnp.finfo, int, Array]:
-    """What `dtype` can hold, how many digits x has more than that, and the bits of |x|."""
+def _taken_apart(x: Array, dtype: DTypeLike) -> tuple[jnp.finfo, int, Array, Array]:
+    """What `dtype` can hold, how many digits x has more than that, the bits of |x|, its sign bit.
+
+    By masks, since arithmetic, to which abs may count, takes subnormal numbers for 0 in places.
+    """
+    _check(dtype)
     wide, narrow = jnp.finfo(x.dtype), jnp.finfo(dtype)
-    bits = jax.lax.bitcast_convert_type(jnp.abs(x), f"uint{wide.bits}")
-    return narrow, wide.nmant - narrow.nmant, bits
+    bits = _as_bits(x)
+    sign = bits & jnp.asarray(1 << (wide.bits - 1), bits.dtype)
+    return narrow, wide.nmant - narrow.nmant, bits ^ sign, sign
+
+
+def _check(dtype: DTypeLike) -> None:
+    held = np.asarray([-1, np.nan], np.float32).astype(dtype).astype(np.float32)
+    if not np.array_equal(held, [-1, np.nan], equal_nan=True):
+        raise ConfigError(
+            "rounding",
+            "a dtype cannot hold what rounds to it",
+            expected="a dtype of negative numbers and NaN, as bfloat16 or float8_e4m3fn",
+            found=jnp.dtype(dtype).name,
+            fix="Keep these numbers in a wider dtype.",
+        )
+
+
+def _with_sign(bits: Array, sign: Array, dtype: DTypeLike) -> Array:
+    if np.signbit(np.float32(-0.0).astype(dtype)):
+        return bits | sign
+    return jnp.where(bits == 0, bits, bits | sign)  # what would be -0 is `dtype`'s NaN
+
+
+def _as_bits(x: Array) -> Array:
+    return jax.lax.bitcast_convert_type(x, f"uint{jnp.finfo(x.dtype).bits}")
+
+
+def _as_float(bits: Array, dtype: DTypeLike) -> Array:
+    return jax.lax.bitcast_convert_type(bits, dtype)
 
 
 def _fewer_exponents(x: Array, dtype: DTypeLike) -> bool:
     """Whether `dtype` has not all exponents of x, as bfloat16 has those of float32."""
     return float(jnp.finfo(dtype).tiny) != float(jnp.finfo(x.dtype).tiny)
-
-
-def _cut(bits: Array, x: Array, drop: int) -> Array:
-    return jax.lax.bitcast_convert_type(bits >> drop << drop, x.dtype)
 
 
 @jax.custom_jvp

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.dtypes import widest
+from jopt.numerics.dtypes import real_dtype, widest
 from jopt.numerics.norms import partial, sharded
 
 Vector = list[Array]
@@ -72,8 +72,19 @@ def vector_l1(x: Vector) -> Array:
 
 
 def vector_max(x: Vector) -> Array:
-    """max|xᵢ|; 0 if there are no entries."""
-    return _reduced(Joint(x).join(x), jnp.abs, functools.partial(jnp.max, initial=0))
+    """max|xᵢ|; 0 if there are no entries, NaN if one is NaN. It has no derivative."""
+    # The maximum of the bits, which order as magnitudes do, with NaN above infinity: XLA's own
+    # of numbers passes over NaN in large arrays on the CPU. Without a sign they fit signed
+    # integers, which every backend compares natively.
+    wide = real_dtype(widest(*(a.dtype for a in x)))
+    integer = jnp.dtype(f"int{jnp.finfo(wide).bits}")
+
+    def magnitude(a: Array) -> Array:
+        bits = jax.lax.bitcast_convert_type(jnp.abs(a), integer)
+        return bits & jnp.iinfo(integer).max  # a NaN may have kept its sign
+
+    largest = _reduced(Joint(x).join(x), magnitude, functools.partial(jnp.max, initial=0))
+    return jax.lax.bitcast_convert_type(largest, wide)
 
 
 def _reduced(x: Vector, each: Callable[[Array], Array], over: Callable[..., Array]) -> Array:

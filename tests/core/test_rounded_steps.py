@@ -44,6 +44,16 @@ def test_a_key_gives_one_result_and_another_key_another():
     assert not np.array_equal(after["a"], other["a"])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_with_x64_the_draws_are_the_same(dtype):
+    # Sums that float32 holds: the digits that float64 draws besides cannot turn one over.
+    updates = jax.tree.map(lambda u: jnp.full(u.shape, -(2.0**-10)), UPDATES)
+    after = rounded(PARAMS, updates)
+    with jax.enable_x64(True):
+        again = rounded(PARAMS, jax.tree.map(lambda u: u.astype(dtype), updates))
+    same(again, after)
+
+
 def test_a_leaf_draws_the_same_beside_other_leaves_and_leaves_draw_apart():
     more = {**PARAMS, "0": PARAMS["a"], "z": PARAMS["a"]}
     after = rounded(more, {**UPDATES, "0": UPDATES["a"], "z": UPDATES["a"]})

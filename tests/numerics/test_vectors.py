@@ -28,8 +28,21 @@ def test_reductions_are_those_of_one_long_vector():
     np.testing.assert_allclose(vector_l1(x), np.sum(np.abs(flat(x))), rtol=1e-6)
     np.testing.assert_array_equal(vector_max(x), np.float32(np.max(np.abs(flat(x)))))
     assert vector_max([jnp.zeros(0)]) == 0
-    x[2] = x[2].at[1, 3].set(jnp.nan)
-    assert jnp.isnan(vector_max(x))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_the_largest_is_nan_if_any_is(dtype):
+    # In arrays of every size, on either side of zero, also beside infinity: in large arrays
+    # XLA's own maximum has passed over NaN.
+    x = [jnp.ones(s, dtype) for s in SHAPES]
+    x[0] = jnp.asarray(-jnp.inf, dtype)
+    assert vector_max(x) == jnp.inf
+    assert vector_max(x).dtype == jnp.finfo(dtype).dtype
+    for i, a in enumerate(x):
+        for nan in (np.nan, -np.nan) if a.size else ():
+            bad = a.at[(-1,) * a.ndim].set(nan)
+            assert jnp.isnan(vector_max([*x[:i], bad, *x[i + 1 :]]))
 
 
 @pytest.mark.parametrize("way", [row_dots_whole, row_dots_in_pieces])
