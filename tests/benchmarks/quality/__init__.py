@@ -1,0 +1,1 @@
+"""Whether what is small is good enough: training with small states and parameters, compared."""
