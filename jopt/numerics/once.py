@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 
 def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
@@ -17,6 +16,8 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
     a loop's buffers where they are; `lax.cond` copies all that passes through it. Loops have
     no reverse derivative, so derivatives are those of `lax.cond`.
     """
+    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # which `import jax` does not load
+
     leaves: list[Array] = jax.tree.leaves(operand)
     treedef: Any = jax.tree.structure(operand)
     # `jax.closure_convert` would leave integers that `f` closes over where they are, and a

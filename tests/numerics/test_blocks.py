@@ -138,7 +138,8 @@ def test_a_mean_of_squares_is_never_rounded_to_zero():
     x = jnp.asarray([0.0, 1e-30, 1e-9, 2e-7], jnp.float32)
     at = jax.vmap(lambda step: to_codes(x, jnp.ones(4), turns((4,), step), False))
     codes = np.asarray(jax.jit(at)(jnp.arange(64)))
-    assert (codes[:, 0] == 0).all() and (codes[:, 1:] == 1).all()
+    assert (codes[:, 0] == 0).all()
+    assert (codes[:, 1:] == 1).all()
     assert 3.2e-7 < published(False)[1] < 3.3e-7
 
 
