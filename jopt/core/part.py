@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ from jopt.core.numbers import (
     read_numbers,
 )
 from jopt.core.places import by_slots
-from jopt.core.side_by_side import Numbers, side_by_side
+from jopt.core.side_by_side import TOGETHER, Numbers, side_by_side
 from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
@@ -258,6 +259,8 @@ class SpecPart(Part):
     ) -> None:
         # Leaves of one age share one computation: equal leaves stay equal to the compiler.
         shared: dict[Any, Numbers] = {}
+        alike: Counter[Any] = Counter()
+        rows: dict[Any, dict[int, list[Work]]] = {}
         for w in work:
             path = flow.layout.paths[w.index]
             age = counts.age(path) if counts is not None else None
@@ -267,7 +270,13 @@ class SpecPart(Part):
                     h["t"] = counts.t(path).astype(number_dtype())
                 known = SimpleNamespace(**h, **dict(self.frozen_options))
                 shared[age] = side_by_side(h | (self.prepare(known) if self.prepare else {}))
-            w.numbers = shared[age]
+            kind = age, tuple(w.g.shape)
+            rows.setdefault(age, {}).setdefault(alike[kind] // TOGETHER, []).append(w)
+            alike[kind] += 1
+        for age, of_row in rows.items():
+            for mine, row in zip(of_row.values(), shared[age].apart(len(of_row)), strict=True):
+                for w in mine:
+                    w.numbers = row
 
     def _updates(self, flow: Flow, leaves: Leaves, work: dict[int, Work]) -> Leaves:
         updates: Leaves = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics import number_dtype
+
+TOGETHER = 8
+"""So many leaves of one shape read one array, and run in one kernel. A larger kernel saves hardly
+anything more when it runs, and compilers take more than twice the time for twice the kernel."""
 
 
 @jax.tree_util.register_dataclass
@@ -33,6 +37,12 @@ class Numbers:
         each = [jax.lax.index_in_dim(self.row, i, keepdims=False) for i in range(len(self.names))]
         return self.rest | dict(zip(self.names, each, strict=True))
 
+    def apart(self, count: int) -> list[Numbers]:
+        """The same so many times, in arrays that XLA takes for different ones; see `TOGETHER`."""
+        if self.row is None:
+            return [self] * count
+        return [replace(self, row=row) for row in apart(self.row, count)]
+
     @staticmethod
     def of(scalars: dict[str, Any]) -> Numbers:
         """These, as they are."""
@@ -40,6 +50,12 @@ class Numbers:
 
 
 NONE = Numbers.of({})
+
+
+def apart(x: Array, count: int) -> list[Array]:
+    """`x` so many times, in arrays that XLA takes for different ones; see `TOGETHER`."""
+    copies: list[Array] = jax.lax.optimization_barrier([x] * count)
+    return copies
 
 
 def side_by_side(h: Mapping[str, Any]) -> Numbers:

@@ -10,7 +10,8 @@ from jopt.numerics.roots import safe_sqrt
 
 def lerp(a: Array, b: Array, weight: Array) -> Array:
     """a + weight·(b − a), from the nearer end, as torch: a weight of 1 gives b, digit for digit."""
-    return jnp.where(weight < 0.5, a + weight * (b - a), b - (1 - weight) * (b - a))
+    near = weight < 0.5
+    return jnp.where(near, a, b) + jnp.where(near, weight, weight - 1) * (b - a)
 
 
 def debias(decay: Array, t: Array) -> Array:

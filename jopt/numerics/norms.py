@@ -65,6 +65,7 @@ def partial(
     whole = [x for x in xs if not sharded(x)]
     small = [_flat(x) for x in whole if x.size <= SMALL]
     large = [_flat(over(each(x), axis=-1)) for x in whole if x.size > SMALL]
+    large = jax.lax.optimization_barrier(large)
     parts = [jax.lax.optimization_barrier(jax.lax.concatenate(large, 0))] if large else []
     if small:
         parts.append(over(each(jax.lax.concatenate(small, 0)))[None])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Common, Hyper, Spec, Transform, Value, leafwise, treewise
+from jopt.core.side_by_side import TOGETHER, apart
 from jopt.numerics import cast, global_norm, norm
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
@@ -31,8 +32,9 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
     # One scalar, then a product that XLA can fold into whatever reads it: the clipped
     # gradients need never be written out.
     scale = jnp.minimum(h.max_norm / (global_norm(g) + EPS), 1)
+    scales = apart(scale, -(-len(g) // TOGETHER))
     # All in one dtype here. The primitive itself: jnp's product takes tracing ten times as long.
-    return [jax.lax.mul(x, cast(scale, x.dtype)) for x in g], {}
+    return [jax.lax.mul(x, cast(scales[i // TOGETHER], x.dtype)) for i, x in enumerate(g)], {}
 
 
 @configured("jopt.")

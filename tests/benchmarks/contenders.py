@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -18,14 +19,18 @@ Contender = Callable[[int], None]
 def in_turn(contenders: Mapping[str, Contender], rounds: int, steps: int = 1) -> dict[str, float]:
     """The median seconds a step of each, by rounds of `steps` steps in which they take turns.
 
-    Two calls before compile and warm up, and do not count.
+    The order changes from round to round, and the first step of a turn does not count: the
+    threads of the one before may still spin, and its arrays be what the caches hold.
     """
     for run in contenders.values():
         run(1)
         run(steps)
     seconds: dict[str, list[float]] = {by: [] for by in contenders}
+    order, shuffle = list(contenders.items()), random.Random(0).shuffle
     for _ in range(rounds):
-        for by, run in contenders.items():
+        shuffle(order)
+        for by, run in order:
+            run(1)
             start = time.perf_counter()
             run(steps)
             seconds[by].append((time.perf_counter() - start) / steps)
