@@ -120,6 +120,8 @@ def adafactor(
     - `b2_decay`: κ ≤ 0, torch's `beta2_decay`.
     - `eps1`: ε₁ ≥ 0. `None` takes the machine epsilon of the dtype that the parameter is stored
       in, and stays out of the state. Torch takes the group's first parameter's for all of them.
+      bfloat16's is 2⁻⁷, more than most gradients late in a run, which then shrink the steps with
+      them: give 2⁻²³, float32's, for such parameters to step as float32 ones.
     - `eps2`: ε₂ ≥ 0, the scale of a parameter that is near 0.
     - `clipping_threshold`: τ ≥ 1, torch's `d`.
     - `weight_decay`: λ ≥ 0, decoupled. It multiplies η, not α.

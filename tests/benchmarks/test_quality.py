@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,6 +16,15 @@ def row(losses, variant="int8 state"):
     return {"optimizer": "adamw", "variant": variant, "train": losses, "held_out": losses}
 
 
+@pytest.fixture
+def compiled_quickly():
+    """Compiling is nearly all the time that a short training takes."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_command_prints_writes_and_draws(tmp_path, capsys):
     out, png = tmp_path / "out" / "quality.json", tmp_path / "quality.png"
     given = ["--task", "digits", "--steps", "30", "--width", "64", "--seeds", "2"]

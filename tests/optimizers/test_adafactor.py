@@ -83,6 +83,23 @@ def test_epsilon_is_that_of_each_leafs_own_dtype(order):
     assert max(ours) >= 5 * min(ours)
 
 
+def test_with_float32s_epsilon_a_bfloat16_parameter_steps_as_a_float32_one():
+    rng = np.random.default_rng(0)
+    p = {"w": jnp.asarray(rng.normal(size=(4, 6)), "bfloat16"), "b": jnp.ones(6, "bfloat16")}
+    wide = jax.tree.map(lambda x: x.astype("float32"), p)
+    tx = jopt.adafactor(0.1, eps1=2.0**-23)
+    state, of_wide = tx.init(p), tx.init(wide)
+    for _ in range(3):
+        g = jax.tree.map(lambda x: jnp.asarray(1e-4 * rng.normal(size=x.shape), "float32"), p)
+        updates, state = tx.update(g, state, p)
+        want, of_wide = tx.update(g, of_wide, wide)
+        assert jax.tree.all(jax.tree.map(np.array_equal, updates, want))
+    # The default divides by 2⁻⁷ at least, which is far above these gradients.
+    late = jopt.adafactor(0.1)
+    held_back, _ = late.update(g, late.init(p), p)
+    assert np.abs(held_back["w"]).max() < np.abs(want["w"]).max() / 10
+
+
 def test_the_papers_tiny_epsilon_makes_no_nan_of_a_zero_gradient():
     p, g = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
     theirs = torch_step([(p, torch.float32)], [g], eps=(1e-30, 1e-3))[0]

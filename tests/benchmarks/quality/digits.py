@@ -65,6 +65,6 @@ def digits(steps: int = 900, width: int = 128, size: int = 32) -> Task:
         learnt=(jnp.asarray(x)[None], jnp.asarray(y)[None]),
         held_out=(jnp.asarray(x_out)[None], jnp.asarray(y_out)[None]),
         steps=steps,
-        at_once=8,
+        at_once=10,
         rates=RATES,
     )

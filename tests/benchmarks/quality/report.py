@@ -15,9 +15,9 @@ HEADS = (
     "state B/param",
     "params B/param",
     "train loss",
+    "minus float32's",
     "held-out loss",
-    "least to most",
-    "minus float32, same seed",
+    "minus float32's",
     "within its spread",
     "diverged",
 )
@@ -66,25 +66,30 @@ def based(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a variant."""
+    """One line a variant: means ± standard deviations, differences to the same seed's float32."""
     bases, lines = based(rows), []
     for row in rows:
         of = summary(row, bases[row["optimizer"]])
-        held, is_base = of["held_out"], row["variant"] == BASE
+        train, held, is_base = of["train"], of["held_out"], row["variant"] == BASE
         lines.append(
             (
                 row["variant"],
                 number(round(row["state_bytes"], 2)),
                 number(round(row["param_bytes"], 2)),
-                f"{of['train']['mean']:.5g} ± {of['train']['deviation']:.2g}",
+                f"{train['mean']:.5g} ± {train['deviation']:.2g}",
+                "" if is_base else gap(train),
                 f"{held['mean']:.5g} ± {held['deviation']:.2g}",
-                f"{held['least']:.5g} to {held['most']:.5g}",
-                "" if is_base else f"{held['gap']:+.2g} ± {held['gap_deviation']:.2g}",
-                "" if is_base else both(of["train"]["verdict"], held["verdict"]),
+                "" if is_base else gap(held),
+                "" if is_base else both(train["verdict"], held["verdict"]),
                 str(row["diverged"]),
             )
         )
     return markdown(HEADS, lines)
+
+
+def gap(of: Mapping[str, Any]) -> str:
+    """The difference to float32."""
+    return f"{of['gap']:+.2g} ± {of['gap_deviation']:.2g}"
 
 
 def both(train: str, held_out: str) -> str:
