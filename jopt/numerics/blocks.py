@@ -59,12 +59,15 @@ def scales(x: Array, block: int, signed: bool) -> Array:
     if spare:
         rows = jnp.pad(rows, [(0, 0)] * lead + [(0, spare)])
     blocks = rows.reshape(*x.shape[:lead], count, block)
-    most = jnp.max(blocks, axis=-1)
-    if signed:
-        least = jnp.min(blocks, axis=-1)
-        most = jnp.where(most > -least, most, least)
-    # 0, or NaN where an entry is infinite or NaN; of the latter a maximum takes no notice on a CPU.
-    return _usable(most + jnp.sum(blocks * 0, axis=-1))
+    # As integers, for a maximum of floats takes no notice of NaN on a CPU.
+    integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
+    bits, sign = jax.lax.bitcast_convert_type(blocks, integer), jnp.iinfo(integer).min
+    if not signed:
+        return _usable(jax.lax.bitcast_convert_type(jnp.max(bits & ~sign, axis=-1), x.dtype))
+    # The bits of the largest above 0 and of the largest below, without its sign.
+    above, below = (jnp.maximum(jnp.max(b, axis=-1), 0) for b in (bits, bits ^ sign))
+    most = jax.lax.bitcast_convert_type(jnp.maximum(above, below), x.dtype)
+    return _usable(jnp.where(above > below, most, -most))
 
 
 def keys_of(x: Array, signed: bool) -> Array:

@@ -146,6 +146,7 @@ CASES = {
     "adamw": case("A", adamw, optax_adamw),
     "clip+adamw": case("A", clipped, optax_clipped),
     "clip+adamw B": case("B", clipped, optax_clipped),
+    "clip+adamw stacked": case("A stacked", clipped, optax_clipped),
     "accumulate": Case("A", ACCUMULATED),
     "skip+clip+adamw": case(
         "A",
@@ -172,7 +173,14 @@ CASES = {
     # optax has none of these four: it stores `mu` alone in a narrower dtype, and adds to narrow
     # parameters as they are.
     "adamw bfloat16": Case("A", ours(lambda: by_step(adamw(state_dtype="bfloat16")))),
-    "adamw int8": Case("A", ours(lambda: by_step(adamw(state_dtype="int8")))),
+    "adamw int8": Case(
+        "A",
+        {
+            "jopt": lambda: by_step(adamw(state_dtype="int8")),
+            # On other devices than CUDA's this is the same program.
+            "jopt, pallas": lambda: by_step(adamw(state_dtype="int8", kernel="pallas")),
+        },
+    ),
     "stochastic": Case("A", ours(lambda: by_rounding(adamw())), "bfloat16"),
     "masters": Case("A", ours(lambda: by_step(jopt.master_weights(adamw()))), "bfloat16"),
 }

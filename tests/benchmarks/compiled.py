@@ -2,6 +2,9 @@
 
     python -m tests.benchmarks.compiled --targets cpu,h100,tpu --json out/compiled.json
 
+A file that is there keeps the rows that are not measured again. `--counts` leaves out the seconds;
+`results/compiled.json`, which the docs quote, has none.
+
 Nothing is run, and the H100 and the TPU need not be there: see `targets`. A target whose
 compiler is not installed is named and left out. The columns: kernels, and bytes of memory
 traffic a number (`traffic` says what is counted), on average where a loop runs at some calls
@@ -20,7 +23,7 @@ import jax
 from tests.benchmarks import budgets, targets
 from tests.benchmarks.cases import CASES, Case, Step
 from tests.benchmarks.pictures import draw
-from tests.benchmarks.reports import arguments, markdown, names, note, number, say, write
+from tests.benchmarks.reports import arguments, markdown, names, note, number, read, say, write
 from tests.benchmarks.traffic import count
 from tests.benchmarks.trees import TREES, Tree, nbytes, size
 
@@ -34,6 +37,9 @@ COLUMNS = {
     "compile": "compile s",
 }
 """What is measured, and how it is headed."""
+
+SECONDS = ("trace", "compile")
+"""Those that depend on the machine and on what else it does."""
 
 LIBRARIES = ("jopt", "optax")
 
@@ -68,7 +74,7 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """The rows of a case, by library. The libraries take turns."""
     shapes = case.shapes(tree)
-    steps = {who: make() for who, make in case.steps.items() if who.split(",")[0] in by}
+    steps = {who: make() for who, make in case.steps.items() if budgets.library(who) in by}
     for step in steps.values():  # what is imported and set up at the first use is in no figure
         compiled(step, case.shapes("tiny"), target)
     built: dict[str, list[targets.Built]] = {who: [] for who in steps}
@@ -80,12 +86,26 @@ def measure(
 
 def table(rows: Sequence[budgets.Row], target: str) -> str:
     """The rows of one target, as Markdown."""
+    shown = {c: head for c, head in COLUMNS.items() if all(c in r for r in rows)}
     lines = [
-        (r["case"], r["by"], *(number(round(r[column], 2)) for column in COLUMNS))
+        (r["case"], r["by"], *(number(round(r[column], 2)) for column in shown))
         for r in rows
         if r["target"] == target
     ]
-    return markdown((targets.TARGETS[target], "by", *COLUMNS.values()), lines)
+    return markdown((targets.TARGETS[target], "by", *shown.values()), lines)
+
+
+def merged(before: Sequence[budgets.Row], now: Sequence[budgets.Row]) -> list[budgets.Row]:
+    """The rows of both in the order of targets and cases; those measured now replace others."""
+    found = {(r["target"], r["case"], r["tree"], r["by"]): r for r in (*before, *now)}
+    by = [step for case in CASES.values() for step in case.steps]
+    known = (list(targets.TARGETS), list(CASES), list(TREES), list(dict.fromkeys(by)))
+    return [
+        found[cell]
+        for cell in sorted(
+            found, key=lambda cell: [k.index(x) for k, x in zip(known, cell, strict=True)]
+        )
+    ]
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -96,7 +116,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--by", type=names(LIBRARIES), default=list(LIBRARIES))
     parser.add_argument("--repeats", type=int, default=1, help="for the medians of the seconds")
     parser.add_argument("--tree", choices=TREES, help="instead of each case's own")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--counts", action="store_true", help="leave out the seconds")
+    parser.add_argument("--json", type=Path, help="write the figures into this file")
     parser.add_argument("--pictures", type=Path, help="draw them into this folder")
     chosen = parser.parse_args(given)
     here, missing = targets.available(chosen.targets)
@@ -110,12 +131,14 @@ def main(given: Sequence[str] | None = None) -> None:
             note(f"compiling {name} for {targets.TARGETS[target]}")
             found = measure(case, target, chosen.repeats, chosen.tree, chosen.by)
             where = {"target": target, "case": name, "tree": chosen.tree or case.tree}
-            rows += [where | {"by": by} | figures for by, figures in found.items()]
+            for by, figures in found.items():
+                kept = {c: x for c, x in figures.items() if not (chosen.counts and c in SECONDS)}
+                rows.append(where | {"by": by} | kept)
         say(f"{table(rows, target)}\n")
     if chosen.tree is None:
         say(budgets.table(budgets.BUDGETS, rows))
     if chosen.json:
-        write(chosen.json, rows)
+        write(chosen.json, merged(read(chosen.json), rows) if chosen.json.exists() else rows)
     if chosen.pictures:
         draw(rows, chosen.pictures)
 

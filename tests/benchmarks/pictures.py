@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.budgets import BUDGETS, Row
+from tests.benchmarks.budgets import BUDGETS, Row, library, named
 from tests.benchmarks.reports import arguments, read
 
 PANELS = {"kernels": "kernels", "bytes": "bytes moved a number", "memory": "bytes held a number"}
@@ -37,8 +37,8 @@ def picture(rows: Sequence[Row], target: str) -> Any:
     """The figure of one target."""
     from matplotlib.figure import Figure
 
-    cases = list(dict.fromkeys(r["case"] for r in rows))
-    cells = {(r["case"], r["by"]): r for r in rows}
+    cases = list(dict.fromkeys(named(r["case"], r["by"]) for r in rows))
+    cells = {(named(r["case"], r["by"]), library(r["by"])): r for r in rows}
     places = np.arange(len(cases))
     figure = Figure(figsize=(11, 0.7 + 0.5 * len(cases)), layout="constrained")
     for axes, (column, title) in zip(
@@ -59,9 +59,9 @@ def picture(rows: Sequence[Row], target: str) -> Any:
                 values = [cells.get((case, by), {}).get(column, np.nan) for case in cases]
                 axes.barh(at, values, 0.36, color=color, label=by)
         marks = [
-            (b.limit, cases.index(b.case))
+            (b.limit, cases.index(named(b.case, b.by)))
             for b in BUDGETS
-            if b.target == target and b.column == column and b.of is None and b.case in cases
+            if (b.target, b.column, b.of) == (target, column, None) and named(b.case, b.by) in cases
         ]
         if marks:
             limits, rows_of = zip(*marks, strict=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks.budgets import BUDGETS, TIMES, Bound, table, verdicts, within
+from tests.benchmarks.budgets import BUDGETS, TIMES, Bound, library, named, table, verdicts, within
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.compiled import COLUMNS
 from tests.benchmarks.targets import TARGETS
@@ -39,6 +39,10 @@ def test_bounds_meet_their_own_target_and_library():
     ]
 
 
+def test_a_bound_on_what_was_left_out_says_nothing():
+    assert not list(verdicts([Bound("adamw", "trace", 1.0)], ROWS))
+
+
 def test_the_table_says_what_holds():
     bounds = [Bound("adamw", "kernels", 16), Bound("adamw", "compile", 0.7, 0.4, of="optax")]
     assert table(bounds, ROWS) == (
@@ -47,6 +51,12 @@ def test_the_table_says_what_holds():
         "| adamw | kernels | 17 | 16 |  | MISSED |\n"
         "| adamw | compile / optax's | 0.5 | 0.7 | 0.4 | holds, not what was tried for |"
     )
+
+
+def test_a_way_of_ours_is_told_from_the_plain_one():
+    assert named("adamw int8", "jopt, pallas") == "adamw int8, pallas"
+    assert named("adamw", "jopt") == named("adamw", "optax") == "adamw"
+    assert library("jopt, pallas") == "jopt"
 
 
 def test_every_bound_is_about_something_measured():

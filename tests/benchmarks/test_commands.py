@@ -6,7 +6,7 @@ import json
 import jax
 import pytest
 
-from tests.benchmarks import compiled, gpu, pictures, targets, times
+from tests.benchmarks import compiled, gpu, pictures, reports, targets, times
 from tests.benchmarks.trees import TREES, nbytes, size, values
 
 
@@ -18,7 +18,8 @@ def lenient_promotion():
 
 
 @pytest.mark.parametrize(
-    ("tree", "leaves", "numbers"), [("A", 145, 91_309_056), ("B", 577, 155_410_432)]
+    ("tree", "leaves", "numbers"),
+    [("A", 145, 91_309_056), ("A stacked", 13, 91_309_056), ("B", 577, 155_410_432)],
 )
 def test_the_trees(tree, leaves, numbers):
     shapes = TREES[tree]()
@@ -48,24 +49,49 @@ def test_an_unknown_name_is_refused(capsys):
     assert "--steps must be a multiple of 4" in capsys.readouterr().err
 
 
-def test_compiled_prints_writes_and_draws(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("case", "by", "state", "loops"),
+    [
+        # Two slots of four bytes and a handful of scalars; accumulate has a third.
+        ("adamw", {"jopt", "optax"}, 8, 0),
+        pytest.param(
+            "accumulate", {"jopt", "jopt, update", "optax"}, 12, 2, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_compiled_prints_writes_and_draws(case, by, state, loops, tmp_path, capsys):
     out = tmp_path / "out" / "compiled.json"
-    given = ["--targets", "cpu", "--cases", "clip+adamw,accumulate", "--tree", "tiny"]
+    given = ["--targets", "cpu", "--cases", case, "--tree", "tiny"]
     compiled.main([*given, "--json", str(out), "--pictures", str(tmp_path)])
     printed = capsys.readouterr().out
     assert printed.startswith("| this CPU | by | kernels | bytes/number | state | temporary |")
     written = json.loads(out.read_text())
     assert written["environment"]["optax"]
-    rows = {(r["case"], r["by"]): r for r in written["rows"]}
-    assert {by for case, by in rows if case == "accumulate"} == {"jopt", "jopt, update", "optax"}
-    # Two slots of four bytes and a handful of scalars; accumulate has a third.
-    assert rows["clip+adamw", "jopt"]["state"] == pytest.approx(8, abs=0.01)
-    assert rows["accumulate", "jopt"]["state"] == pytest.approx(12, abs=0.01)
-    assert rows["accumulate", "jopt"]["loops"] == 2
+    rows = {r["by"]: r for r in written["rows"]}
+    assert set(rows) == by
+    assert rows["jopt"]["case"] == case
+    assert rows["jopt"]["state"] == pytest.approx(state, abs=0.01)
+    assert rows["jopt"]["loops"] == loops
     assert (tmp_path / "compiled-cpu.png").read_bytes().startswith(b"\x89PNG")
     again = tmp_path / "again"
     pictures.main([str(out), str(again)])
     assert capsys.readouterr().out == f"{again / 'compiled-cpu.png'}\n"
+
+
+def test_counts_go_into_the_file_that_is_there(tmp_path, capsys):
+    out = tmp_path / "compiled.json"
+    here = {"target": "cpu", "tree": "tiny", "by": "jopt"}
+    rows = [here | {"case": "masters", "kernels": 1}, here | {"case": "adamw", "kernels": 2}]
+    reports.write(out, rows)
+    given = ["--targets", "cpu", "--cases", "adamw", "--tree", "tiny", "--json", str(out)]
+    compiled.main([*given, "--counts", "--by", "jopt"])
+    head = "| this CPU | by | kernels | bytes/number | state | temporary | loops |\n"
+    assert capsys.readouterr().out.startswith(head)
+    new, kept = reports.read(out)
+    assert kept == rows[0]
+    assert set(new) == {*here, "case", "kernels", "bytes", "state", "temporary", "loops"}
+    assert new["case"] == "adamw"
+    assert new["kernels"] > 25
 
 
 def test_times_prints_and_writes(tmp_path, capsys):

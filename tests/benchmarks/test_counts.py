@@ -15,6 +15,7 @@ SLOTS = {
     "adamw": 2,
     "clip+adamw": 2,
     "clip+adamw B": 2,
+    "clip+adamw stacked": 2,
     "accumulate": 3,  # and the sum of the gradients
     "skip+clip+adamw": 2,
     "adafactor": 2,  # the means of rows and of columns

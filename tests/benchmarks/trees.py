@@ -35,8 +35,18 @@ def transformer(layers: int, width: int, vocabulary: int) -> Tree:
     return {"embedding": leaf(vocabulary, w)} | {f"layer{i}": dict(layer) for i in range(layers)}
 
 
+def stacked(layers: int, width: int, vocabulary: int) -> Tree:
+    """The same, its layers stacked leaf by leaf, as `jax.lax.scan` over them takes them."""
+    one = transformer(1, width, vocabulary)
+    every = {
+        name: jax.ShapeDtypeStruct((layers, *x.shape), x.dtype) for name, x in one["layer0"].items()
+    }
+    return {"embedding": one["embedding"], "layers": every}
+
+
 TREES = {
     "A": lambda: transformer(12, 768, 8192),  # 145 leaves, 91.3 million numbers
+    "A stacked": lambda: stacked(12, 768, 8192),  # the same in 13 leaves
     "B": lambda: transformer(48, 512, 8192),  # 577 leaves, 155 million
     "CPU": lambda: transformer(12, 384, 8192),  # 145 leaves, 24.4 million
     "small": lambda: transformer(2, 256, 1024),  # 25 leaves, 1.8 million
