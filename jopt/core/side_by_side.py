@@ -53,9 +53,21 @@ NONE = Numbers.of({})
 
 
 def apart(x: Array, count: int) -> list[Array]:
-    """`x` so many times, in arrays that XLA takes for different ones; see `TOGETHER`."""
-    copies: list[Array] = jax.lax.optimization_barrier([x] * count)
-    return copies
+    """`x` so many times, in arrays that XLA takes for different ones; see `TOGETHER`.
+
+    On GPUs alone: a TPU would copy it as often.
+    """
+
+    def copies(x: Array) -> list[Array]:
+        made: list[Array] = jax.lax.optimization_barrier([x] * count)
+        return made
+
+    if count < 2:
+        return [x] * count
+    found: list[Array] = jax.lax.platform_dependent(
+        x, cuda=copies, rocm=copies, default=lambda x: [x] * count
+    )
+    return found
 
 
 def side_by_side(h: Mapping[str, Any]) -> Numbers:

@@ -34,3 +34,4 @@ from jopt.numerics.vectors import vector_dot as vector_dot
 from jopt.numerics.vectors import vector_l1 as vector_l1
 from jopt.numerics.vectors import vector_max as vector_max
 from jopt.numerics.vectors import vector_step as vector_step
+from jopt.numerics.vectors import vector_within as vector_within

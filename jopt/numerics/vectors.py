@@ -87,6 +87,12 @@ def vector_max(x: Vector) -> Array:
     return jax.lax.bitcast_convert_type(largest, wide)
 
 
+def vector_within(x: Vector, bound: Array) -> Array:
+    """Whether all |xᵢ| ≤ bound; NaN is not."""
+    limit = bound.astype(real_dtype(widest(*(a.dtype for a in x))))
+    return _reduced(Joint(x).join(x), lambda a: jnp.abs(a) <= limit, jnp.all)
+
+
 def _reduced(x: Vector, each: Callable[[Array], Array], over: Callable[..., Array]) -> Array:
     # Arrays may differ in dtype: what is computed of all of them has the widest.
     wide = widest(*(a.dtype for a in x))

@@ -21,6 +21,7 @@ from jopt.numerics import (
     vector_l1,
     vector_max,
     vector_step,
+    vector_within,
 )
 
 
@@ -100,7 +101,7 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     iters = jnp.stack(s.leaf_iter)
     first = jnp.any(iters != s.n_iter) | (s.n_leaves != len(g)) | (s.n_iter == 0)
     model = model._replace(n_pairs=jnp.where(first, 0, s.n_pairs))
-    go = ~(vector_max(g) <= h.tolerance_grad)
+    go = ~vector_within(g, h.tolerance_grad)
     new: dict[str, Any] = {}
     if _evaluates(vars(h)):
         end = _iterate(g, p, h, model, first, go)
@@ -161,7 +162,7 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
             x = vector_step(i.x, t, new.d)
             evaluations = i.evaluations + spent
         stop = ~descends | (n >= h.max_iter) | (evaluations >= h.max_eval)
-        stop |= vector_max(g) <= h.tolerance_grad
+        stop |= vector_within(g, h.tolerance_grad)
         stop |= jnp.abs(t) * vector_max(new.d) <= h.tolerance_change
         stop |= jnp.abs(loss - i.loss) < h.tolerance_change
         later = jnp.zeros_like(i.first)

@@ -53,8 +53,10 @@ def moved(tx, start, state, steps):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_member_is_its_separate_run_bit_for_bit(name):
-    # The arithmetic is elementwise: a first axis changes nothing in it.
+def test_a_member_is_its_separate_run(name):
+    # The state to the bit: the arithmetic is elementwise, and a first axis changes nothing in it.
+    # The update to one rounding of the parameter: in p·(1 − ηλ) − η·d the compiler may contract
+    # either product with the difference, and chooses for each program.
     tx, start = MAKERS[name](), params()
     grads = [jax.tree.map(lambda x, k=k: jnp.cos(k + 3 * x), start) for k in range(3)]
     together = jax.jit(jax.vmap(tx.update, in_axes=(None, 0, None)))
@@ -64,8 +66,10 @@ def test_a_member_is_its_separate_run_bit_for_bit(name):
         updates, state = together(g, state, start)
         for i in range(RUNS):
             expected, separate[i] = one(g, separate[i], start)
-            same(member(updates, i), expected)
             same(member(state, i), separate[i])
+            off = jax.tree.map(lambda a, b: jnp.abs(a - b), member(updates, i), expected)
+            for x, p in zip(jax.tree.leaves(off), jax.tree.leaves(start), strict=True):
+                assert (x <= 2.0**-23 * jnp.maximum(jnp.abs(p), 1)).all()
     assert one._cache_size() == together._cache_size() == 1
 
 
