@@ -67,16 +67,20 @@ def mismatch(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> Mismatch 
         )
     if mine["config"] == recorded["config"]:
         return None
+    differences = differing(mine["config"], recorded["config"])
+    stored = any("storage" in where.split("/") for where, _, _ in differences)
+    convert = "For another state_dtype, load with the one that was saved, then jopt.convert_state."
     return Mismatch(
         "another configuration of the transform made this checkpoint",
         tuple(
             f"{printable(where)}: expected {want}, found {have}"
-            for where, want, have in differing(mine["config"], recorded["config"])
+            for where, want, have in differences
         ),
         expected=mine["repr"],
         found=printable(recorded["repr"], 2000),
-        fix="Build the transform as it was. Numbers may differ; these choices may not. If the "
-        "change is meant, load without tx=, or take what fits with strict=False.",
+        fix="Build the transform as it was. Numbers may differ; these choices may not. "
+        + (f"{convert} " if stored else "")
+        + "If the change is meant, load without tx=, or take what fits with strict=False.",
     )
 
 

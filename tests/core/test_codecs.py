@@ -66,8 +66,9 @@ def test_a_checkpoint_of_another_storage_is_refused_and_converted():
     small, plain = jopt.adamw(1e-3, state_dtype="int8"), jopt.adamw(1e-3)
     params, state = after(small, 2)
     data = jopt.to_bytes(state, tx=small)
-    with pytest.raises(jopt.CheckpointError, match="another configuration of the transform"):
+    with pytest.raises(jopt.CheckpointError, match="another configuration of the transform") as e:
         jopt.from_bytes(plain.init(params), data, tx=plain)
+    assert "load with the one that was saved, then jopt.convert_state." in str(e.value)
     loaded = jopt.convert_state(plain, jopt.from_bytes(None, data), params)
     same(loaded, jopt.convert_state(plain, state, params))
 
