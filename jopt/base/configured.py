@@ -3,15 +3,17 @@
 A transform or a schedule is a bundle of closures, and closures neither print, compare,
 hash nor pickle. So each public factory is wrapped in `configured`: what it returns carries
 the factory and its arguments, and all four are defined by that call.
+
+Arguments that many factories share are declared once, as a `TypedDict`. A factory passes them
+on as `**common: Unpack[Common]`, and its signature shows each of them by name.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Annotated, Any, ParamSpec, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
@@ -24,11 +26,16 @@ class Call:
     """One call of a public factory: what was written, and all arguments with defaults filled."""
 
     def __init__(
-        self, prefix: str, factory: Callable[..., Any], written: inspect.BoundArguments
+        self,
+        prefix: str,
+        factory: Callable[..., Any],
+        written: inspect.BoundArguments,
+        shared: frozenset[str] = frozenset(),
+        named_by: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.factory = factory
-        self.name: str = factory.__name__
+        self.name: str = written.arguments[named_by].name if named_by else factory.__name__
         self.args = written.args
         self.kwargs = written.kwargs
         self._written = dict(written.arguments)
@@ -40,7 +47,7 @@ class Call:
                 # Optional ones, all of them: not given and given as None are the same.
                 given = {k: v for k, v in value.items() if not _empty(v)}
                 self.arguments.update(given)
-            else:
+            elif name not in shared or not (_empty(value) or value == self._kinds[name].default):
                 self.arguments[name] = value
 
     @functools.cached_property
@@ -53,14 +60,14 @@ class Call:
         for name, value in self._written.items():
             kind = self._kinds[name].kind
             if kind is inspect.Parameter.VAR_POSITIONAL:
-                shown += [repr(v) for v in value]
+                shown += [_shown(v) for v in value]
             elif kind is inspect.Parameter.VAR_KEYWORD:
                 shown += [f"{k}={_shown(v)}" for k, v in value.items()]
             elif kind is inspect.Parameter.POSITIONAL_ONLY:
                 shown.append(_shown(value))
             else:
                 shown.append(f"{name}={_shown(value)}")
-        return f"{self.prefix}{self.name}({', '.join(shown)})"
+        return f"{self.prefix}{self.factory.__name__}({', '.join(shown)})"
 
 
 class Configured:
@@ -69,8 +76,9 @@ class Configured:
     _call: Call | None = None
 
     def _made_by(self, call: Call) -> Self:
-        made = copy.copy(self)  # the body may return an object another factory has stamped
-        object.__setattr__(made, "_call", call)
+        # The body may return an object another factory has stamped; `copy` would call that again.
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, _call=call)
         return made
 
     @property
@@ -95,11 +103,18 @@ class Configured:
         return _recall, (self._call.factory, self._call.args, self._call.kwargs)
 
 
-def configured(prefix: str) -> Callable[[Callable[P, C]], Callable[P, C]]:
-    """Decorate a public factory; `prefix` is where users find it (`"jopt."`)."""
+def configured(
+    prefix: str, *, shared: type | None = None, named_by: str | None = None
+) -> Callable[[Callable[P, C]], Callable[P, C]]:
+    """Decorate a public factory; `prefix` is where users find it (`"jopt."`).
+
+    `shared` is a `TypedDict` whose fields stand in the signature beside a `**rest: Any`. One
+    that the factory's own annotation unpacks, `**common: Unpack[Common]`, is found there.
+    `named_by` is the argument whose `name` errors use in place of the factory's.
+    """
 
     def decorate(function: Callable[P, C]) -> Callable[P, C]:
-        signature = inspect.signature(function)
+        signature, names = _opened(function, shared)
 
         @functools.wraps(function)
         def factory(*args: P.args, **kwargs: P.kwargs) -> C:
@@ -107,11 +122,44 @@ def configured(prefix: str) -> Callable[[Callable[P, C]], Callable[P, C]]:
             args = tuple(plain(a) for a in args)  # type: ignore[assignment]
             kwargs = {k: plain(v) for k, v in kwargs.items()}  # type: ignore[assignment]
             made = function(*args, **kwargs)
-            return made._made_by(Call(prefix, factory, signature.bind(*args, **kwargs)))
+            written = signature.bind(*args, **kwargs)
+            return made._made_by(Call(prefix, factory, written, names, named_by))
 
+        factory.__signature__ = signature  # type: ignore[attr-defined]
         return factory
 
     return decorate
+
+
+def _opened(
+    function: Callable[..., Any], shared: type | None
+) -> tuple[inspect.Signature, frozenset[str]]:
+    """The signature with the shared arguments as parameters of their own, and their names."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    rest = parameters[-1:] if parameters and parameters[-1].kind is _REST else []
+    if rest and shared is None:
+        hint = rest[0].annotation
+        # Looked at as text first: to evaluate every annotation of every factory takes its time.
+        if isinstance(hint, str) and hint.startswith("Unpack["):
+            hint = eval(hint, function.__globals__)
+        if "Unpack" in str(get_origin(hint)):
+            (shared,), rest = get_args(hint), []
+    if shared is None:
+        return signature, frozenset()
+    own = parameters[:-1] if parameters[-1].kind is _REST else parameters
+    hints = get_type_hints(shared, include_extras=True)
+    common = [_parameter(name, hint) for name, hint in hints.items()]
+    return signature.replace(parameters=[*own, *common, *rest]), frozenset(hints)
+
+
+_REST = inspect.Parameter.VAR_KEYWORD
+
+
+def _parameter(name: str, hint: Any) -> inspect.Parameter:
+    # `Annotated[kind, default]`; what is not annotated so is off by default.
+    kind, default = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, None)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

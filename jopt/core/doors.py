@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.codecs import StateDtype
-from jopt.core.groups import Groups
-from jopt.core.kernels import Kernel, fits, fused, on_cuda
+from jopt.base import configured
+from jopt.core.groups import Common
+from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.part import SpecPart
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
@@ -42,16 +42,14 @@ Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
 Prepare = Callable[[Any], dict[str, Any]]
 
 
+@configured("jopt.", shared=Common, named_by="spec")
 def leafwise(
     spec: Spec,
     rule: Rule,
     *,
     prepare: Prepare | None = None,
-    groups: Groups = None,
-    state_dtype: StateDtype = None,
-    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
-    **hyperparameters: Any,
+    **arguments: Any,
 ) -> Transform:
     """Lift a rule for one leaf to a transform of whole trees.
 
@@ -61,37 +59,29 @@ def leafwise(
     - `rule`: `rule(g, s, p, h) -> (update, slots)`, see the module.
     - `prepare`: `prepare(h) -> {name: scalar}`, what depends on the numbers and the step alone
       (bias corrections); computed once for all leaves and added to `h`.
-    - `groups`, `state_dtype`, `kernel`: see `jopt.Common`.
     - `options`: the static choices, by name.
-    - `**hyperparameters`: numbers or schedules, by name; `None` switches one off.
+    - `**arguments`: numbers or schedules, by name, of which `None` switches one off; and what
+      every optimizer takes, see `jopt.Common`.
 
     **Raises:** `ConfigError` for a hyperparameter out of range or one the spec lacks.
     """
-    part = LeafPart(
-        spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel
-    )
-    return Transform({spec.name: part})
+    return Transform({spec.name: LeafPart(spec, rule, prepare, options, arguments)})
 
 
+@configured("jopt.", shared=Common, named_by="spec")
 def treewise(
     spec: Spec,
     rule: Rule,
     *,
     prepare: Prepare | None = None,
-    groups: Groups = None,
-    state_dtype: StateDtype = None,
-    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
-    **hyperparameters: Any,
+    **arguments: Any,
 ) -> Transform:
     """Lift a rule that needs every leaf at once; with groups, every leaf of its group.
 
     The arguments are those of `leafwise`.
     """
-    part = TreePart(
-        spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel
-    )
-    return Transform({spec.name: part})
+    return Transform({spec.name: TreePart(spec, rule, prepare, options, arguments)})
 
 
 class LeafPart(SpecPart):

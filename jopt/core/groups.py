@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 import jax
 
@@ -44,11 +44,21 @@ class Common(TypedDict, total=False):
       that are whole on one device, or inside `jax.shard_map`, and for optimizers that treat
       each entry alone. Other devices, and parameters that are not of whole blocks, run as with
       `"xla"`.
+
+    A field here is an argument of every factory and door: of its signature, its `config` and
+    its checks. `Annotated` gives the default where that is not `None`.
     """
 
     groups: Groups
     state_dtype: StateDtype
-    kernel: Kernel
+    kernel: Annotated[Kernel, "xla"]
+
+
+def parted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Common]:
+    """The optimizer's own numbers, and what it has in common with all others."""
+    shared = Common.__annotations__
+    common = {k: v for k, v in arguments.items() if k in shared}
+    return {k: v for k, v in arguments.items() if k not in shared}, cast(Common, common)
 
 
 @configured("jopt.")

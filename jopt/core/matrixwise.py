@@ -23,10 +23,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.codecs import StateDtype
+from jopt.base import configured
 from jopt.core.doors import Prepare, cast_numbers, view
-from jopt.core.groups import Groups
-from jopt.core.kernels import Kernel
+from jopt.core.groups import Common
 from jopt.core.part import SpecPart
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
@@ -37,26 +36,22 @@ Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
 Batch = Callable[[Array, Any], Array]
 
 
+@configured("jopt.", shared=Common, named_by="spec")
 def matrixwise(
     spec: Spec,
     rule: Callable[[Any, Any, Any, Any], Run],
     batch: Batch,
     *,
     prepare: Prepare | None = None,
-    groups: Groups = None,
-    state_dtype: StateDtype = None,
-    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
-    **hyperparameters: Any,
+    **arguments: Any,
 ) -> Transform:
     """Lift a rule for one matrix, and linear algebra for a stack of them, to a transform.
 
     The arguments are those of `leafwise`, and `batch(stack, h)`, see the module. The spec
     declares `ndim=2`.
     """
-    part = MatrixPart(
-        spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel
-    )
+    part = MatrixPart(spec, rule, prepare, options, arguments)
     part.batch = batch
     return Transform({spec.name: part})
 

@@ -22,10 +22,10 @@ from jopt.core.checks import (
     check_slot_names,
     is_sparse,
 )
-from jopt.core.codecs import StateDtype, codec_for, fresh
+from jopt.core.codecs import codec_for, fresh
 from jopt.core.counts import Counts, ticked
-from jopt.core.groups import DEFAULT, Groups, assign, check_groups
-from jopt.core.kernels import Kernel, check_kernel
+from jopt.core.groups import DEFAULT, assign, check_groups, parted
+from jopt.core.kernels import check_kernel
 from jopt.core.numbers import (
     check_names,
     check_numbers,
@@ -52,12 +52,11 @@ class SpecPart(Part):
         spec: Spec,
         rule: Callable[..., Any],
         prepare: Callable[[Any], dict[str, Any]] | None,
-        numbers: Mapping[str, Any],
-        options: Mapping[str, Any],
-        groups: Groups,
-        state_dtype: StateDtype = None,
-        kernel: Kernel = "xla",
+        options: Mapping[str, Any] | None,
+        arguments: Mapping[str, Any],
     ) -> None:
+        numbers, common = parted(arguments)
+        options = options or {}
         self.spec = spec
         self.rule = rule
         self.prepare = prepare
@@ -65,7 +64,7 @@ class SpecPart(Part):
         check_names(spec, numbers)
         off = {k for k, v in numbers.items() if v is None and spec.by_name[k].optional}
         self.numbers = {k: v for k, v in numbers.items() if k not in off}
-        self.groups = check_groups(spec.name, groups)
+        self.groups = check_groups(spec.name, common.get("groups"))
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
         self.frozen_options = tuple(sorted({**options, **switched_off}.items()))
@@ -81,8 +80,9 @@ class SpecPart(Part):
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
         needed = spec.extra_under(self.options)
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
-        self.store = Store(spec.name, self.slots, self.options, codec_for(spec.name, state_dtype))
-        self.fuses = check_kernel(spec, self.store.codec, kernel)
+        codec = codec_for(spec.name, common.get("state_dtype"))
+        self.store = Store(spec.name, self.slots, self.options, codec)
+        self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
         self.counts = self.ticks or bool(schedules) or self.store.rounds
 
     @abc.abstractmethod

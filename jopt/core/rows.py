@@ -15,11 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jopt.base import TreeError
-from jopt.core.codecs import StateDtype
+from jopt.base import TreeError, configured
 from jopt.core.doors import Prepare, Rule, apply_rule
-from jopt.core.groups import Groups
-from jopt.core.kernels import Kernel
+from jopt.core.groups import Common
 from jopt.core.part import SpecPart
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
@@ -27,23 +25,20 @@ from jopt.core.work import Work
 from jopt.numerics import compute_dtype, widest
 
 
+@configured("jopt.", shared=Common, named_by="spec")
 def rowwise(
     spec: Spec,
     rule: Rule,
     *,
     prepare: Prepare | None = None,
-    groups: Groups = None,
-    state_dtype: StateDtype = None,
-    kernel: Kernel = "xla",
     options: Mapping[str, Any] | None = None,
-    **hyperparameters: Any,
+    **arguments: Any,
 ) -> Transform:
     """Lift a leafwise rule to tables whose gradients are row-sparse.
 
     The arguments are those of `leafwise`; the spec declares `sparse="rows"`.
     """
-    part = RowPart(spec, rule, prepare, hyperparameters, options or {}, groups, state_dtype, kernel)
-    return Transform({spec.name: part})
+    return Transform({spec.name: RowPart(spec, rule, prepare, options, arguments)})
 
 
 def row_gradient(indices: ArrayLike, values: ArrayLike, like: Any) -> Any:

@@ -123,7 +123,7 @@ class Slot:
                 return rule(shape, options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """The declaration of one optimizer or gradient transform.
 
@@ -174,6 +174,9 @@ class Spec:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Spec {self.name}>"
 
     @functools.cached_property
     def by_name(self) -> dict[str, Hyper]:

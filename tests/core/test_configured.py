@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jopt
+from tests import catalog
 from tests.core.helpers import params, same, train
 
 S = jopt.schedules
@@ -147,6 +149,25 @@ def test_every_error_is_a_jopt_error_and_a_value_error():
         assert issubclass(kind, ValueError)
 
 
-def test_a_common_argument_given_as_none_is_not_given():
-    assert jopt.sgd(0.1, groups=None) == jopt.sgd(0.1)
-    assert hash(jopt.sgd(0.1, groups=None)) == hash(jopt.sgd(0.1))
+def test_a_common_argument_given_as_its_default_is_not_given():
+    for common in ({"groups": None}, {"groups": {}}, {"kernel": "xla"}):
+        assert jopt.sgd(0.1, **common) == jopt.sgd(0.1)
+        assert hash(jopt.sgd(0.1, **common)) == hash(jopt.sgd(0.1))
+        assert jopt.sgd(0.1, **common).config == jopt.sgd(0.1).config
+    assert jopt.sgd(0.1, state_dtype="int8").config["state_dtype"] == "int8"
+
+
+FACTORIES = [getattr(jopt, name) for name in ("leafwise", "treewise", "rowwise", "matrixwise")]
+FACTORIES += [entry.factory for entry in catalog.CATALOG if entry.factory is not jopt.lbfgs]
+FACTORIES += [jopt.clip_by_norm, jopt.clip_by_value, jopt.clip_by_global_norm]
+
+
+@pytest.mark.parametrize("factory", FACTORIES, ids=lambda f: f.__name__)
+def test_signatures_show_what_all_optimizers_take(factory):
+    shown = inspect.signature(factory).parameters
+    for name in jopt.Common.__annotations__:
+        assert shown[name].kind is inspect.Parameter.KEYWORD_ONLY
+    assert shown["groups"].default is None
+    assert shown["kernel"].default == "xla"
+    assert "common" not in shown
+    assert not any(p.kind is p.VAR_KEYWORD for p in shown.values()) or factory in FACTORIES[:4]
