@@ -35,8 +35,8 @@ class Matrices:
 @configured("jopt.recipes.")
 def muon_adamw(
     learning_rate: Value = 2e-2,
-    adamw_learning_rate: Value = 3e-4,
     *,
+    adamw_learning_rate: Value = 3e-4,
     exclude: str = r"(?i)(embed|head|lm_out|logits)",
     weight_decay: Value = 0.1,
     momentum: Value = 0.95,

@@ -87,7 +87,9 @@ WRAPPERS: dict[str, jopt.Transform] = {
     "foreign": jopt.chain(jopt.clip_by_global_norm(1.0), optax.adamw(0.01)),
     "nested": jopt.skip_nonfinite(
         jopt.accumulate(
-            jopt.chain(jopt.clip_by_global_norm(1.0), jopt.ema(jopt.nadam(s.step(0.01, 2)), 0.9)),
+            jopt.chain(
+                jopt.clip_by_global_norm(1.0), jopt.ema(jopt.nadam(s.step(0.01, 2)), decay=0.9)
+            ),
             every=3,
         )
     ),

@@ -3,10 +3,14 @@
 Imports nothing of jopt.
 """
 
+from jopt.base.arguments import as_row as as_row
+from jopt.base.arguments import in_order as in_order
+from jopt.base.arguments import plain as plain
+from jopt.base.arguments import settled as settled
 from jopt.base.configured import Call as Call
 from jopt.base.configured import Configured as Configured
 from jopt.base.configured import configured as configured
-from jopt.base.configured import plain as plain
+from jopt.base.errors import CallError as CallError
 from jopt.base.errors import CheckpointError as CheckpointError
 from jopt.base.errors import ConfigError as ConfigError
 from jopt.base.errors import GroupError as GroupError

@@ -15,8 +15,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ParamSpec, Self, TypeVar, get_args, get_origin, get_type_hints
 
-import jax
 import numpy as np
+
+from jopt.base.arguments import Signature, plain
 
 P = ParamSpec("P")
 C = TypeVar("C", bound="Configured")
@@ -104,25 +105,35 @@ class Configured:
 
 
 def configured(
-    prefix: str, *, shared: type | None = None, named_by: str | None = None
+    prefix: str,
+    torch: Mapping[str, str] | None = None,
+    *,
+    shared: type | None = None,
+    named_by: str | None = None,
 ) -> Callable[[Callable[P, C]], Callable[P, C]]:
-    """Decorate a public factory; `prefix` is where users find it (`"jopt."`).
+    """Decorate a public factory.
 
-    `shared` is a `TypedDict` whose fields stand in the signature beside a `**rest: Any`. One
-    that the factory's own annotation unpacks, `**common: Unpack[Common]`, is found there.
-    `named_by` is the argument whose `name` errors use in place of the factory's.
+    What it is given is settled before the body sees it and the call is recorded, see `settled`;
+    what does not fit its signature is a `CallError`.
+
+    **Arguments:**
+
+    - `prefix`: where users find it (`"jopt."`).
+    - `torch`: what torch calls its arguments, for those errors; see `Spec.torch_names`.
+    - `shared`: a `TypedDict` whose fields stand in the signature beside a `**rest: Any`. One
+      that the factory's own annotation unpacks, `**common: Unpack[Common]`, is found there.
+    - `named_by`: the argument whose `name` errors use in place of the factory's.
     """
 
     def decorate(function: Callable[P, C]) -> Callable[P, C]:
         signature, names = _opened(function, shared)
+        takes = Signature(function.__name__, signature, torch)
 
         @functools.wraps(function)
         def factory(*args: P.args, **kwargs: P.kwargs) -> C:
             # A transform holds no arrays: one that the user donates later would be gone.
-            args = tuple(plain(a) for a in args)  # type: ignore[assignment]
-            kwargs = {k: plain(v) for k, v in kwargs.items()}  # type: ignore[assignment]
-            made = function(*args, **kwargs)
-            written = signature.bind(*args, **kwargs)
+            written = takes.bind(args, kwargs)
+            made = function(*written.args, **written.kwargs)
             return made._made_by(Call(prefix, factory, written, names, named_by))
 
         factory.__signature__ = signature  # type: ignore[attr-defined]
@@ -164,19 +175,6 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:
 
 def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return factory(*args, **kwargs)
-
-
-def plain(value: Any) -> Any:
-    """A concrete 0-d array or NumPy scalar as the Python number it holds; else `value`.
-
-    A traced number stays traced, also where jax could tell its value: it carries a derivative.
-    """
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, jax.core.Tracer) or getattr(value, "shape", None) != ():
-        return value
-    numeric = hasattr(value, "dtype") and hasattr(value, "item")
-    return value.item() if numeric else value
 
 
 def _empty(value: Any) -> bool:

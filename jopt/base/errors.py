@@ -67,6 +67,10 @@ class ConfigError(JoptError, ValueError):
     """A transform or schedule was asked for with an argument it cannot have."""
 
 
+class CallError(ConfigError, TypeError):
+    """A factory was called with arguments that its signature does not have."""
+
+
 class GroupError(JoptError, ValueError):
     """A parameter group does not fit the parameters, or does not exist."""
 

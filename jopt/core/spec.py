@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import jax
 
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError, plain, settled
 
 Shape = tuple[int, ...]
 Options = Mapping[str, Any]
@@ -59,11 +59,19 @@ class Hyper:
                 f"{self.name}{where} is not a number",
                 expected=f"a number in {self.valid}, or a schedule step -> number",
                 found=f"{value!r} ({type(value).__name__})",
+                fix=self._apart(value),
             )
         if math.isnan(value) or not self.allows(value):
             raise ConfigError(
                 who, f"{self.name}{where} is out of range", expected=self.valid, found=repr(value)
             )
+
+    def _apart(self, value: Any) -> str | None:
+        if not isinstance(value, tuple) or "[" not in (self.torch or ""):
+            return None
+        return (
+            f"The entries of torch's {(self.torch or '').split('[')[0]} are arguments of their own."
+        )
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,8 @@ class Spec:
     torch: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("hypers", "slots", "extra", "optional"):
+            object.__setattr__(self, name, settled(getattr(self, name)))
         for slot in self.slots:
             if slot.name in NODE_KEYS:
                 raise ConfigError(self.name, f"a slot cannot be called {slot.name!r}")
@@ -182,6 +192,12 @@ class Spec:
     def by_name(self) -> dict[str, Hyper]:
         """The hyperparameters by name."""
         return {h.name: h for h in self.hypers}
+
+    @functools.cached_property
+    def torch_names(self) -> dict[str, str]:
+        """Torch's key for each of jopt's arguments, such as `{"lr": "learning_rate"}`."""
+        keys = {h.torch: h.name for h in self.hypers if h.torch}
+        return keys | {torch: name for name, torch in self.options.items() if torch}
 
     def counts_under(self, options: Options) -> bool:
         """Whether the rule counts steps under these static options."""

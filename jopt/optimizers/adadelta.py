@@ -38,7 +38,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return -h.learning_rate * d, {"nu": nu, "nu_delta": nu_delta}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def adadelta(
     learning_rate: Value = 1.0,
     rho: Value = 0.9,

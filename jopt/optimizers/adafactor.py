@@ -89,15 +89,15 @@ def _by_rows(x: Any, one: Any) -> Any:
     return jnp.sum(squares)
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def adafactor(
     learning_rate: Value = 1e-2,
+    *,
     b2_decay: Value = -0.8,
     eps1: Value | None = None,
     eps2: Value = 1e-3,
     clipping_threshold: Value = 1.0,
     weight_decay: Value = 0.0,
-    *,
     maximize: bool = False,
     **common: Unpack[Common],
 ) -> Transform:

@@ -44,14 +44,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return -h.step * (g / (safe_sqrt(total) + h.eps)), {"sum_of_squares": total}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def adagrad(
     learning_rate: Value = 1e-2,
+    *,
     lr_decay: Value = 0.0,
     weight_decay: Value = 0.0,
     initial_accumulator_value: Number = 0.0,
     eps: Value = 1e-10,
-    *,
     maximize: bool = False,
     **common: Unpack[Common],
 ) -> Transform:

@@ -40,14 +40,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return -h.step * (mu / nu), {"mu": mu, "nu": nu}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def adamax(
     learning_rate: Value = 2e-3,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    weight_decay: Value = 0.0,
     *,
+    weight_decay: Value = 0.0,
     maximize: bool = False,
     **common: Unpack[Common],
 ) -> Transform:

@@ -48,14 +48,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return p_new - p, new
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def adamw(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    weight_decay: Value = 1e-2,
     *,
+    weight_decay: Value = 1e-2,
     amsgrad: bool = False,
     maximize: bool = False,
     **common: Unpack[Common],

@@ -51,7 +51,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return p_new - p, {"eta": h.eta, "weight": h.weight, "average": average}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def asgd(
     learning_rate: Value = 1e-2,
     lambd: Value = 1e-4,

@@ -185,15 +185,15 @@ def _first_trial(g: Vector, first: Array, h: Any) -> Array:
     return trial
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def lbfgs(
     learning_rate: Value = 1.0,
+    *,
     max_iter: int = 20,
     max_eval: int | None = None,
     tolerance_grad: Value = 1e-7,
     tolerance_change: Value = 1e-9,
     history_size: int = 100,
-    *,
     line_search: Literal["strong_wolfe"] | None = None,
     min_curvature: Value = 1e-10,
     groups: Groups = None,

@@ -60,13 +60,13 @@ def batch(x: Any, h: Any) -> Any:
     return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype, turned=turned)
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def muon(
     learning_rate: Value = 1e-3,
+    *,
     weight_decay: Value = 0.1,
     momentum: Value = 0.95,
     eps: Value = 1e-7,
-    *,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
     ns_steps: int = 5,

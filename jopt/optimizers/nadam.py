@@ -60,15 +60,15 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return p_new - p, new
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def nadam(
     learning_rate: Value = 2e-3,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
+    *,
     weight_decay: Value = 0.0,
     momentum_decay: Value = 4e-3,
-    *,
     decoupled: bool = False,
     maximize: bool = False,
     **common: Unpack[Common],

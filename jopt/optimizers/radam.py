@@ -83,14 +83,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return p_new - p, {"mu": mu, "nu": nu}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def radam(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    weight_decay: Value = 0.0,
     *,
+    weight_decay: Value = 0.0,
     decoupled: bool = False,
     maximize: bool = False,
     **common: Unpack[Common],

@@ -45,14 +45,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return -h.learning_rate * d, new
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def rmsprop(
     learning_rate: Value = 1e-2,
     decay: Value = 0.99,
     eps: Value = 1e-8,
+    *,
     weight_decay: Value = 0.0,
     momentum: Value = 0.0,
-    *,
     centered: bool = False,
     maximize: bool = False,
     **common: Unpack[Common],

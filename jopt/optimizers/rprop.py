@@ -41,7 +41,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return -jnp.sign(g) * step_size, {"prev": g, "step_size": step_size}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def rprop(
     learning_rate: Number = 1e-2,
     eta_minus: Value = 0.5,

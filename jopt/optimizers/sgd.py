@@ -39,13 +39,13 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     }
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def sgd(
     learning_rate: Value = 1e-3,
     momentum: Value = 0.0,
+    *,
     dampening: Value = 0.0,
     weight_decay: Value = 0.0,
-    *,
     nesterov: bool = False,
     maximize: bool = False,
     **common: Unpack[Common],

@@ -42,7 +42,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return -h.step * (mu / (jnp.sqrt(nu) + h.eps)), {"mu": mu, "nu": nu}
 
 
-@configured("jopt.")
+@configured("jopt.", SPEC.torch_names)
 def sparse_adam(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,

@@ -11,7 +11,7 @@ from jopt.schedules.shapes import between, check
 
 
 @schedule
-def cosine(init_value: float, steps: int, end_value: float = 0.0) -> Schedule:
+def cosine(init_value: float, steps: int, *, end_value: float = 0.0) -> Schedule:
     """end + (init − end)·(1 + cos(π·min(t / steps, 1))) / 2.
 
     It stays at `end_value` after `steps`; torch's `CosineAnnealingLR`, which is
@@ -86,6 +86,7 @@ def warmup_cosine(
     peak_value: float,
     warmup_steps: int,
     total_steps: int,
+    *,
     init_value: float = 0.0,
     end_value: float = 0.0,
 ) -> Schedule:

@@ -56,6 +56,7 @@ def cyclic(
 
 @schedule
 def cyclic_momentum(
+    *,
     base_value: float = 0.8,
     max_value: float = 0.9,
     steps_up: int = 2000,

@@ -15,6 +15,7 @@ Phase = tuple[float, float, float]  # its last step, its first value, its last v
 def onecycle(
     peak_value: float,
     total_steps: int,
+    *,
     pct_start: float = 0.3,
     anneal: Anneal = "cosine",
     div_factor: float = 25.0,
@@ -50,6 +51,7 @@ def onecycle(
 @schedule
 def onecycle_momentum(
     total_steps: int,
+    *,
     base_value: float = 0.85,
     max_value: float = 0.95,
     pct_start: float = 0.3,

@@ -92,6 +92,7 @@ class Plateau(Configured):
 @schedule
 def plateau(
     init_value: float,
+    *,
     factor: float = 0.1,
     patience: int = 10,
     threshold: float = 1e-4,

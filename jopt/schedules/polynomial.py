@@ -10,7 +10,7 @@ from jopt.schedules.shapes import check
 
 @schedule
 def polynomial(
-    init_value: float, steps: int, power: float = 1.0, end_value: float = 0.0
+    init_value: float, steps: int, power: float = 1.0, *, end_value: float = 0.0
 ) -> Schedule:
     """end + (init − end)·(1 − min(t / steps, 1))ᵖ, as torch's `PolynomialLR`.
 

@@ -17,7 +17,9 @@ from jopt.schedules.shapes import check
 
 
 @schedule
-def scaled(init_value: float, function: Callable[[Any], Any], steps: int | None = None) -> Schedule:
+def scaled(
+    init_value: float, function: Callable[[Any], Any], *, steps: int | None = None
+) -> Schedule:
     """init·f(t), as torch's `LambdaLR`.
 
     **Arguments:**
@@ -43,7 +45,7 @@ def scaled(init_value: float, function: Callable[[Any], Any], steps: int | None 
 
 @schedule
 def multiplicative(
-    init_value: float, function: Callable[[Any], Any], steps: int | None = None
+    init_value: float, function: Callable[[Any], Any], *, steps: int | None = None
 ) -> Schedule:
     """init·f(1)·f(2)·...·f(t), as torch's `MultiplicativeLR`.
 
@@ -124,7 +126,8 @@ def _looked_up(values: Sequence[float]) -> Schedule:
     except (TypeError, ValueError):
         row = np.empty(())
     if row.ndim != 1 or not row.size:
-        raise ConfigError("table", "a table is a row of numbers", found=repr(values))
+        given = [*values] if isinstance(values, tuple) else values
+        raise ConfigError("table", "a table is a row of numbers", found=repr(given))
 
     def value(t: Array) -> Array:
         last = jnp.minimum(t, row.size - 1).astype(jnp.int32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.base import ConfigError
 from jopt.schedules.schedule import Schedule, schedule
 from jopt.schedules.shapes import check, power
 
@@ -37,6 +38,14 @@ def multistep(init_value: float, milestones: Sequence[int], gamma: float = 0.1) 
     >>> [round(float(multistep(1.0, [2, 3], gamma=0.5)(t)), 6) for t in (1, 2, 3)]
     [1.0, 0.5, 0.25]
     """
+    if not isinstance(milestones, tuple):
+        raise ConfigError(
+            "multistep",
+            "milestones are steps in a row",
+            expected="ints, such as [30, 80]",
+            found=repr(milestones),
+            fix="One factor serves them all: gamma=.",
+        )
     check("multistep", 0, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
     marks = sorted(milestones)
 

@@ -13,7 +13,7 @@ from jopt.schedules.shapes import Anneal, as_function, between, check, check_cho
 
 @schedule
 def swa(
-    init_value: Any, swa_value: float, steps: int = 10, start: int = 0, anneal: Anneal = "cosine"
+    init_value: Any, swa_value: float, steps: int = 10, *, start: int = 0, anneal: Anneal = "cosine"
 ) -> Schedule:
     """init until `start`, from its value there to swa_value over `steps`, then flat.
 

@@ -12,7 +12,7 @@ from jopt.schedules.shapes import as_function, between, check, check_choice
 
 
 @schedule
-def warmup(schedule: Any, steps: int, init_value: float = 0.0) -> Schedule:
+def warmup(schedule: Any, steps: int, *, init_value: float = 0.0) -> Schedule:
     """A line from init_value to the schedule's first value over `steps`, then the schedule.
 
     The schedule's own step 0 is step `steps`; its length adds to that of the warm-up.
@@ -41,7 +41,7 @@ def warmup(schedule: Any, steps: int, init_value: float = 0.0) -> Schedule:
 
 @schedule
 def inverse_sqrt(
-    peak_value: float, warmup_steps: int, init_value: float = 0.0, timescale: int | None = None
+    peak_value: float, warmup_steps: int, *, init_value: float = 0.0, timescale: int | None = None
 ) -> Schedule:
     """A line to peak over w = warmup_steps, then peak·√(s / (s + t − w)).
 
@@ -72,6 +72,7 @@ def wsd(
     warmup_steps: int,
     stable_steps: int,
     decay_steps: int,
+    *,
     init_value: float = 0.0,
     end_value: float = 0.0,
     anneal: Literal["linear", "cosine", "sqrt"] = "linear",

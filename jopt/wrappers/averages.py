@@ -53,7 +53,7 @@ def swa_weight(h: Any) -> dict[str, Any]:
 
 
 @configured("jopt.")
-def ema(tx: Any, decay: Value = 0.999) -> Transform:
+def ema(tx: Any, *, decay: Value = 0.999) -> Transform:
     """Follow an exponential moving average of the parameters that `tx` moves.
 
     With p the parameters after each step:
@@ -89,7 +89,7 @@ def ema(tx: Any, decay: Value = 0.999) -> Transform:
 
 
 @configured("jopt.")
-def swa(tx: Any, start: int = 0, every: int = 1) -> Transform:
+def swa(tx: Any, *, start: int = 0, every: int = 1) -> Transform:
     """Follow the plain average of the parameters that `tx` moves, from a step on.
 
     With p the parameters after each step, t the step from 1 and n the number averaged so far:

@@ -165,7 +165,7 @@ def _rows(table: Array, ids: Array) -> Array:
 
 
 @configured("jopt.")
-def master_weights(tx: Any, dtype: DTypeLike = "float32") -> Transform:
+def master_weights(tx: Any, *, dtype: DTypeLike = "float32") -> Transform:
     """Step float32 copies of bfloat16 and float16 parameters, and round those.
 
     With m the master of a parameter p, and u the update that `tx` gives for m:

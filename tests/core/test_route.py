@@ -77,7 +77,7 @@ def test_routing_tells_where_each_leaf_goes():
 
 
 def test_numbers_are_read_and_edited_by_route():
-    tx = jopt.recipes.muon_adamw(0.02, 3e-4)
+    tx = jopt.recipes.muon_adamw(0.02, adamw_learning_rate=3e-4)
     state = tx.init(PARAMS)
     assert sorted(jopt.hyperparams(state)) == ["route/adamw", "route/muon"]
     with pytest.raises(jopt.ConfigError, match="several transforms have 'learning_rate'"):

@@ -149,7 +149,9 @@ OTHER = {
     ),
     "muon": (
         lambda: optax.contrib.muon(0.01),
-        lambda: jopt.recipes.muon_adamw(0.01, 0.01, weight_decay=0.0, b2=0.999, eps=1e-8),
+        lambda: jopt.recipes.muon_adamw(
+            0.01, adamw_learning_rate=0.01, weight_decay=0.0, b2=0.999, eps=1e-8
+        ),
         1,
         1e-2,
     ),

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import jopt
 from jopt.core.spec import REGISTRY
 from jopt.interop.torch import optimizer
-from jopt.interop.torch.build import torch_keys
 from tests.catalog import CATALOG, Entry
 from tests.oracles.torch_live import PLAIN as ALONE
 from tests.oracles.torch_live import Outcome, distance, problem, scalars_in, torch_run
@@ -60,7 +59,7 @@ OWN = {
 
 def drawn(name: str) -> st.SearchStrategy:
     spec = next(s for s in REGISTRY.values() if s.torch == name)
-    keys = {key.split("[")[0] for key in torch_keys(spec)}
+    keys = {key.split("[")[0] for key in spec.torch_names}
     known = DRAWN | OWN.get(name, {})
     return st.fixed_dictionaries({key: known[key] for key in sorted(keys & known.keys())}).map(
         sound

@@ -37,7 +37,7 @@ MOMENTA = (0.9, 0.9, 0.0, 0.0, 0.9, 0.5, 0.0, 0.9)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dampening", [0.0, 0.5])
 def test_switched_to_zero_and_back(dampening):
-    tx = jopt.sgd(0.1, 0.9, dampening, weight_decay=0.1)
+    tx = jopt.sgd(0.1, 0.9, dampening=dampening, weight_decay=0.1)
     theirs = in_torch(MOMENTA, GRADS, lr=0.1, dampening=dampening, weight_decay=0.1)
     np.testing.assert_allclose(in_jopt(MOMENTA, GRADS, tx), theirs, rtol=1e-12)
 
@@ -52,7 +52,7 @@ def test_started_at_zero():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dampening", [0.0, 0.5])
 def test_zero_for_a_group(dampening):
-    still = jopt.sgd(0.1, 0.9, dampening, groups={"b": jopt.group("b", momentum=0.0)})
+    still = jopt.sgd(0.1, 0.9, dampening=dampening, groups={"b": jopt.group("b", momentum=0.0)})
     own = jopt.group("a", momentum=0.9)
     theirs = in_torch((0.9,) * 8, GRADS, groups=True, lr=0.1, dampening=dampening)
     ours = in_jopt((0.9,) * 8, GRADS, still)

@@ -210,7 +210,7 @@ def schedule(kind: str, kwargs: Mapping[str, Any], base_lr: float) -> jopt.sched
     return {
         "StepLR": lambda step_size, gamma=0.1: jopt.schedules.step(base_lr, step_size, gamma),
         "CosineAnnealingLR": lambda T_max, eta_min=0.0: jopt.schedules.cosine(
-            base_lr, T_max, eta_min
+            base_lr, T_max, end_value=eta_min
         ),
         "LinearLR": lambda start_factor=1 / 3, end_factor=1.0, total_iters=5: jopt.schedules.linear(
             base_lr * start_factor, base_lr * end_factor, total_iters

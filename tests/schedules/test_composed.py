@@ -112,7 +112,7 @@ def test_swa_takes_over_from_another_schedule(x64):
 )
 def test_a_warm_up_is_a_line_and_then_the_schedule(steps, init, peak, length):
     after = schedules.cosine(peak, length)
-    got = values(schedules.warmup(after, steps, init), 80)
+    got = values(schedules.warmup(after, steps, init_value=init), 80)
     line = np.linspace(init, peak, steps, endpoint=False)
     want = np.concatenate([line, values(after, 80 - steps)])
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)

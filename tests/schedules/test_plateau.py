@@ -228,7 +228,7 @@ def test_a_group_and_another_number_may_have_plateaus_of_their_own():
 def test_prints_compares_and_pickles_as_its_call():
     one = plateau(0.1, patience=3)
     assert repr(one) == "jopt.schedules.plateau(init_value=0.1, patience=3)"
-    assert one == plateau(0.1, 0.1, 3) == pickle.loads(pickle.dumps(one))
+    assert one == plateau(0.1, factor=0.1, patience=3) == pickle.loads(pickle.dumps(one))
     assert hash(one) == hash(plateau(0.1, patience=3))
     assert one != plateau(0.1, patience=4)
 

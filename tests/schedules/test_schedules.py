@@ -92,7 +92,7 @@ def test_ends_are_exact():
             np.float32(x) for x in (0.01, 0.3, 0.3, 0.02, 0.02)
         ]
     assert s.linear(0.1, 0.3, 7)(7) == np.float32(0.3)
-    assert s.cosine(0.1, 7, 0.03)(7) == np.float32(0.03)
+    assert s.cosine(0.1, 7, end_value=0.03)(7) == np.float32(0.03)
     assert s.cosine_annealing(0.1, 7, 0.03)(14) == np.float32(0.1)
 
 
@@ -105,7 +105,7 @@ def test_wsd_is_its_three_parts(anneal, x64):
     }[anneal]
     want = [0.02 + 0.08 * t / 10 for t in range(10)] + [0.1] * 30
     want += [0.01 + 0.09 * curve(t / 20) for t in range(20)] + [0.01] * 10
-    got = values(s.wsd(0.1, 10, 30, 20, 0.02, 0.01, anneal), 70)
+    got = values(s.wsd(0.1, 10, 30, 20, init_value=0.02, end_value=0.01, anneal=anneal), 70)
     np.testing.assert_allclose(got, want, rtol=1e-13)
 
 

@@ -55,7 +55,7 @@ def assert_close(a, b, rtol=1e-12):
 @pytest.mark.parametrize("decay", [0.0, 0.9, 0.999, 1.0])
 def test_ema_is_torchs(decay, x64):
     params, grads = data()
-    tx = jopt.ema(jopt.sgd(0.1, 0.9), decay)
+    tx = jopt.ema(jopt.sgd(0.1, 0.9), decay=decay)
     theirs = in_torch(params, grads, get_ema_multi_avg_fn(decay), lambda t: True)
     assert_close(in_jopt(params, grads, tx)[0], theirs)
 
@@ -63,7 +63,7 @@ def test_ema_is_torchs(decay, x64):
 @pytest.mark.parametrize(("start", "every"), [(0, 1), (10, 1), (10, 5), (7, 4), (39, 3)])
 def test_swa_is_torchs(start, every, x64):
     params, grads = data()
-    tx = jopt.swa(jopt.sgd(0.1, 0.9), start, every)
+    tx = jopt.swa(jopt.sgd(0.1, 0.9), start=start, every=every)
     taken = lambda t: t > start and (t - start - 1) % every == 0  # noqa: E731
     theirs = in_torch(params, grads, get_swa_multi_avg_fn(), taken)
     # torch's weight 1 / (n + 1) is a float32 tensor, whatever the parameters are.
@@ -79,7 +79,7 @@ def test_swa_is_the_mean(start, every, x64):
         if t > start and (t - start - 1) % every == 0:
             for k in SHAPES:
                 path[k].append(np.asarray(now[k]))
-    average, _, _ = in_jopt(params, grads, jopt.swa(jopt.sgd(0.1), start, every))
+    average, _, _ = in_jopt(params, grads, jopt.swa(jopt.sgd(0.1), start=start, every=every))
     assert_close(average, {k: np.mean(path[k], axis=0) for k in SHAPES})
 
 
@@ -99,7 +99,7 @@ def test_the_optimizer_is_not_disturbed():
 def test_through_a_chain_and_with_groups():
     params, grads = data(10)
     inner = jopt.adamw(0.1, groups={"still": jopt.group("^b$", freeze=True)})
-    tx = jopt.chain(jopt.clip_by_global_norm(1.0), jopt.ema(inner, 0.5))
+    tx = jopt.chain(jopt.clip_by_global_norm(1.0), jopt.ema(inner, decay=0.5))
     average, now, state = in_jopt(params, grads, tx)
     assert sorted(state) == ["adamw", "clip_by_global_norm", "ema"]
     np.testing.assert_array_equal(average["b"], now["b"])
@@ -108,7 +108,7 @@ def test_through_a_chain_and_with_groups():
 
 def test_decay_is_data():
     params, grads = data(5)
-    tx = jopt.ema(jopt.sgd(0.1), 0.9)
+    tx = jopt.ema(jopt.sgd(0.1), decay=0.9)
     state = jopt.set_hyperparams(tx.init(params), label="ema", decay=0.0)
     params = jax.tree.map(jnp.asarray, params)
     for g in grads:
@@ -120,7 +120,7 @@ def test_decay_is_data():
 
 def test_half_precision_averages_in_float32_and_comes_back_in_half():
     params = {"w": jnp.ones(3, jnp.bfloat16)}
-    tx = jopt.ema(jopt.sgd(1e-3), 0.5)
+    tx = jopt.ema(jopt.sgd(1e-3), decay=0.5)
     u, state = tx.update({"w": jnp.ones(3, jnp.bfloat16)}, tx.init(params), params)
     assert state["ema"]["average"]["w"].dtype == jnp.float32
     np.testing.assert_allclose(state["ema"]["average"]["w"], 0.999, rtol=1e-6)

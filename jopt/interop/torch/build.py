@@ -26,15 +26,9 @@ def spec_of(torch_name: str) -> Spec:
     return found[torch_name]
 
 
-def torch_keys(spec: Spec) -> dict[str, str]:
-    """Torch's key for each of jopt's arguments, such as `{"lr": "learning_rate"}`."""
-    keys = {h.torch: h.name for h in spec.hypers if h.torch}
-    return keys | {torch: name for name, torch in spec.options.items() if torch}
-
-
 def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
     """Torch's keyword arguments as jopt's, tuples taken apart, execution flags dropped."""
-    keys = torch_keys(spec)
+    keys = spec.torch_names
     heads = {re.sub(r"\[\d+\]$", "", key) for key in keys}
     ours: dict[str, Any] = {}
     for key, value in torch_kwargs.items():

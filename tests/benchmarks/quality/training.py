@@ -42,7 +42,9 @@ OPTIMIZERS: dict[str, Callable[[Any, Any], jopt.Transform]] = {
     "adamw": lambda rate, dtype: jopt.adamw(rate, weight_decay=0.05, state_dtype=dtype),
     "sgd": lambda rate, dtype: jopt.sgd(rate, momentum=0.9, state_dtype=dtype),
     "rmsprop": lambda rate, dtype: jopt.rmsprop(rate, momentum=0.9, state_dtype=dtype),
-    "muon_adamw": lambda rate, dtype: jopt.recipes.muon_adamw(rate, 3e-3, state_dtype=dtype),
+    "muon_adamw": lambda rate, dtype: jopt.recipes.muon_adamw(
+        rate, adamw_learning_rate=3e-3, state_dtype=dtype
+    ),
     # float32's epsilon for all: from bfloat16 parameters the default, as torch's, takes theirs.
     "adafactor": lambda rate, dtype: jopt.adafactor(rate, eps1=2.0**-23, state_dtype=dtype),
 }

@@ -156,7 +156,7 @@ def test_anything_is_a_lambda(x64):
 def test_a_plateau_goes_on_in_torch_to_the_bit(stop, x64):
     noise = np.random.default_rng(0).uniform(0.5, 1.0, 40)
     metrics = np.where(np.arange(40) < 8, 3.0 - np.arange(40) / 5, noise + 1)
-    plan = s.plateau(0.1, 0.5, 2, cooldown=2)
+    plan = s.plateau(0.1, factor=0.5, patience=2, cooldown=2)
     used, memory = [], plan.init()
     for metric in metrics[:stop]:
         memory = plan.update(memory, value=metric)
@@ -188,7 +188,10 @@ REFUSED = [
     (lambda: export_scheduler(s.cosine(0.1, 5), 1), "torch follows jopt.schedules.cosine"),
     (lambda: export_scheduler(lambda t: 0.1, 1), "torch follows a plain function"),
     (lambda: export_scheduler(s.linear(0.0, 0.1, 5), 1), "LinearLR starts above 0"),
-    (lambda: export_scheduler(s.polynomial(0.1, 5, 1.0, 0.01), 1), "PolynomialLR ends at 0"),
+    (
+        lambda: export_scheduler(s.polynomial(0.1, 5, 1.0, end_value=0.01), 1),
+        "PolynomialLR ends at 0",
+    ),
     (
         lambda: export_scheduler(s.constant_factor(0.1, 0.0, 3), 1),
         "ConstantLR wants a factor above",

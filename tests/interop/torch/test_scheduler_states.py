@@ -403,7 +403,7 @@ WRONG = [
         r'this is no scheduler\n  expected: a class name, or a pair such as \("LambdaLR"',
     ),
     (lambda: paced(0.1, shift=0.5), "shift is a whole number"),
-    (lambda: resumed(0.1, 0.1, 0.1), "only a plateau has a memory"),
+    (lambda: resumed(0.1, value=0.1, best=0.1), "only a plateau has a memory"),
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jopt import schedules
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError, as_row, plain
 from jopt.interop.torch.schedulers.rates import BUILDERS
 from jopt.schedules import Plateau, Schedule
 
@@ -100,7 +100,7 @@ def _build(
 
 def _number(who: str, name: str, value: Any) -> Any:
     if name in ("schedulers", "milestones"):
-        return value
+        return as_row(value)
     if isinstance(value, list | tuple):
         raise ConfigError(
             who,

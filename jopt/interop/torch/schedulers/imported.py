@@ -140,7 +140,7 @@ def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) 
         curve = scheduler(saved.name, saved.base(), **kwargs)  # type: ignore[assignment]
         epoch, every = round(epoch * every), 1
     shift = 0 if count is None else epoch * every - count
-    return curve if every == 1 and shift == 0 else paced(curve, every, shift)
+    return curve if every == 1 and shift == 0 else paced(curve, every=every, shift=shift)
 
 
 def _curve(saved: Saved) -> tuple[Any, Any]:

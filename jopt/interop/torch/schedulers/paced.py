@@ -13,7 +13,7 @@ from jopt.schedules.shapes import as_function, check
 
 
 @configured("jopt.interop.torch.")
-def paced(schedule: Any, every: int = 1, shift: int = 0) -> Schedule:
+def paced(schedule: Any, *, every: int = 1, shift: int = 0) -> Schedule:
     """schedule(⌊(t + shift) / every⌋): one step of a schedule for `every` steps of the optimizer.
 
     As in torch, where `scheduler.step()` is called once per epoch.
@@ -53,7 +53,7 @@ class _Resumed(Plateau):
 
 @configured("jopt.interop.torch.")
 def resumed(
-    plateau: Plateau, value: float, best: float, bad: int = 0, cooldown: int = 0
+    plateau: Plateau, *, value: float, best: float, bad: int = 0, cooldown: int = 0
 ) -> Plateau:
     """A plateau that goes on from a memory: `tx.init` puts that one into the state.
 

@@ -34,12 +34,12 @@ def _anneal(who: str, strategy: str) -> Any:
 
 def lambda_lr(lr: Any, lr_lambda: Any, steps: Any = None) -> Schedule:
     """Torch's `LambdaLR`."""
-    return schedules.scaled(lr, lr_lambda, steps)
+    return schedules.scaled(lr, lr_lambda, steps=steps)
 
 
 def multiplicative_lr(lr: Any, lr_lambda: Any, steps: Any = None) -> Schedule:
     """Torch's `MultiplicativeLR`."""
-    return schedules.multiplicative(lr, lr_lambda, steps)
+    return schedules.multiplicative(lr, lr_lambda, steps=steps)
 
 
 def step_lr(lr: Any, step_size: Any, gamma: Any = 0.1) -> Schedule:
@@ -102,10 +102,18 @@ def cyclic_lr(
     max_momentum: Any = 0.9,
 ) -> Both:
     """Torch's `CyclicLR`."""
-    shape = _whole(step_size_up), _whole(step_size_down), mode, gamma, scale_fn, scale_mode
+    shape: dict[str, Any] = {
+        "steps_up": _whole(step_size_up),
+        "steps_down": _whole(step_size_down),
+        "mode": mode,
+        "gamma": gamma,
+        "scale_fn": scale_fn,
+        "scale_mode": scale_mode,
+    }
+    ends = {"base_value": base_momentum, "max_value": max_momentum}
     return (
-        schedules.cyclic(base_lr, max_lr, *shape),
-        schedules.cyclic_momentum(base_momentum, max_momentum, *shape),
+        schedules.cyclic(base_lr, max_lr, **shape),
+        schedules.cyclic_momentum(**ends, **shape),
     )
 
 
@@ -139,11 +147,16 @@ def onecycle_lr(
 ) -> Both:
     """Torch's `OneCycleLR`."""
     steps = _steps_of(total_steps, epochs, steps_per_epoch)
-    shape = pct_start, _anneal("OneCycleLR", anneal_strategy)
-    divisors, ends = (div_factor, final_div_factor), (base_momentum, max_momentum)
+    shape: dict[str, Any] = {
+        "pct_start": pct_start,
+        "anneal": _anneal("OneCycleLR", anneal_strategy),
+        "three_phase": three_phase,
+    }
+    divisors = {"div_factor": div_factor, "final_div_factor": final_div_factor}
+    ends = {"base_value": base_momentum, "max_value": max_momentum}
     return (
-        schedules.onecycle(max_lr, steps, *shape, *divisors, three_phase),
-        schedules.onecycle_momentum(steps, *ends, *shape, three_phase),
+        schedules.onecycle(max_lr, steps, **shape, **divisors),
+        schedules.onecycle_momentum(steps, **shape, **ends),
     )
 
 
@@ -160,7 +173,15 @@ def plateau_lr(
 ) -> Plateau:
     """Torch's `ReduceLROnPlateau`."""
     return schedules.plateau(
-        lr, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps, mode
+        lr,
+        factor=factor,
+        patience=patience,
+        threshold=threshold,
+        threshold_mode=threshold_mode,
+        cooldown=cooldown,
+        min_value=min_lr,
+        eps=eps,
+        mode=mode,
     )
 
 

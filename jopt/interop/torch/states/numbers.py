@@ -16,7 +16,7 @@ from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
 from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
 from jopt.interop.torch.arrays import array_of, shortest
-from jopt.interop.torch.build import torch_keys, translate
+from jopt.interop.torch.build import translate
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.targets import Target
 
@@ -29,7 +29,7 @@ FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": Tr
 
 def heads(spec: Spec) -> set[str]:
     """The keys of a torch group that hold this optimizer's numbers and choices."""
-    return {re.sub(r"\[\d+\]$", "", key) for key in torch_keys(spec)}
+    return {re.sub(r"\[\d+\]$", "", key) for key in spec.torch_names}
 
 
 def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def group_numbers(
             numbers[name] = shortest(now)
     chosen = {**dict(target.part.frozen_options), **numbers}
     group = dict(blank)
-    for key, name in torch_keys(spec).items():
+    for key, name in spec.torch_names.items():
         head, _, place = key.partition("[")
         # What is switched off here has torch's own way to say so in its default.
         if chosen[name] is None and name in spec.by_name:
