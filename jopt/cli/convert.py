@@ -15,6 +15,9 @@ from jopt.cli.output import leaves, printable, size, write
 from jopt.cli.sources import opened
 from jopt.core.tree import Tree, nest
 
+SHOWN = 10
+"""Lines about objects that are no data; a trainer's file has two or three."""
+
 SUMMARY = "write the tree of a file in another format"
 
 EXAMPLES = """\
@@ -24,10 +27,12 @@ examples:
   jopt convert run.msgpack run.ckpt --to jopt --force
   jopt convert run.jopt folder --to orbax
   jopt convert adamw.pt state.jopt --optimizer AdamW --params model.jopt
+  jopt convert gan.ckpt state.jopt --optimizer Adam --params gen.jopt --which gen
 
 formats: jopt (.jopt), flax (.msgpack, .flax), safetensors (.safetensors), torch (.pt, .pth),
-orbax (.orbax, a folder). Names, shapes, dtypes and values stay; what the new format cannot hold
-is an error, and then nothing is written.
+orbax (.orbax, a folder). What is read is known by its content, the folders of torch's trainers
+too. Names, shapes, dtypes and values stay; what the new format cannot hold is an error, and then
+nothing is written.
 """
 
 
@@ -40,13 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", choices=FORMATS, metavar="FORMAT", help="format of what is written; else by suffix"
     )
     parser.add_argument(
-        "--optimizer", metavar="CLASS", help="FROM is the state dict of this optimizer of torch's"
+        "--optimizer", metavar="CLASS", help="take from FROM the state of this optimizer of torch's"
     )
     parser.add_argument(
         "--params", metavar="FILE", help="its parameters for jax, or a file with them in `params`"
     )
     parser.add_argument(
         "--flax", action="store_true", help="they are a flax model's: kernel is torch's weight"
+    )
+    parser.add_argument(
+        "--which", metavar="LABEL", help="the optimizer to take, if FROM has several"
     )
     parser.add_argument("--force", action="store_true", help="replace TO if it exists")
 
@@ -56,13 +64,19 @@ def run(args: argparse.Namespace) -> int:
     who = "jopt convert"
     found = format_of(who, args.file, exists=True, named=args.source)
     if bool(args.optimizer) != bool(args.params) or (args.optimizer and found.name != "torch"):
-        args.error("--optimizer needs --params, and the .pt file of a torch optimizer")
+        args.error("--optimizer needs --params, and a file or folder of torch with an optimizer")
+    if args.which and not args.optimizer:
+        args.error("--which chooses among optimizers: it needs --optimizer")
     target = format_of(who, args.target, exists=False, named=args.to)
     if os.path.lexists(args.target) and not args.force and target.name != "orbax":
         raise CheckpointError(
             who, f"{args.target} exists", fix="Choose another name, or replace it with --force."
         )
-    tree, transform = _optimizer(who, args) if args.optimizer else _tree(who, args, found)
+    objects: list[str] = []
+    if args.optimizer:
+        tree, transform = _optimizer(who, args)
+    else:
+        tree, transform = _tree(who, args, found, objects)
     kinds = kinds_of(who, flatten(who, tree))
     target.write(who, args.target, tree, transform)
     held = sum(state.size_of(kind) for kind in kinds.values())
@@ -70,14 +84,29 @@ def run(args: argparse.Namespace) -> int:
         f"{printable(args.target)}: {target.name}, {leaves(len(kinds))}, {size(held)} "
         f"from {printable(args.file)} ({found.name})"
     )
+    for line in objects[:SHOWN]:
+        write(f"Of an object its class alone came over: {printable(line)}")
+    if len(objects) > SHOWN:
+        write(f"... and of {len(objects) - SHOWN} others.")
     if transform is not None and target.name != "jopt":
         write("What it said about its transform stays behind.")
     return 0
 
 
-def _tree(who: str, args: argparse.Namespace, found: Format) -> tuple[Tree, Recorded]:
-    """The tree of the file, in nested dicts, and what a jopt checkpoint says of its transform."""
+def _tree(
+    who: str, args: argparse.Namespace, found: Format, objects: list[str]
+) -> tuple[Tree, Recorded]:
+    """The tree of the file, in nested dicts, and what a jopt checkpoint says of its transform.
+
+    `objects` gets what is no data in a file of torch.
+    """
     recorded = None
+    if found.name == "torch":
+        from jopt.cli import torch_file
+
+        tree, left = torch_file.read_all(f"{who} {args.file}", args.file)
+        objects += left
+        return _nested(who, tree), None
     if found.name == "jopt":
         with opened(who, args.file, "jopt") as source:
             recorded = source.transform
@@ -92,7 +121,7 @@ def _optimizer(who: str, args: argparse.Namespace) -> tuple[Tree, Recorded]:
     params = _nested(who, found.read(f"{who} {args.params}", args.params))
     params = params["params"] if isinstance(params, dict) and "params" in params else params
     tx, state = torch_file.read_optimizer(
-        f"{who} {args.file}", args.file, args.optimizer, params, flax=args.flax
+        f"{who} {args.file}", args.file, args.optimizer, params, flax=args.flax, which=args.which
     )
     return _nested(who, state), describe(who, tx)
 

@@ -125,11 +125,13 @@ def format_of(who: str, path: str, *, exists: bool, named: str | None = None) ->
     if named is not None:
         return FORMATS[named]
     if exists and os.path.isdir(path):
-        return FORMATS["orbax"]
+        from jopt.interop.torch.files import is_torch_folder
+
+        return FORMATS["torch" if is_torch_folder(Path(path)) else "orbax"]
     if exists:
         with files.reading(who, path) as file:
-            if file.read(len(wire.HEAD)) == wire.HEAD:
-                return FORMATS["jopt"]
+            if (content := _content(file)) is not None:
+                return FORMATS[content]
     suffix = Path(path).suffix
     for found in FORMATS.values():
         if suffix and suffix in found.suffixes:
@@ -141,6 +143,25 @@ def format_of(who: str, path: str, *, exists: bool, named: str | None = None) ->
         found=suffix or "no suffix",
         fix=f"Name it with --{'from' if exists else 'to'}.",
     )
+
+
+def _content(file: BinaryIO) -> str | None:
+    """The format that the first bytes of a file tell, whatever it is called."""
+    from jopt.interop.torch.files import is_torch_file
+
+    start = file.read(max(len(wire.HEAD), 16))
+    if start.startswith(wire.HEAD):
+        return "jopt"
+    if is_torch_file(file):
+        return "torch"
+    # The length of a header in JSON, then the header.
+    length, rest = int.from_bytes(start[:8], "little"), file.seek(0, os.SEEK_END) - 8
+    if 2 <= length <= rest and start[8:9] == b"{":
+        return "safetensors"
+    # A map in msgpack, and a text for its first key.
+    head = 1 if start[:1] and 0x80 <= start[0] <= 0x8F else {b"\xde": 3, b"\xdf": 5}.get(start[:1])
+    key = start[head] if head is not None and len(start) > head else 0
+    return "flax" if 0xA0 <= key <= 0xBF or key in (0xD9, 0xDA, 0xDB) else None
 
 
 def refuse(who: str, problem: str, tree: Tree, why: Callable[[Any], str | None]) -> None:

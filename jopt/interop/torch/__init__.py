@@ -7,6 +7,7 @@ from jopt.interop.torch.huggingface import huggingface_groups as huggingface_gro
 from jopt.interop.torch.huggingface import huggingface_schedule as huggingface_schedule
 from jopt.interop.torch.params import export_params as export_params
 from jopt.interop.torch.params import import_params as import_params
+from jopt.interop.torch.pickles.placeholder import Placeholder as Placeholder
 from jopt.interop.torch.schedulers.build import momentum_schedule as momentum_schedule
 from jopt.interop.torch.schedulers.build import scheduler as scheduler
 from jopt.interop.torch.schedulers.exported import TorchScheduler as TorchScheduler

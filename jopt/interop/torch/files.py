@@ -3,70 +3,168 @@
 from __future__ import annotations
 
 import json
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jopt.base import CheckpointError
 
+KNOWN = re.compile(r"^(optim|lr_?scheduler|scheduler|meta$|consolidated)|model")
+"""What files are called that hold a part of a run; whole runs are named one by one."""
 
-def read_folder(path: Path) -> tuple[dict[str, Any], bool]:
-    """The parts of a folder, and whether the model's parameters are in their own order."""
-    if (path / ".metadata").is_file():
+OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickle of the number that files of torch before 1.6 begin with."""
+
+_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+_SHARD = re.compile(r"^(?P<label>.+)-\d+-of-(?P<n>\d+)$")
+
+
+def read_torch(path: Path, who: str = "read_checkpoint") -> Any:
+    """What `torch.save` wrote: plain data, and placeholders for all else."""
+    from jopt.interop.torch.pickles import archive
+    from jopt.interop.torch.pickles.placeholder import RefusedError
+
+    try:
+        with open(path, "rb") as file:
+            return archive.read(file)
+    except OSError as error:
+        raise CheckpointError(who, "the file cannot be read", path=str(path), found=error) from None
+    except RefusedError as refused:
         raise CheckpointError(
-            "read_checkpoint",
-            "a distributed checkpoint: to read its index is to run code",
+            who,
+            "this is no file of torch that can be read",
             path=str(path),
-            fix="Convert it where you trust it: python -m "
-            "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE",
-        )
+            found=refused,
+            fix="Tensors, numbers, text and containers of them are read, and never code.",
+        ) from None
+
+
+def read_folder(path: Path) -> tuple[dict[str, Any], bool, list[str]]:
+    """The parts of a folder, whether the model's tensors keep their order, and what was left."""
     parts: dict[str, Any] = {}
-    for key, stem in (("optimizers", "optimizer"), ("schedulers", "scheduler")):
-        files = sorted(f for f in path.glob(f"{stem}*") if f.suffix in (".pt", ".bin", ".pth"))
-        if files:
-            parts[key] = [read_torch(f) for f in files]
+    ordered, left = True, list[str]()
+    for folder in (path, *sorted((f for f in path.iterdir() if f.is_dir()), key=natural)):
+        if is_distributed(folder):
+            tree = read_distributed(folder)
+            parts |= tree if folder == path else {folder.name: tree}
+            ordered = False
     trainer = path / "trainer_state.json"
     if trainer.is_file():
         told = _json(trainer)
         parts |= {k: told[k] for k in ("global_step", "epoch") if told.get(k) is not None}
-    for name in ("model.safetensors", "adapter_model.safetensors"):
-        if (path / name).is_file():
-            return {**parts, "model": _safetensors(path / name)}, False
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        model: dict[str, Any] = {}
-        for file in _shards(index):
-            model |= _safetensors(file)
-        return {**parts, "model": model}, False
-    if (path / "pytorch_model.bin").is_file():
-        parts["model"] = read_torch(path / "pytorch_model.bin")
-    return parts, True
+    for label, files in _labelled(path, left).items():
+        parts[label] = {}
+        for file in files:
+            held = read_tensors(file)
+            parts[label] = {**parts[label], **held} if len(files) > 1 else held
+        if len(files) > 1 or files[0].suffix == ".safetensors":
+            ordered = False
+    return parts, ordered, left
 
 
-def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote."""
-    import torch
+def _labelled(path: Path, left: list[str]) -> dict[str, list[Path]]:
+    """The files of each part, in their natural order; `left` gets those that are of none."""
+    found: dict[str, list[Path]] = {}
+    shards: dict[str, list[Path]] = {}
+    # Of a model in two formats, safetensors.
+    rows = sorted((f for f in path.iterdir() if f.is_file()), key=natural)
+    for file in sorted(rows, key=lambda f: ".safetensors" not in f.name):
+        indexed = file.name.endswith(".index.json")
+        stem = Path(_bare(file)).stem
+        if not (indexed or file.suffix in _SUFFIXES):
+            continue
+        if (shard := _SHARD.match(stem)) and not indexed:
+            shards.setdefault(f"{shard['label']}{file.suffix}", []).append(file)
+            continue
+        label = re.sub("^pytorch_model", "model", stem)
+        if not KNOWN.search(stem) or (label in found and "model" in label):
+            left.append(file.name)
+            continue
+        found[label if label not in found else file.name] = _shards(file) if indexed else [file]
+    used = {file for files in found.values() for file in files}
+    for name, files in shards.items():
+        if used & set(files):
+            continue
+        label = re.sub("^pytorch_model", "model", Path(name).stem)
+        if label in found or not KNOWN.search(label):
+            left += [file.name for file in files]
+            continue
+        wanted = int(_SHARD.match(files[0].stem)["n"])  # type: ignore[index]
+        if len(files) != wanted:
+            raise CheckpointError(
+                "read_checkpoint",
+                "not all files of the model are there",
+                path=str(path / name),
+                expected=f"{wanted} files",
+                found=", ".join(file.name for file in files),
+            )
+        found[label] = files
+    return dict(sorted(found.items(), key=lambda row: natural(row[1][0])))
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """To sort files as people count them: `optimizer_2` before `optimizer_10`."""
+    pieces = re.split(r"(\d+)", path.stem)
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in pieces]
+
+
+def read_tensors(path: Path) -> Any:
+    """What is in a file of `torch.save`, or of safetensors."""
+    return _safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
+
+
+def is_torch_file(file: BinaryIO) -> bool:
+    """Whether the file is one of `torch.save`, by what is in it."""
+    file.seek(0)
+    start = file.read(len(OLD))
+    if start == OLD:
+        return True
+    if not start.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError):
+        return False
+
+
+def is_torch_folder(folder: Path) -> bool:
+    """Whether a trainer of torch's wrote the folder, by the names of its files."""
+    if is_distributed(folder) or (folder / "trainer_state.json").is_file():
+        return True
+    return any(
+        KNOWN.search(_bare(f)) and Path(_bare(f)).suffix in _SUFFIXES
+        for f in folder.iterdir()
+        if f.is_file()
+    )
+
+
+def _bare(file: Path) -> str:
+    return file.name.removesuffix(".index.json")
+
+
+def is_distributed(folder: Path) -> bool:
+    """Whether `torch.distributed.checkpoint` wrote the folder."""
+    return (folder / ".metadata").is_file()
+
+
+def read_distributed(folder: Path) -> dict[str, Any]:
+    """The tree that `torch.distributed.checkpoint` has divided among the files of a folder."""
+    from jopt.interop.torch import distributed
+    from jopt.interop.torch.pickles.placeholder import RefusedError
 
     try:
-        with open(path, "rb") as file:
-            start = file.read(1)
-    except OSError as error:
-        raise CheckpointError(
-            "read_checkpoint", "the file cannot be read", path=str(path), found=error
-        ) from None
-    if not start:
-        raise CheckpointError("read_checkpoint", "the file is empty", path=str(path))
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle makes of its reader is anything
-        first = str(error).strip().split("WeightsUnpickler error: ")[-1].split("\n")[0]
+        return distributed.read(folder)
+    except (OSError, RefusedError) as error:
         raise CheckpointError(
             "read_checkpoint",
-            "torch cannot read this file without running code from it, or it is damaged",
-            path=str(path),
-            found=first if len(first) > 3 else repr(error),
-            fix="Where you trust it, load it in torch and save what is wanted: "
-            'torch.save({"optimizer": optimizer.state_dict(), "model": model.state_dict()}, path).',
+            "this distributed checkpoint cannot be read",
+            path=str(folder),
+            found=error,
+            fix="Where you trust it, have torch make it one file: python -m "
+            "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE",
         ) from None
 
 

@@ -32,7 +32,12 @@ def numbered(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         )
     keys = [key for group in state_dict["param_groups"] for key in group["params"]]
     if not any(isinstance(key, str) for key in keys):
-        return dict(state_dict)
+        # Numbers that became text on the way, as in distributed checkpoints and in JSON.
+        state = {
+            int(k) if isinstance(k, str) and k.isdecimal() and k not in keys else k: v
+            for k, v in state_dict["state"].items()
+        }
+        return {**state_dict, "state": state}
     place = {key: i for i, key in enumerate(keys)}
     if unknown := sorted(set(state_dict["state"]) - set(place)):
         raise CheckpointError(

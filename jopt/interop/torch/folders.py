@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jopt.base import CheckpointError
-from jopt.interop.torch.files import read_folder, read_torch
-from jopt.interop.torch.flattened import numbered
+from jopt.interop.torch.files import is_distributed, read_folder, read_tensors
 from jopt.interop.torch.huggingface import huggingface_groups
+from jopt.interop.torch.parts import chosen, find, items
+from jopt.interop.torch.pickles.placeholder import Placeholder
 
-# What people call the parts, the more usual name first.
-_NAMES = {
-    "optimizer": "optimizer optimizer_state_dict optimizer_state optim optimizers optimizer_states",
-    "scheduler": "scheduler scheduler_state_dict lr_scheduler lr_scheduler_state_dict schedulers "
-    "lr_schedulers",
-    "model": "model model_state_dict state_dict module params net",
-    "step": "global_step step iteration iter iter_num num_updates",
-}
-_OPTIMIZERS, _SCHEDULERS, _MODELS, _STEPS = (row.split() for row in _NAMES.values())
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -38,6 +29,10 @@ class TorchRun:
     - `params`: the model's state dict, for `import_params`; `None` if there is none.
     - `step`, `epoch`: how far the run was; `None` if nothing says it.
     - `layout`: what it was taken for.
+    - `labels`: where each optimizer stood, such as `"app/optim"`.
+    - `models`: every state dict of a model, by where it stood; with several of them `params` is
+      the one that is called so.
+    - `left_out`: files of the folder that look like tensors, and were not read.
     """
 
     optimizers: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -46,6 +41,9 @@ class TorchRun:
     step: int | None = None
     epoch: float | None = None
     layout: str = "dict"
+    labels: list[str] = field(default_factory=list, repr=False)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    left_out: list[str] = field(default_factory=list, repr=False)
 
     @property
     def param_names(self) -> list[list[str] | None]:
@@ -54,19 +52,29 @@ class TorchRun:
 
 
 def read_checkpoint(
-    source: Any, *, names: Sequence[str] | None = None, norms: str | None = None
+    source: Any,
+    *,
+    names: Sequence[str] | None = None,
+    norms: str | None = None,
+    which: str | int | None = None,
 ) -> TorchRun:
     """The optimizers, schedulers and parameters in a file, a folder or a dict of torch's world.
 
-    - A folder of the Hugging Face Trainer, or of accelerate: `optimizer.pt` (or `.bin`),
-      `scheduler.pt`, `trainer_state.json`, `model.safetensors` or `pytorch_model.bin`.
+    - A folder of the Hugging Face Trainer, or of accelerate: `optimizer.pt` (or `.bin`; several
+      are `optimizer_1`, `optimizer_2`, ... in this order), `scheduler.pt`, `trainer_state.json`,
+      `model.safetensors` or `pytorch_model.bin`, whole or in several files with an index.
+    - A folder of `torch.distributed.checkpoint`, and folders that have some inside.
     - A checkpoint of Lightning: `optimizer_states`, `lr_schedulers`, `state_dict`.
     - What `torch.distributed.checkpoint.state_dict` gives for an optimizer: names in place of
       numbers, flattened (`state.<name>.<key>`) or not.
     - A file or a dict such as `{"model": ..., "optimizer": ..., "scheduler": ..., "step": ...}`,
-      or one optimizer's state dict.
+      whatever the keys are and how deep they stand (`{"app": {"model": ..., "optim": ...}}`,
+      `{"optimizers": {"gen": ..., "disc": ...}}`): optimizers, schedulers and models are known by
+      what is in them. Or one optimizer's, scheduler's or model's state dict.
 
-    Files are read with `weights_only=True`: nothing in them is run.
+    Files are read by a reader that builds plain data (tensors, arrays of NumPy, numbers, text,
+    containers of them) and nothing else: an object of any other class is a `Placeholder`, which
+    shows the name of the class. No code in a file is run, and no class is imported.
 
     **Arguments:**
 
@@ -77,9 +85,11 @@ def read_checkpoint(
       `names`, those of a model's state dict are taken if the shapes of the optimizer's buffers
       are theirs, one by one, if no two groups share a shape, and if the file keeps their order
       (safetensors does not).
+    - `which`: the optimizer to take, if there are several: its label or the end of it, `"gen"`, or
+      its place.
 
-    **Raises:** `CheckpointError` for a file that is missing, that torch can read only by running
-    code, or in which nothing is known; and for `names` that do not fit.
+    **Raises:** `CheckpointError` for a file that is missing, damaged, or in which nothing is
+    known; and for `names` or `which` that do not fit.
 
     >>> import torch
     >>> model = torch.nn.Linear(2, 1)
@@ -90,30 +100,39 @@ def read_checkpoint(
     >>> read_checkpoint(parts, names=["weight", "bias"]).param_names
     [['weight', 'bias']]
     """
-    huggingface, ordered = False, True
+    huggingface, ordered, left = False, True, list[str]()
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        parts, ordered = read_folder(path) if path.is_dir() else (read_torch(path), True)
+        if path.is_dir():
+            parts, ordered, left = read_folder(path)
+            layout = "distributed" if is_distributed(path) else "dict"
+        else:
+            parts, layout = read_tensors(path), "dict"
+            ordered = path.suffix != ".safetensors"
         huggingface = (path / "trainer_state.json").is_file()
     else:
-        parts = source
-    if not isinstance(parts, Mapping):
-        raise _unknown(source, type(parts).__name__)
-    optimizers = [numbered(o) for o in _several(parts, _OPTIMIZERS)]
-    if not optimizers and (own := _alone(parts)) is not None:
-        optimizers = [numbered(own)]
-    schedulers = [dict(s) for s in _several(parts, _SCHEDULERS)]
-    params = next((dict(parts[k]) for k in _MODELS if isinstance(parts.get(k), Mapping)), None)
-    if parts and all(hasattr(value, "detach") for value in parts.values()):
-        params = dict(parts)
-    if not optimizers and not schedulers and params is None:
-        raise _unknown(source, ", ".join(sorted(map(str, parts))[:12]) or "nothing")
+        parts, layout = source, "dict"
+    found = find(parts)
+    labels, optimizers = list(found.optimizers), list(found.optimizers.values())
+    if which is not None:
+        places = chosen(labels, which)
+        if len(places) != 1:
+            raise CheckpointError(
+                "read_checkpoint",
+                "which= chooses one optimizer",
+                expected=", ".join(labels) or "an optimizer, and there is none",
+                found=repr(which),
+            )
+        labels, optimizers = [labels[places[0]]], [optimizers[places[0]]]
+    params = found.params()
+    if not (optimizers or found.schedulers or found.models):
+        raise _unknown(source, parts, left)
     if names is not None and len(optimizers) != 1:
         raise CheckpointError(
             "read_checkpoint",
             "names= are those of one optimizer",
-            found=f"{len(optimizers)} optimizers",
-            fix="Give names to import_optimizer, for each.",
+            found=f"{len(optimizers)} optimizers: {', '.join(labels)}" if labels else "none",
+            fix=f"Choose one: which={labels[0]!r}." if labels else None,
         )
     if names is not None:
         rows = huggingface_groups(names, norms) if huggingface else (list(names),)
@@ -123,41 +142,27 @@ def read_checkpoint(
     elif params is not None and ordered:
         known = [n for n in params if n.rpartition(".")[2] not in _BUFFERS]
         optimizers = [_guessed(o, known, params) for o in optimizers]
-    step = next((int(parts[k]) for k in _STEPS if _counts(parts.get(k))), None)
-    epoch: Any = parts.get("epoch")
-    epoch = epoch.item() if _counts(epoch) and hasattr(epoch, "item") else epoch
-    layout = "huggingface" if huggingface else "dict"
-    if any("lightning_version" in str(key) for key in parts):
+    if huggingface:
+        layout = "huggingface"
+    elif any("lightning_version" in key for key in found.keys):
         layout = "lightning"
-    return TorchRun(optimizers, schedulers, params, step, epoch if _counts(epoch) else None, layout)
+    return TorchRun(
+        optimizers=optimizers,
+        schedulers=list(found.schedulers.values()),
+        params=params,
+        step=found.step,
+        epoch=found.epoch,
+        layout=layout,
+        labels=labels,
+        models=found.models,
+        left_out=left,
+    )
 
 
 def names_of(optimizer: Mapping[str, Any]) -> list[str] | None:
     """The names in all groups of an optimizer's state dict, in order; `None` if one has none."""
     rows = [group.get("param_names") for group in optimizer["param_groups"]]
     return None if None in rows else [str(n) for row in rows for n in row or ()]
-
-
-def _several(parts: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
-    for key in keys:
-        value = parts.get(key)
-        if isinstance(value, Mapping):
-            return [value]
-        if isinstance(value, list | tuple) and all(isinstance(v, Mapping) for v in value):
-            return list(value)
-    return []
-
-
-def _alone(parts: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The dict itself, if it is an optimizer's."""
-    flat = any(str(k).startswith("param_groups.") for k in parts)
-    return parts if flat or {"state", "param_groups"} <= set(parts) else None
-
-
-def _counts(value: Any) -> bool:
-    if hasattr(value, "numel") and value.numel() == 1:
-        value = value.item()
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _called(optimizer: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -211,14 +216,21 @@ def _guessed(
     return _called(optimizer, names) if optimizer["state"] else optimizer
 
 
-def _unknown(source: Any, found: str) -> CheckpointError:
+def _unknown(source: Any, parts: Any, left: Sequence[str]) -> CheckpointError:
     named = isinstance(source, str | os.PathLike)
+    own = items(parts)
+    keys = type(parts).__name__
+    if own is not None:
+        rows = {str(k): f" {v!r}" if isinstance(v, Placeholder) else "" for k, v in own.items()}
+        keys = ", ".join(f"{k}{rows[k]}" for k in sorted(rows)[:12])
     return CheckpointError(
         "read_checkpoint",
         "there is nothing here that jopt knows",
         path=str(source) if named else None,
         expected="an optimizer, a scheduler or a model, such as "
         '{"model": ..., "optimizer": ..., "scheduler": ..., "step": ...}',
-        found=found,
-        fix="Take the parts out yourself: the importers take torch's own state dicts.",
+        found=keys or ", ".join(left) or "nothing",
+        fix="Name one of its files: a folder may hold several runs."
+        if left and not keys
+        else "Take the parts out yourself: the importers take torch's own state dicts.",
     )

@@ -22,8 +22,8 @@ def saved(path):
     ("name", "content", "text"),
     [
         ("optimizer.pt", b"", "the file is empty"),
-        ("optimizer.pt", b"hello world", "or it is damaged"),
-        ("optimizer.pt", b"\x1f\x8b" + bytes(30), "or it is damaged"),
+        ("optimizer.pt", b"hello world", "it is no file of torch.save"),
+        ("optimizer.pt", b"\x1f\x8b" + bytes(30), "it is no file of torch.save"),
         ("trainer_state.json", b"{", "this is no JSON"),
         ("trainer_state.json", b"\xff", "this is no JSON"),
         ("trainer_state.json", b"[1]", r"expected: a dict\n  found:    list"),

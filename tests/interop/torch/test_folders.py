@@ -223,12 +223,14 @@ class Evil:
 def test_no_code_of_a_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"optimizer": Evil()}, "bad.pt")
-    text = r"without running code from it, or it is damaged\n  at:       bad\.pt\n  found:    Uns"
+    text = (
+        r"nothing here that jopt knows\n(.*\n)+  found:    optimizer <io\.open object, not loaded>"
+    )
     with pytest.raises(jopt.CheckpointError, match=text):
         read_checkpoint("bad.pt")
     assert not Path("owned").exists()
     Path("short.pt").write_bytes(Path("bad.pt").read_bytes()[:100])
-    with pytest.raises(jopt.CheckpointError, match="or it is damaged"):
+    with pytest.raises(jopt.CheckpointError, match="its zip archive is damaged"):
         read_checkpoint("short.pt")
     with pytest.raises(
         jopt.CheckpointError, match=r"the file cannot be read\n  at:       none\.pt"
@@ -255,7 +257,7 @@ def test_what_is_not_known_is_told(tmp_path):
     assert read_checkpoint(HERE / "huggingface_linear").param_names == [None]
     shutil.copytree(HERE / "huggingface_linear", tmp_path / "dcp")
     (tmp_path / "dcp" / ".metadata").write_bytes(b"")
-    with pytest.raises(jopt.CheckpointError, match="a distributed checkpoint: to read its index"):
+    with pytest.raises(jopt.CheckpointError, match="this distributed checkpoint cannot be read"):
         read_checkpoint(tmp_path / "dcp")
     with pytest.raises(jopt.CheckpointError, match="names= are those of one optimizer"):
         read_checkpoint({"model": {"a": torch.ones(1)}}, names=["a"])
