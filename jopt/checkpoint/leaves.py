@@ -6,7 +6,6 @@ The names are those of `jopt.core.tree.layout_of`. Beside its arrays a checkpoin
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from jopt.base import CheckpointError
+from jopt.core.boxes import opened
 from jopt.core.tree import Path, Tree
 
 PLAIN = (bool, int, float, complex, str, type(None))
@@ -106,7 +106,7 @@ def children(
         problem = f"jax cannot flatten a {type(node).__name__}: {error}"
         raise CheckpointError(who, problem, fix="Put its entries into a dict.") from None
     kids = [child for _, child in keyed]
-    if jax.tree_util.treedef_is_leaf(treedef) or _is_variable(node):
+    if jax.tree_util.treedef_is_leaf(treedef) or opened(node) is not None:
         return [], kids, treedef.unflatten
     names = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in keyed]
     return names, kids, treedef.unflatten
@@ -123,7 +123,7 @@ def flatten(who: str, tree: Tree) -> dict[Path, Any]:
                 who, f"the tree is deeper than {MAX_DEPTH} levels", path=shown(path)
             )
         if kids and not names:
-            wrapped = kids[0] is not node  # a Variable: what it holds has its name
+            wrapped = kids[0] is not node  # a box: what it holds has its name
             return walk(kids[0], path) if wrapped else flat.__setitem__(path, node)
         if not kids:
             flat[path] = {}
@@ -234,9 +234,3 @@ def host(who: str, path: Path, leaf: Any) -> np.ndarray[Any, Any]:
 def join(head: str, lines: Iterable[str]) -> str:
     """A headline with indented lines."""
     return "\n".join([head, *(f"  {line}" for line in lines)])
-
-
-def _is_variable(x: Any) -> bool:
-    # As in `layout_of`: an nnx.Variable is the leaf. flax is never imported here.
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(x, nnx.Variable)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import functools
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from jopt.base import ConfigError, TreeError, configured
 from jopt.core.transform import Flow, Leaves, Node, Part, Transform, like_given, moved
-from jopt.core.tree import Layout, layout_of, lookup, match_leaves, nest
+from jopt.core.tree import Layout, layout_of, lookup, match_leaves, nest, stands_for_params
 
 
 @configured("jopt.")
@@ -82,8 +84,19 @@ class ForeignPart(Part):
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The foreign state as a nested dict."""
-        state = self.tx.init(layout.treedef.unflatten(params))
-        return self._named(state)
+        given = layout.treedef.unflatten(params)
+        state = self.tx.init(given)
+        if not stands_for_params(given):
+            return self._named(state)
+        # An empty dict in its place, for `Transform.init` to fill.
+        kind = type(given)
+        empty = jax.tree.map(
+            lambda x: _Empty() if isinstance(x, kind) else x,
+            state,
+            is_leaf=lambda x: isinstance(x, kind),
+        )
+        named: Node = jax.tree.map(lambda x: {} if isinstance(x, _Empty) else x, self._named(empty))
+        return named
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """One foreign step. Gradients are handed over in the parameters' dtypes."""
@@ -94,8 +107,7 @@ class ForeignPart(Part):
         )
         params = None if flow.params is None else flow.tree(flow.params)
         like = flow.tree(given if flow.params is None else flow.params)
-        shape = jax.eval_shape(self.tx.init, like)
-        state = self._restored(shape, node)
+        state = self._restored(self._layout(like), node)
         extra = flow.extra if _takes_extra(self.tx) else {}
         updates, state = self.tx.update(flow.tree(given), state, params, **extra)
         leaves = match_leaves(self.name, "the foreign updates", flow.layout, updates)
@@ -113,8 +125,16 @@ class ForeignPart(Part):
         named = nest(layout_of(self.name, state).paths, jax.tree.leaves(state))
         return named if isinstance(named, dict) else {"state": named}
 
-    def _restored(self, shape: Any, node: Node) -> Any:
-        layout = layout_of(self.name, shape)
+    def _layout(self, params: Any) -> Layout:
+        """The layout of the foreign state for these parameters, at no computation."""
+        # Not the state itself: with shapes for its leaves, a container that checks them breaks.
+        return jax.eval_shape(self._laid_out, params).layout  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _laid_out(self) -> Callable[[Any], _Told]:
+        return lambda params: _Told(layout_of(self.name, self.tx.init(params)))
+
+    def _restored(self, layout: Layout, node: Node) -> Any:
         named = node["state"] if layout.paths == ((),) else node
         try:
             leaves = [lookup(named, path) for path in layout.paths]
@@ -126,6 +146,18 @@ class ForeignPart(Part):
                 found=f"nothing at {error}",
             ) from None
         return jax.tree.unflatten(layout.treedef, leaves)
+
+
+class _Empty:
+    """A leaf that will be an empty dict."""
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Told:
+    """A layout as a function under a trace may return it."""
+
+    layout: Layout
 
 
 def _takes_extra(tx: Any) -> bool:

@@ -144,8 +144,11 @@ def check_groups(who: str, groups: Groups) -> dict[str, Group]:
 def assign(
     who: str, groups: Mapping[str, Group], layout: Layout, leaves: Sequence[Any]
 ) -> tuple[str, ...]:
-    """The name of each leaf's group, `"default"` where no group matches."""
-    if not groups:
+    """The name of each leaf's group, `"default"` where no group matches.
+
+    Of no leaves there is nothing to say: a pattern may match none then.
+    """
+    if not groups or not leaves:
         return (DEFAULT,) * len(layout)
     shapes = tuple((tuple(x.shape), x.dtype) for x in leaves)
     matches = tuple((label, g.match) for label, g in groups.items())

@@ -17,7 +17,7 @@ from jax import Array
 from jopt.base import ConfigError, Configured, StateError
 from jopt.core.checks import as_array, check_gradient
 from jopt.core.places import by_path
-from jopt.core.tree import Layout, Tree, layout_of, match_leaves
+from jopt.core.tree import Layout, Tree, filled, layout_of, match_leaves, stands_for_params
 from jopt.numerics import cast
 
 Node = dict[str, Any]
@@ -161,7 +161,8 @@ class Transform(Configured):
         groups do not fit.
         """
         layout, leaves = self.layout(params)
-        return {label: part.init(layout, leaves) for label, part in self.parts.items()}
+        state = {label: part.init(layout, leaves) for label, part in self.parts.items()}
+        return filled(state, params) if stands_for_params(params) else state
 
     def update(
         self, updates: Tree, state: State, params: Tree | None = None, **extra: Any

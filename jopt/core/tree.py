@@ -8,8 +8,7 @@ such a tree to a list once, and remembers the path of every leaf.
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, PyTreeDef, SequenceKey
 
 from jopt.base import TreeError
+from jopt.core.boxes import Box, opened
 
 Path = tuple[str, ...]
 Tree = Any
@@ -46,23 +46,59 @@ class Layout:
 
 def layout_of(who: str, tree: Tree) -> Layout:
     """The layout of `tree`; `None` is no leaf. `who` names the transform in errors."""
-    treedef = jax.tree.structure(tree)
+    seen = _Seen(jax.tree.structure(tree), tree)
     try:
-        hash(treedef)
+        hash(seen)
     except TypeError:  # some container's metadata: nothing to remember it by
-        return _make(who, treedef)
-    return _cached(who, treedef)
+        return _make(who, seen)
+    try:
+        return _cached(who, seen)
+    finally:
+        seen.tree = None  # what is remembered holds no arrays
 
 
-def _make(who: str, treedef: PyTreeDef) -> Layout:
-    numbered = treedef.unflatten(range(treedef.num_leaves))
-    keyed, _ = jax.tree_util.tree_flatten_with_path(numbered, is_leaf=_is_variable)
-    paths = tuple(tuple(_part(k) for k in keys) for keys, _ in keyed)
+class _Seen:
+    """A tree, known by its structure.
+
+    Containers that check what they hold bear nothing else in the place of their leaves, so the
+    paths are read off the tree itself.
+    """
+
+    def __init__(self, treedef: PyTreeDef, tree: Tree) -> None:
+        self.treedef = treedef
+        self.tree = tree
+
+    def __hash__(self) -> int:
+        return hash(self.treedef)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Seen) and self.treedef == other.treedef
+
+
+def _make(who: str, seen: _Seen) -> Layout:
+    found = [*_found(seen.tree)]
+    paths = tuple(path for path, _ in found)
     _check_distinct(who, paths)
-    return Layout(treedef, paths, tuple("/".join(p) for p in paths))
+    return Layout(seen.treedef, paths, tuple("/".join(p) for p in paths))
 
 
 _cached = functools.lru_cache(maxsize=256)(_make)
+
+
+def _found(tree: Tree, at: Path = (), within: Box = ()) -> Iterator[tuple[Path, Box]]:
+    """The path of every leaf, and the boxes around it. A box adds nothing to a path."""
+    keyed, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_closed)
+    for keys, x in keyed:
+        path = (*at, *(_part(k) for k in keys))
+        if (inside := opened(x)) is None:
+            yield path, within
+        else:
+            child, box = inside
+            yield from _found(child, path, (*within, box))
+
+
+def _is_closed(x: Any) -> bool:
+    return opened(x) is not None
 
 
 def _part(key: Any) -> str:
@@ -73,13 +109,6 @@ def _part(key: Any) -> str:
     if isinstance(key, GetAttrKey):
         return str(key.name)
     return str(key)
-
-
-def _is_variable(x: Any) -> bool:
-    # nnx hands `init` its parameters wrapped in Variables and `update` the bare arrays: a
-    # Variable is taken as the leaf, so both have the same path. flax is never imported here.
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(x, nnx.Variable)
 
 
 def _check_distinct(who: str, paths: Sequence[Path]) -> None:
@@ -141,6 +170,25 @@ def merged(new: Tree, old: Tree) -> Tree:
     if isinstance(new, dict) and isinstance(old, dict):
         return {k: merged(v, old[k]) if k in old else v for k, v in new.items()}
     return new if isinstance(new, dict) or isinstance(old, dict) else old
+
+
+def stands_for_params(tree: Tree) -> bool:
+    """Whether a tree is one node without leaves, of a class of its own.
+
+    optax finds the copies of the parameters in a state by an `init` with such a node in their
+    place, which has to come back wherever a tree of slots would be.
+    """
+    if isinstance(tree, Mapping | Sequence | None):
+        return False
+    treedef: Any = jax.tree.structure(tree)
+    return bool(treedef.num_leaves == 0 and treedef.num_nodes == 1)
+
+
+def filled(tree: Tree, node: Tree) -> Tree:
+    """A nested dict with `node` in the place of every empty dict."""
+    if not isinstance(tree, dict):
+        return tree
+    return {k: filled(v, node) for k, v in tree.items()} if tree else node
 
 
 def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:
