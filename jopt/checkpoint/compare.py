@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jopt.checkpoint.leaves import Kind, printable, shown
-from jopt.core.tree import Path
+from jopt.checkpoint.leaves import Kind, printable
+from jopt.core.tree import Path, shown
 
 Problem = Literal["missing", "unexpected", "shape", "dtype", "scheduled", "not scheduled"]
 

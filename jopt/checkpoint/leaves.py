@@ -17,13 +17,10 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.core.boxes import opened
-from jopt.core.tree import Path, Tree
+from jopt.core.tree import MAX_DEPTH, Path, Tree, shown
 
 PLAIN = (bool, int, float, complex, str, type(None))
 """The Python values that may stand beside arrays; by exact type, so that `True` is no `int`."""
-
-MAX_DEPTH = 256
-"""Deeper than any model, and shallow enough for every reader's recursion."""
 
 _NUMPY = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
 DTYPES = {name: np.dtype(name) for name in (*_NUMPY.split(), "complex64", "complex128")}
@@ -50,27 +47,6 @@ class Kind:
         if self.shape is None:
             return {"NoneType": "None", "dict": "an empty dict"}.get(self.dtype, self.dtype)
         return f"{self.dtype} {self.shape}"
-
-
-def pointer(path: Path) -> str:
-    """A path as one string, a JSON pointer (RFC 6901): `/a~1b/c` is `c` in `a/b`."""
-    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
-
-
-def from_pointer(text: str) -> Path:
-    """The path of a JSON pointer; a `ValueError` if it is not as `pointer` writes it."""
-    if text and not text.startswith("/"):
-        raise ValueError(text)
-    keys = text.split("/")[1:]
-    path = tuple(key.replace("~1", "/").replace("~0", "~") for key in keys)
-    if pointer(path) != text or len(path) > MAX_DEPTH:
-        raise ValueError(text)
-    return path
-
-
-def shown(path: Path) -> str:
-    """A path as errors show it: keys joined by `/`, and `~1` for a `/` within a key."""
-    return pointer(path)[1:]
 
 
 def printable(text: str, most: int = 500) -> str:

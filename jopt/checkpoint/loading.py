@@ -13,19 +13,10 @@ import jax
 from jopt.base import CheckpointError
 from jopt.checkpoint.compare import Difference, Report, compare
 from jopt.checkpoint.config import Mismatch
-from jopt.checkpoint.leaves import (
-    Kind,
-    children,
-    flatten,
-    join,
-    kind_of,
-    kinds_of,
-    rebuild,
-    shown,
-)
+from jopt.checkpoint.leaves import Kind, children, flatten, join, kind_of, kinds_of, rebuild
 from jopt.checkpoint.names import matched, renamed
 from jopt.checkpoint.placing import cast_to, castable, place
-from jopt.core.tree import Path, Tree, nest
+from jopt.core.tree import Path, Tree, nest, shown
 
 Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
 Rename = Mapping[str, str] | None

@@ -16,16 +16,8 @@ from typing import Any
 import msgpack
 
 from jopt.base import CheckpointError
-from jopt.checkpoint.leaves import (
-    DTYPES,
-    MAX_DEPTH,
-    PLAIN,
-    Kind,
-    from_pointer,
-    pointer,
-    printable,
-)
-from jopt.core.tree import Path
+from jopt.checkpoint.leaves import DTYPES, PLAIN, Kind, printable
+from jopt.core.tree import MAX_DEPTH, Path, from_pointer, pointer
 
 FORMAT = "jopt checkpoint"
 VERSION = 1

@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import AbstractMesh, NamedSharding
 
 from jopt.base import CheckpointError
-from jopt.checkpoint.leaves import DTYPES, PLAIN, Kind, host, shown
+from jopt.checkpoint.leaves import DTYPES, PLAIN, Kind, host
 from jopt.checkpoint.memory import compact
-from jopt.core.tree import Path
+from jopt.core.tree import Path, shown
 
 
 def snapshot(who: str, path: Path, leaf: Any) -> Any:

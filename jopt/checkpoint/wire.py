@@ -19,7 +19,7 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import memory
-from jopt.checkpoint.leaves import DTYPES, join, kinds_of, pointer, shown
+from jopt.checkpoint.leaves import DTYPES, join, kinds_of
 from jopt.checkpoint.manifest import (
     CHUNKED,
     MAX_LIST,
@@ -35,7 +35,7 @@ from jopt.checkpoint.manifest import (
 )
 from jopt.checkpoint.migrations import migrate
 from jopt.checkpoint.pieces import Payload, pieces
-from jopt.core.tree import Path
+from jopt.core.tree import Path, pointer, shown
 
 HEAD, MIDDLE = b"\x82" + pack("jopt"), pack("tree")
 

@@ -10,13 +10,12 @@ from typing import Any
 
 from jopt.checkpoint.compare import compare
 from jopt.checkpoint.config import differing
-from jopt.checkpoint.leaves import shown
 from jopt.cli import state
 from jopt.cli.arguments import add_common, pattern, tolerance
 from jopt.cli.gaps import Gap, Host
 from jopt.cli.output import Printer, leaves, number, printable, write_json
 from jopt.cli.sources import Source, chosen, opened
-from jopt.core.tree import Path
+from jopt.core.tree import Path, shown
 
 SUMMARY = "compare two checkpoints: configuration, structure and numbers"
 

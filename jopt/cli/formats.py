@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import files, wire
-from jopt.checkpoint.leaves import flatten, host, join, shown
+from jopt.checkpoint.leaves import flatten, host, join
 from jopt.checkpoint.store import load
-from jopt.core.tree import Tree
+from jopt.core.tree import Tree, shown
 
 Recorded = Mapping[str, Any] | None
 """What a jopt checkpoint says about its transform: `{"repr", "config"}`."""

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jopt.checkpoint.leaves import Kind, shown
+from jopt.checkpoint.leaves import Kind
 from jopt.cli import state
 from jopt.cli.arguments import add_common, pattern
 from jopt.cli.output import Printer, leaves, number, printable, size, write_json
 from jopt.cli.sources import Source, chosen, opened
 from jopt.cli.stats import Stats
-from jopt.core.tree import Path
+from jopt.core.tree import Path, shown
 
 SUMMARY = "show the leaves of a checkpoint, its transform, numbers and sizes"
 

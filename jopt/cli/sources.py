@@ -13,10 +13,10 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import files, wire
-from jopt.checkpoint.leaves import Kind, flatten, kinds_of, shown
+from jopt.checkpoint.leaves import Kind, flatten, kinds_of
 from jopt.checkpoint.manifest import ValueEntry
 from jopt.cli.formats import format_of
-from jopt.core.tree import Path
+from jopt.core.tree import Path, shown
 
 PIECE = 2**22
 """Bytes read at once, so that a large array takes no more memory than a small one."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import files
-from jopt.checkpoint.leaves import DTYPES, MAX_DEPTH, PLAIN, join
+from jopt.checkpoint.leaves import DTYPES, PLAIN, join
 from jopt.core import State, Transform
-from jopt.core.tree import Tree
+from jopt.core.tree import MAX_DEPTH, Tree, shown
 from jopt.interop.torch.tensors import to_numpy, to_torch
 
 ENTRIES = 10**7
@@ -123,7 +123,7 @@ class _Walk:
         if isinstance(node, torch.Tensor):
             held = not (node.is_quantized or node.is_meta) and node.layout == torch.strided
             if held and str(node.dtype).removeprefix("torch.") in DTYPES:
-                return to_numpy(self.who, "/".join(path), node)
+                return to_numpy(self.who, shown(path), node)
             kind = "" if node.layout == torch.strided else f" in {node.layout}"
             problem = f"a tensor of {node.dtype}{kind}"
             problem += " without numbers" if node.is_meta else ""
@@ -144,10 +144,10 @@ def _tensors(who: str, node: Any, path: tuple[str, ...], unfit: list[str]) -> An
     # that are no floating ones.
     held = node.dtype.isbuiltin == 1 or ("float" in name and hasattr(torch, name))
     if held:
-        return to_torch(who, "/".join(path), node)
+        return to_torch(who, shown(path), node)
     unfit.append(f"{_shown(path)}: {name}")
     return None
 
 
 def _shown(path: tuple[str, ...]) -> str:
-    return "/".join(path) or "(the only leaf)"
+    return shown(path) or "(the only leaf)"

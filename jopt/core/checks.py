@@ -12,7 +12,7 @@ from jax import Array
 
 from jopt.base import StateError, TreeError
 from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
-from jopt.core.tree import Layout, Path, flatten_dict
+from jopt.core.tree import Layout, Path, flatten_dict, shown
 from jopt.numerics import is_complex
 
 EXTENDS = "extend adds leaves"
@@ -103,7 +103,7 @@ def check_gone(who: str, tree: Any, paths: Sequence[Path]) -> None:
         raise StateError(
             who,
             "extend only adds leaves, and this one is not among the parameters",
-            path="/".join(sorted(gone)[0]),
+            path=shown(sorted(gone)[0]),
         )
 
 
@@ -132,7 +132,7 @@ def check_slot(who: str, slot: str, tree: Any, paths: Sequence[Path]) -> None:
         raise StateError(
             who,
             f"the state has {slot!r} for a leaf that is frozen or gone",
-            path="/".join(surplus[0]),
+            path=shown(surplus[0]),
             fix="To drop what frozen leaves had: state = jopt.extend(tx, state, params).",
         )
 

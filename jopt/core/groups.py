@@ -68,9 +68,9 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     **Arguments:**
 
     - `match`: a regular expression, compiled or not, searched in the leaf's path
-      (`"encoder/layers/0/bias"`), or a predicate of that path and the leaf's
-      `jax.ShapeDtypeStruct`. Patterns see paths and shapes, never values, so the choice is the
-      same at every step and after every restore.
+      (`"encoder/layers/0/bias"`; a `/` within a key is `~1`, a `~` is `~0`), or a predicate of
+      that path and the leaf's `jax.ShapeDtypeStruct`. Patterns see paths and shapes, never
+      values, so the choice is the same at every step and after every restore.
     - `freeze`: the leaves get a zero update and no state.
     - `**hyperparameters`: the group's own numbers or schedules; all others it inherits from
       the `"default"` group, also when those are edited later.

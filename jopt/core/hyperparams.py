@@ -15,6 +15,7 @@ from jopt.core.groups import DEFAULT
 from jopt.core.numbers import own_numbers
 from jopt.core.spec import REGISTRY, Hyper
 from jopt.core.transform import Node, State
+from jopt.core.tree import Path, from_pointer, shown
 
 
 def nodes(state: State, prefix: str = "") -> Iterator[tuple[str, Node]]:
@@ -28,7 +29,7 @@ def nodes(state: State, prefix: str = "") -> Iterator[tuple[str, Node]]:
             fix="In the state of an optax.chain, take the entry of the jopt transform.",
         )
     for label, node in state.items():
-        name = f"{prefix}{label}"
+        name = f"{prefix}{shown((str(label),))}"
         yield name, node
         if isinstance(node, Mapping) and isinstance(node.get("inner"), Mapping):
             yield from nodes(node["inner"], f"{name}/")
@@ -106,7 +107,7 @@ def set_hyperparams(
             )
         state = _replace(
             state,
-            here[0].split("/"),
+            from_pointer(f"/{here[0]}"),
             lambda n, h=here[0], k=name, v=value: _edit(h, n, group, k, v),
         )
     return state
@@ -140,10 +141,10 @@ def _names(found: Mapping[str, Node], label: str | None) -> set[str]:
     return {name for node in chosen for values in own_numbers(node).values() for name in values}
 
 
-def _replace(state: State, path: list[str], edit: Any) -> State:
+def _replace(state: State, path: Path, edit: Any) -> State:
     head, *rest = path
     node = state[head]
-    new = {**node, "inner": _replace(node["inner"], rest, edit)} if rest else edit(node)
+    new = {**node, "inner": _replace(node["inner"], tuple(rest), edit)} if rest else edit(node)
     return {**state, head: new}
 
 

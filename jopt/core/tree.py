@@ -21,13 +21,16 @@ from jopt.core.boxes import Box, opened
 Path = tuple[str, ...]
 Tree = Any
 
+MAX_DEPTH = 256
+"""Deeper than any model, and shallow enough for every reader's recursion."""
+
 
 @dataclass(frozen=True)
 class Layout:
     """The structure of a parameter tree, and the path of each of its leaves.
 
-    **Attributes:** `treedef`; `paths`, one tuple of strings a leaf; `names`, the same joined
-    by `/`, as patterns and errors show them.
+    **Attributes:** `treedef`; `paths`, one tuple of strings a leaf; `names`, the same as `shown`,
+    for patterns and errors.
     """
 
     treedef: PyTreeDef
@@ -42,6 +45,30 @@ class Layout:
         paths = tuple(self.paths[i] for i in members)
         treedef = jax.tree.structure(nest(paths, range(len(paths))))
         return Layout(treedef, paths, tuple(self.names[i] for i in members))
+
+
+def pointer(path: Path) -> str:
+    """A path as one string, a JSON pointer (RFC 6901): `/a~1b/c` is `c` in `a/b`."""
+    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def from_pointer(text: str) -> Path:
+    """The path of a JSON pointer; a `ValueError` if it is not as `pointer` writes it."""
+    if text and not text.startswith("/"):
+        raise ValueError(text)
+    keys = text.split("/")[1:]
+    path = tuple(key.replace("~1", "/").replace("~0", "~") for key in keys)
+    if pointer(path) != text or len(path) > MAX_DEPTH:
+        raise ValueError(text)
+    return path
+
+
+def shown(path: Path) -> str:
+    """The name of a leaf: its keys joined by `/`, with `~1` for a `/` and `~0` for a `~` in a key.
+
+    No two paths have one name.
+    """
+    return pointer(path)[1:]
 
 
 def layout_of(who: str, tree: Tree) -> Layout:
@@ -79,7 +106,7 @@ def _make(who: str, seen: _Seen) -> Layout:
     found = [*_found(seen.tree)]
     paths = tuple(path for path, _ in found)
     _check_distinct(who, paths)
-    return Layout(seen.treedef, paths, tuple("/".join(p) for p in paths))
+    return Layout(seen.treedef, paths, tuple(map(shown, paths)))
 
 
 _cached = functools.lru_cache(maxsize=256)(_make)
@@ -118,7 +145,7 @@ def _check_distinct(who: str, paths: Sequence[Path]) -> None:
             raise TreeError(
                 who,
                 "two leaves have the same path once keys are written as strings",
-                path="/".join(path),
+                path=shown(path),
                 fix="Rename one: a state names its leaves by strings.",
             )
         seen.add(path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jopt
-from jopt.checkpoint.leaves import shown
+from jopt.core.tree import shown
 from tests.checkpoint.helpers import fails
 
 PARAMS = {"w": jnp.ones(3)}

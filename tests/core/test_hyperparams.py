@@ -255,3 +255,9 @@ def test_a_state_with_other_groups():
         tx.update(one, state, one)
     view = jopt.hyperparams(jopt.extend(tx, state, one))["adam"]
     assert float(view["b"]["weight_decay"]) == np.float32(0.1)
+
+
+def test_a_slash_in_a_label_is_not_a_level():
+    tx = jopt.chain(**{"a/b": jopt.sgd(0.1), "c": jopt.adam(0.1)})
+    state = jopt.set_hyperparams(tx.init(jnp.ones(2)), label="a~1b", learning_rate=0.5)
+    assert float(jopt.hyperparams(state)["a~1b"]["default"]["learning_rate"]) == 0.5

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.base import StateError
-from jopt.checkpoint.leaves import join, shown
+from jopt.checkpoint.leaves import join
 from jopt.core.groups import DEFAULT, holds
 from jopt.core.numbers import own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.transform import Node, Part, State
-from jopt.core.tree import Path, flatten_dict
+from jopt.core.tree import Path, flatten_dict, shown
 from jopt.interop.optax.states import SOURCES, STATES, Contents, Held
 
 
@@ -137,7 +137,7 @@ class _Matching:
     def _group(self, part: Part, leaf: Path) -> str:
         groups = part.groups if isinstance(part, SpecPart) else {}
         for label, group in groups.items():
-            if holds(group.match, "/".join(leaf), self.shapes[leaf]):
+            if holds(group.match, shown(leaf), self.shapes[leaf]):
                 return label
         return DEFAULT
 

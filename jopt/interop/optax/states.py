@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jopt.base import StateError
-from jopt.checkpoint.leaves import children, flatten, join, shown
-from jopt.core.tree import Path, Tree
+from jopt.checkpoint.leaves import children, flatten, join
+from jopt.core.tree import Path, Tree, shown
 
 # What a field is. Any other word is the name of the slot, in jopt's states, that it belongs to.
 COUNT, INNER, NUMBERS, IGNORED = "<count>", "<inner>", "<numbers>", "<ignored>"

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.base import StateError
-from jopt.checkpoint.leaves import flatten, join, rebuild, shown
+from jopt.checkpoint.leaves import flatten, join, rebuild
 from jopt.core import State, Transform, hyperparams, set_hyperparams
 from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import nodes
 from jopt.core.numbers import is_schedule
 from jopt.core.part import SpecPart
 from jopt.core.transform import Node, Part
-from jopt.core.tree import Path, Tree, nest
+from jopt.core.tree import Path, Tree, nest, shown
 from jopt.interop.optax.moves import as_stored, match
 from jopt.interop.optax.states import Contents, read
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint.config import describe, mismatch
-from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of, pointer, rebuild, shown
+from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of, rebuild
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import (
     MAX_LIST,
@@ -29,7 +29,7 @@ from jopt.checkpoint.manifest import (
 from jopt.checkpoint.migrations import migrate
 from jopt.checkpoint.placing import place
 from jopt.core import Transform
-from jopt.core.tree import Path, Tree, nest
+from jopt.core.tree import Path, Tree, nest, pointer, shown
 from jopt.interop.orbax.sums import checksum
 
 try:

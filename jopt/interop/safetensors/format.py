@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from jopt.base import CheckpointError, ConfigError
-from jopt.checkpoint.leaves import DTYPES, MAX_DEPTH, Kind, from_pointer, join, shown
+from jopt.checkpoint.leaves import DTYPES, Kind, join
 from jopt.checkpoint.manifest import (
     FORMAT,
     MAX_LIST,
@@ -27,7 +27,7 @@ from jopt.checkpoint.manifest import (
     unpack_manifest,
 )
 from jopt.checkpoint.migrations import migrate
-from jopt.core.tree import Path
+from jopt.core.tree import MAX_DEPTH, Path, from_pointer, shown
 
 NAMES = {
     "bool": "BOOL",

@@ -11,11 +11,11 @@ from jopt.base import CheckpointError
 from jopt.checkpoint import files, memory
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
-from jopt.checkpoint.leaves import DTYPES, flatten, host, join, kinds_of, shown
+from jopt.checkpoint.leaves import DTYPES, flatten, host, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import ArrayEntry, Entry, Manifest, ValueEntry, damaged
 from jopt.core import Transform
-from jopt.core.tree import Path, Tree
+from jopt.core.tree import Path, Tree, shown
 from jopt.interop.safetensors.format import (
     METADATA,
     NAMES,

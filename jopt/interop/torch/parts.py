@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jopt.core.tree import shown
 from jopt.interop.torch.flattened import is_optimizer, numbered
 from jopt.interop.torch.pickles.placeholder import Placeholder
 
@@ -108,9 +109,9 @@ def _search(found: Parts, node: Mapping[Any, Any], path: tuple[str, ...], depth:
         value, at = node[key], (*path, str(key))
         rows = value if isinstance(value, list | tuple) else None
         for label, one in (
-            [("/".join(at), value)]
+            [(shown(at), value)]
             if rows is None
-            else [("/".join((*at, str(i))), row) for i, row in enumerate(rows[:1000])]
+            else [(shown((*at, str(i))), row) for i, row in enumerate(rows[:1000])]
         ):
             own = items(one)
             if own and not _take(found, label, own):

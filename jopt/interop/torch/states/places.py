@@ -114,7 +114,8 @@ def matched(
     order: list[str | None]
     if theirs is not None and not isinstance(names, Sequence):
         # Torch separates the parts of a name by dots where jopt has slashes.
-        known = {p.replace("/", "."): p for p in index} | {p: p for p in index}
+        paths = zip(target.layout.paths, index, strict=True)
+        known = {".".join(path): p for path, p in paths} | {p: p for p in index}
         known = known if names is None else {w.name: p for p, w in weights.items() if w is not None}
         order = [known.get(name) for name in theirs]
     else:

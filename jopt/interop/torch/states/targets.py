@@ -13,7 +13,7 @@ from jopt.core.groups import assign
 from jopt.core.part import SpecPart
 from jopt.core.route import RoutePart
 from jopt.core.transform import Node, Part, State
-from jopt.core.tree import Layout
+from jopt.core.tree import Layout, shown
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Target:
     @property
     def label(self) -> str:
         """As `jopt.hyperparams` calls it."""
-        return "/".join(self.keys)
+        return shown(self.keys)
 
     @functools.cached_property
     def moving(self) -> frozenset[int]:
