@@ -18,6 +18,8 @@ from jopt.numerics.newton_schulz import newton_schulz as newton_schulz
 from jopt.numerics.norms import all_finite as all_finite
 from jopt.numerics.norms import global_norm as global_norm
 from jopt.numerics.norms import norm as norm
+from jopt.numerics.norms import scaled_norm as scaled_norm
+from jopt.numerics.norms import scaled_norms as scaled_norms
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
 from jopt.numerics.once import once_if as once_if
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton

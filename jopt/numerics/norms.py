@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, widest
+from jopt.numerics.once import once_if
 from jopt.numerics.roots import safe_sqrt
 
 SMALL = 65_536
@@ -22,16 +25,67 @@ def sum_of_squares(x: Array) -> Array:
 
 def norm(x: Array) -> Array:
     """‖x‖₂ over every entry, in at least float32."""
-    return safe_sqrt(sum_of_squares(x))
+    factors, norms = scaled_norms([x])
+    return norms[0] / factors[0]
 
 
 def global_norm(xs: Sequence[Array]) -> Array:
     """‖(x₁, x₂, …)‖₂ over every entry of every array, in at least float32; 0 for no arrays."""
+    factor, scaled = scaled_norm(xs)
+    return scaled / factor
+
+
+def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
+    """f and ‖f·(x₁, x₂, …)‖₂, for f a power of two that keeps the squares in range.
+
+    The squares of float32 numbers beyond 10¹⁹ or below 10⁻¹⁹ are out of range, and even the norm
+    of finite numbers may be. Nearly always f is 1. Else everything is read a second time, times
+    f: a finite norm is right for all finite entries, but for what a CPU takes for 0 (XLA sets it
+    so that it does with subnormal numbers). Infinite entries have an infinite norm.
+    """
     if not xs:
-        return jnp.zeros(())
+        return jnp.ones(()), jnp.zeros(())
     wide = [_wide(x) for x in xs]
     dtype = widest(*(x.dtype for x in wide))
-    return safe_sqrt(jnp.sum(partial([cast(x, dtype) for x in wide], jax.lax.square, _sum)))
+    alike = [cast(x, dtype) for x in wide]
+    total = jnp.sum(partial(alike, jax.lax.square, _sum))
+
+    size = sum(x.size for x in alike)
+    factor = _factor(total, size)
+
+    def again(_: Array) -> Array:
+        return jnp.sum(partial(alike, lambda x: jax.lax.square(x * factor), _sum))
+
+    return factor, safe_sqrt(once_if(_left(total, size), again, total))
+
+
+def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """`scaled_norm` of each array alone. If one needs a second look, all are read again."""
+    wide = [_wide(x) for x in xs]
+    totals = [jnp.sum(jnp.square(x)) for x in wide]
+    sizes = [x.size for x in xs]
+    factors = [*map(_factor, totals, sizes)]
+
+    def again(_: list[Array]) -> list[Array]:
+        return [jnp.sum(jnp.square(x * f)) for x, f in zip(wide, factors, strict=True)]
+
+    anywhere = functools.reduce(operator.or_, map(_left, totals, sizes), jnp.zeros((), bool))
+    return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
+
+
+def _left(total: Array, size: int) -> Array:
+    """Whether the sum of so many squares is infinite, or so small that some of them are lost."""
+    info = jnp.finfo(total.dtype)
+    return jnp.isinf(total) | (total < float(info.tiny) / float(info.eps) * size)
+
+
+def _factor(total: Array, size: int) -> Array:
+    """What to multiply numbers by whose squares have this sum: 1, or a power of two."""
+    # Three quarters of all exponents: the largest number's square and the least one's are then in
+    # range, and what is lost of smaller ones beside them is beyond the digits of the sum.
+    up = 2.0 ** (jnp.finfo(total.dtype).maxexp * 3 // 4)
+    one = jnp.ones_like(total)
+    return jnp.where(_left(total, size), jnp.where(jnp.isinf(total), one / up, one * up), one)
 
 
 def _sum(x: Array, axis: int | None = None) -> Array:

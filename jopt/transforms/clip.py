@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jopt.base import configured
 from jopt.core import Common, Hyper, Spec, Transform, Value, leafwise, treewise
 from jopt.core.side_by_side import TOGETHER, apart
-from jopt.numerics import cast, global_norm, norm
+from jopt.numerics import cast, scaled_norm, scaled_norms
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
 BY_NORM = Spec("clip_by_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
@@ -25,16 +25,45 @@ def _by_value(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _by_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-    return g * jnp.minimum(h.max_norm / (norm(g) + EPS), 1), {}
+    each = zip(g, *scaled_norms(g), strict=True)
+    return [_shortened(x, *_short(f, n, h.max_norm)) for x, f, n in each], {}
 
 
 def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-    # One scalar, then a product that XLA can fold into whatever reads it: the clipped
-    # gradients need never be written out.
-    scale = jnp.minimum(h.max_norm / (global_norm(g) + EPS), 1)
-    scales = apart(scale, -(-len(g) // TOGETHER))
-    # All in one dtype here. The primitive itself: jnp's product takes tracing ten times as long.
-    return [jax.lax.mul(x, cast(scales[i // TOGETHER], x.dtype)) for i, x in enumerate(g)], {}
+    # Scalars, then products that XLA can fold into whatever reads them: the clipped gradients
+    # need never be written out.
+    shared = apart(_short(*scaled_norm(g), h.max_norm), -(-len(g) // TOGETHER))
+    rows = [[cast(row[i], g[0].dtype) for i in range(3)] for row in shared]
+    return [_shortened(x, *rows[i // TOGETHER]) for i, x in enumerate(g)], {}
+
+
+def _short(factor: Any, norm: Any, most: Any) -> Any:
+    """min(c / (‖g‖ + 10⁻⁶), 1) from f and ‖f·g‖: two numbers whose product it is, and whether 1.
+
+    As one number it may be next to nothing and count as 0, where c is small or g near the largest
+    number. The first is the power of two that takes g to about 1, so that the other is about c.
+    """
+    shifted = norm + EPS * factor
+    info = jnp.finfo(shifted.dtype)
+    number, integer = shifted.dtype, jnp.dtype(f"int{info.bits}")
+    # 2⁻ᵉ of a number with the exponent e has the bits of 1 twice, without those of 2ᵉ; and at
+    # the least those of a number that is normal, times the factor too.
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(shifted), integer)
+    one = 1 - info.minexp
+    to_one = jnp.maximum(2 * one - (bits >> info.nmant), 1)
+    to_one = jnp.where(factor < 1, jnp.maximum(to_one, 1 + info.maxexp * 3 // 4), to_one)
+    to_one = jax.lax.bitcast_convert_type(to_one << info.nmant, number)
+    scale = cast(most, number) / (shifted * to_one)
+    passes = scale * (factor * to_one) >= 1
+    both = [jnp.where(passes, 1, x) for x in (factor * to_one, scale)]
+    return jnp.stack([*both, passes.astype(number)])
+
+
+def _shortened(x: Any, to_one: Any, scale: Any, passes: Any) -> Any:
+    # The primitives themselves: jnp's product takes tracing ten times as long.
+    to_one, scale = cast(to_one, x.dtype), cast(scale, x.dtype)
+    # Chosen, not multiplied by 1: that takes numbers below the normal ones for 0 on a CPU.
+    return jax.lax.select(passes > 0, x, jax.lax.mul(jax.lax.mul(x, to_one), scale))
 
 
 @configured("jopt.")
@@ -66,7 +95,7 @@ def clip_by_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     >>> tx.update(grads, tx.init(grads))[0]["w"].round(3)
     Array([0.6, 0.8], dtype=float32)
     """
-    return leafwise(BY_NORM, _by_norm, max_norm=max_norm, **common)
+    return treewise(BY_NORM, _by_norm, max_norm=max_norm, **common)
 
 
 @configured("jopt.")
@@ -76,7 +105,7 @@ def clip_by_global_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     As torch's `clip_grad_norm_`, the 10⁻⁶ included. With groups each group is clipped by its
     own norm; leaves that no group matches are together one group. Leaves whose gradient is
     `None`, and those of frozen groups, do not count. A norm that is not finite gives zeros
-    and NaN: put `skip_nonfinite` around. Finite entries above 10¹⁹ overflow it, too.
+    and NaN: put `skip_nonfinite` around. Of finite gradients it is right, whatever their size.
 
     **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 

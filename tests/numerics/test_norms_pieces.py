@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jopt.numerics import all_finite, global_norm
+from jopt.numerics import all_finite, global_norm, norm
 from jopt.numerics.norms import SMALL
 
 SHAPES = [(), (0,), (7,), (3, 5), (SMALL + 1,), (2, SMALL), (3, 2, SMALL // 2), (SMALL,)]
@@ -50,3 +50,18 @@ def test_the_norm_is_differentiable():
     xs = [jnp.arange(1.0, 4.0), jnp.ones((2, SMALL))]
     for g, x in zip(jax.grad(global_norm)(xs), xs, strict=True):
         np.testing.assert_allclose(g, x / global_norm(xs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [3e38, 1e25, 1e-21, 1e-32])
+def test_norms_of_numbers_whose_squares_are_out_of_range(size):
+    xs = [jnp.full(3, 0.5 * size), jnp.full((2, SMALL), size / SMALL), jnp.float32(size / 2)]
+    want = np.linalg.norm(np.concatenate([np.ravel(np.float64(x)) for x in xs]))
+    np.testing.assert_allclose(jax.jit(global_norm)(xs), want, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(norm)(xs[0]), 0.5 * size * np.sqrt(3), rtol=1e-6)
+
+
+def test_a_norm_beyond_all_numbers_is_infinite_and_zeros_have_none():
+    assert global_norm([jnp.full(4, 3e38)]) == jnp.inf
+    assert global_norm([jnp.array([jnp.inf, 1.0])]) == jnp.inf
+    assert jnp.isnan(global_norm([jnp.array([jnp.nan, 3e38])]))
+    assert global_norm([jnp.zeros(4)]) == norm(jnp.zeros(0)) == 0

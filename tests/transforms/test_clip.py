@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,3 +140,81 @@ def test_a_limit_may_follow_a_schedule():
 def test_a_negative_limit_is_refused(factory):
     with pytest.raises(jopt.ConfigError, match=r"max_(value|norm) is out of range"):
         factory(-1.0)
+
+
+SIZES = [3e38, 1e30, 3e19, 1.0, 1e-12, 1e-20, 1e-30, 1e-37, 1e-40, 1e-45]
+CLIPS = {"global": jopt.clip_by_global_norm(1.0), "leaf": jopt.clip_by_norm(1.0)}
+
+
+def clipped(tx, grads, most):
+    return tx.update(grads, jopt.set_hyperparams(tx.init(grads), max_norm=most))[0]
+
+
+def in_float64(grads, most, whole):
+    """The formula, with the largest entry taken out of the norm first."""
+
+    def norm(xs):
+        top = max(np.max(np.abs(x)) for x in xs) or 1.0
+        return top * np.sqrt(sum(np.sum(np.abs(x / top) ** 2) for x in xs))
+
+    of = {k: norm([*grads.values()] if whole else [x]) for k, x in grads.items()}
+    return {k: x / (of[k] + 1e-6) * most if of[k] + 1e-6 > most else x for k, x in grads.items()}
+
+
+KINDS = [("global", d) for d in ("float32", "float64", "bfloat16", "float16", "complex64")]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("kind", "dtype"), [*KINDS, ("leaf", "float32"), ("leaf", "complex64")])
+def test_gradients_of_any_size_keep_their_direction_and_get_the_norm(kind, dtype):
+    run = jax.jit(lambda grads, most: clipped(CLIPS[kind], grads, most))
+    rng = np.random.default_rng(0)
+    real = jnp.finfo(dtype)
+    sizes = [s for s in SIZES if s < float(real.max)] + [1e300, 1e-300] * (real.bits == 64)
+    for size, most in itertools.product(sizes, (1.0, 1e-3, 1e25, 1e-15)):
+        shapes = {"a": (5, 3), "b": (4,), "c": ()}
+        drawn = {k: rng.uniform(0.3, 1, n) * rng.choice([-1, 1], n) for k, n in shapes.items()}
+        # By numpy: jax on a CPU takes what is below the normal numbers for 0.
+        grads = {k: np.asarray(size * d).astype(dtype) for k, d in drawn.items()}
+        wide = {
+            k: g.astype(np.complex128 if g.dtype.kind == "c" else float) for k, g in grads.items()
+        }
+        want = in_float64(wide, most, kind == "global")
+        largest = max(np.max(np.abs(x)) for x in want.values())
+        untouched = all(np.array_equal(want[k], wide[k]) for k in want)
+        if largest < float(real.tiny) * 1e4 and not untouched:
+            continue  # clipped to what a CPU takes for 0
+        got = run(grads, most)
+        for k, x in want.items():
+            found = np.asarray(got[k]).astype(x.dtype)
+            if untouched:
+                np.testing.assert_array_equal(found, x)
+            else:
+                off = np.abs(found / largest - x / largest)
+                assert np.max(off) <= 4 * float(real.eps), (size, most)
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_what_is_not_finite_shows_as_ever(kind):
+    grads = {"a": jnp.array([jnp.inf, 1.0]), "b": jnp.array([3e30, 4e30])}
+    after = clipped(CLIPS[kind], grads, 1.0)
+    np.testing.assert_array_equal(after["a"], np.float32([np.nan, 0]))
+    want = [0, 0] if kind == "global" else [0.6, 0.8]
+    np.testing.assert_allclose(after["b"], np.float32(want), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_the_second_look_differentiates_and_maps(kind):
+    def total(x):
+        out = clipped(CLIPS[kind], {"a": x, "b": x * 2}, 1.0)
+        return jnp.sum(out["a"] * jnp.arange(3.0)) + jnp.sum(out["b"])
+
+    x = jnp.array([[1.0, -2.0, 3.0], [1e25, -2e25, 3e25], [1e-3, 1e-3, 2e-3]])
+    mapped = jax.jit(jax.vmap(jax.value_and_grad(total)))(x)
+    alone = [jax.jit(jax.value_and_grad(total))(row) for row in x]
+    for i, found in enumerate(alone):
+        for a, b in zip(mapped, found, strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-7)
+    # The clipped gradient is that of x / ‖x‖: the same along a ray, its derivative in proportion.
+    np.testing.assert_allclose(alone[0][0], alone[1][0], rtol=1e-5)
+    np.testing.assert_allclose(alone[0][1] / 1e25, alone[1][1], rtol=1e-4, atol=1e-31)
