@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def _value(folder: Path, name: str, kind: Any, pieces: list[Any]) -> Any:
     told = _fields(kind)
     shape = sizes(told.get("size"))
     out: torch.Tensor | None = None
-    filled = 0
+    boxes: list[list[tuple[int, int]]] = []
     for offset, piece in _read(folder, name, pieces):
         if not isinstance(piece, torch.Tensor):
             raise RefusedError(f"{printable(name)} is no tensor")
@@ -67,14 +68,22 @@ def _value(folder: Path, name: str, kind: Any, pieces: list[Any]) -> Any:
                 raise RefusedError(f"the pieces of {printable(name)} are fewer than its entries")
             out = torch.empty(shape, dtype=piece.dtype)
         start = sizes(offset if offset is not None else (0,) * len(shape))
-        ends = [a + n for a, n in zip(start, piece.shape, strict=True)]
-        if any(e > n for e, n in zip(ends, shape, strict=True)) or piece.dtype != out.dtype:
+        if not len(start) == piece.ndim == len(shape) or piece.dtype != out.dtype:
+            raise RefusedError(f"a piece of {printable(name)} is of another tensor")
+        box = [(a, a + n) for a, n in zip(start, piece.shape, strict=True)]
+        if any(end > n for (_, end), n in zip(box, shape, strict=True)):
             raise RefusedError(f"a piece of {printable(name)} lies outside of it")
-        out[tuple(slice(a, e) for a, e in zip(start, ends, strict=True))] = piece
-        filled += piece.numel()
-    if out is None or filled != out.numel():
+        if any(_overlap(box, other) for other in boxes):
+            raise RefusedError(f"two pieces of {printable(name)} lie in one place")
+        boxes.append(box)
+        out[tuple(slice(a, e) for a, e in box)] = piece
+    if out is None or sum(math.prod(e - a for a, e in box) for box in boxes) != out.numel():
         raise RefusedError(f"not all pieces of {printable(name)} are there")
     return out
+
+
+def _overlap(box: list[tuple[int, int]], other: list[tuple[int, int]]) -> bool:
+    return all(max(a, b) < min(c, d) for (a, c), (b, d) in zip(box, other, strict=True))
 
 
 def _read(folder: Path, name: str, pieces: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -139,9 +139,9 @@ def read_checkpoint(
         optimizers = [_called(optimizers[0], [n for row in rows for n in row])]
         if huggingface:
             _check_groups(optimizers[0], [len(row) for row in rows])
-    elif params is not None and ordered:
-        known = [n for n in params if n.rpartition(".")[2] not in _BUFFERS]
-        optimizers = [_guessed(o, known, params) for o in optimizers]
+    elif ordered:
+        pairs = zip(labels, optimizers, strict=True)
+        optimizers = [_guessed(o, found.model_of(label)) for label, o in pairs]
     if huggingface:
         layout = "huggingface"
     elif any("lightning_version" in key for key in found.keys):
@@ -196,14 +196,15 @@ def _check_groups(optimizer: Mapping[str, Any], sizes: Sequence[int]) -> None:
         )
 
 
-def _guessed(
-    optimizer: dict[str, Any], names: Sequence[str], params: Mapping[str, Any]
-) -> dict[str, Any]:
+def _guessed(optimizer: dict[str, Any], params: Mapping[str, Any] | None) -> dict[str, Any]:
     """The optimizer with the model's names, if its buffers have the shapes of the parameters.
 
     Groups have another order than the model. Where one shape is in two of them, shapes cannot
     tell which parameter is whose, and nothing is guessed.
     """
+    if params is None:
+        return optimizer
+    names = [n for n in params if n.rpartition(".")[2] not in _BUFFERS]
     ids = [(g, i) for g, group in enumerate(optimizer["param_groups"]) for i in group["params"]]
     if names_of(optimizer) is not None or len(ids) != len(names):
         return optimizer

@@ -26,7 +26,7 @@ _NAMES = {
 }
 _OPTIMIZERS, _SCHEDULERS, _MODELS, _STEPS = (row.split() for row in _NAMES.values())
 _DEPTH = 4
-"""So many dicts may stand around a part: torch's own trainers use two."""
+"""So many dicts may stand around a part; torch's own trainers use two."""
 
 _NO_MODEL = re.compile(r"rng|random|loader|sampler|scaler|metric|loops|callback", re.IGNORECASE)
 
@@ -50,10 +50,33 @@ class Parts:
             [known] = self.models
         return None if known is None else self.models[known]
 
+    def model_of(self, label: str) -> dict[str, Any] | None:
+        """The model that an optimizer trains, if its label tells: `models/gen` of `optimizers/gen`.
+
+        An only model is that of every optimizer.
+        """
+        if len(self.models) == 1:
+            return self.params()
+        own = _word(label)
+        equal = [m for m in self.models if _word(m) == own]
+        near = [m for m in self.models if own and _word(m).startswith(own)]
+        for rows in (equal, near):
+            if len(rows) == 1:
+                return self.models[rows[0]]
+        return None
+
+
+def _word(label: str) -> str:
+    """What tells two parts of one kind from another: `gen`, `g`, `1`."""
+    plain = re.sub(r"(?i)optimizers?|optim|opt(?=_|$)|models?|nets?|state|dict|module", "", label)
+    return re.sub(r"[^a-z0-9]+", "", plain.lower())
+
 
 def find(tree: Any) -> Parts:
     """The parts of a run in a tree that was read from a file."""
     found = Parts()
+    if isinstance(tree, list | tuple):
+        tree = {str(i): row for i, row in enumerate(tree)}
     root = items(tree)
     if root is None:
         return found
