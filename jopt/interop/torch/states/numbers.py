@@ -20,8 +20,12 @@ from jopt.interop.torch.build import translate
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.targets import Target
 
-# Choices that torch's classes gained over the years: a file without them has the default.
-LATER = frozenset({"maximize", "decoupled_weight_decay"})
+# Flags that the classes have had from their first versions on are missed by a file of another
+# class only; these are younger than files that are still about.
+YOUNG = frozenset({"maximize", "decoupled"})
+
+# The classes whose groups say whether the step is fused.
+FUSED = frozenset({"Adagrad", "Adam", "AdamW", "SGD"})
 
 # Keys that a class has in its groups although it is no argument of it.
 FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": True}}
@@ -29,17 +33,42 @@ FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": Tr
 
 def heads(spec: Spec) -> set[str]:
     """The keys of a torch group that hold this optimizer's numbers and choices."""
-    return {re.sub(r"\[\d+\]$", "", key) for key in spec.torch_names}
+    return {_head(key) for key in spec.torch_names}
+
+
+def _head(key: str) -> str:
+    """The key of a torch group that holds an entry: `betas` for `betas[0]`."""
+    return re.sub(r"\[\d+\]$", "", key)
+
+
+def _absent(spec: Spec) -> dict[str, Any]:
+    """What a torch group may lack, in jopt's names, with the value that it then has.
+
+    Flags, which torch's classes have gained over the years and which `load_state_dict` adds; and
+    numbers that are off by default, or that are read at the first step alone.
+    """
+    defaults = inspect.signature(getattr(optimizers, spec.name)).parameters
+    names = [n for n, key in spec.options.items() if key and defaults[n].default is False]
+    names += [h.name for h in spec.hypers if h.torch and (h.optional or not h.scheduled)]
+    return {name: defaults[name].default for name in names}
+
+
+def _required(spec: Spec) -> set[str]:
+    """The keys that a torch group of this optimizer always has."""
+    absent = _absent(spec)
+    return {_head(key) for key, name in spec.torch_names.items() if name not in absent}
 
 
 def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[str, Any]:
     """One torch group as jopt's arguments; a `CheckpointError` if it is of another class."""
     spec = target.part.spec
     wanted, fixed = heads(spec), FIXED.get(spec.torch or "", {})
-    elsewhere = {k for s in REGISTRY.values() if s.torch for k in heads(s)}
-    missing = sorted(wanted - LATER - set(group))
-    foreign = sorted((elsewhere & set(group)) - wanted - set(fixed))
+    missing, foreign = sorted(_required(spec) - set(group)), sorted(_foreign(spec, group))
     foreign += [k for k, v in fixed.items() if group.get(k, v) != v]
+    old = _absent(spec).keys() - YOUNG
+    lacking = {_head(key) for key, name in spec.torch_names.items() if name in old} - set(group)
+    if any(_is_whole(other, group) for other in REGISTRY.values()):
+        missing += sorted(lacking)
     if missing or foreign:
         guess = " or ".join(_classes(group))
         raise CheckpointError(
@@ -49,7 +78,21 @@ def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[st
             expected=", ".join(sorted(wanted)),
             found=", ".join(map(str, (k for k in group if k != "params"))),
         )
-    return translate(spec, {k: _plain(v) for k, v in group.items() if k in wanted})
+    found = translate(spec, {k: _plain(v) for k, v in group.items() if k in wanted})
+    return {**_absent(spec), **found}
+
+
+def _foreign(spec: Spec, group: Mapping[str, Any]) -> set[str]:
+    """Keys that another class has in its groups, and this one never."""
+    elsewhere = {k for s in REGISTRY.values() if s.torch for k in heads(s)}
+    own = heads(spec) | set(FIXED.get(spec.torch or "", {}))
+    fused = {"fused"} & set(group) if spec.torch not in FUSED else set()
+    return ((elsewhere & set(group)) - own) | fused
+
+
+def _is_whole(spec: Spec, group: Mapping[str, Any]) -> bool:
+    """Whether it is a group of this class, with nothing missing and nothing more."""
+    return bool(spec.torch) and heads(spec) <= set(group) and not _foreign(spec, group)
 
 
 def _classes(group: Mapping[str, Any]) -> list[str]:
@@ -58,8 +101,9 @@ def _classes(group: Mapping[str, Any]) -> list[str]:
     for spec in REGISTRY.values():
         fixed = FIXED.get(spec.torch or "", {})
         as_fixed = all(group.get(k, v) == v for k, v in fixed.items())
-        if spec.torch and heads(spec) <= set(group) and as_fixed:
-            scores[spec.torch] = len(heads(spec) | set(fixed))
+        if spec.torch and _required(spec) <= set(group) and as_fixed:
+            known = len((heads(spec) & set(group)) | set(fixed))
+            scores[spec.torch] = _is_whole(spec, group), known
     return sorted(k for k, n in scores.items() if n == max(scores.values()))
 
 
