@@ -10,7 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from jopt.base import CheckpointError, ConfigError, JoptError
-from jopt.interop.torch.schedulers.saved import KEYS, Saved
+from jopt.interop.torch.schedulers.saved import KEYS, Saved, called
+
+_ANNEALS = {
+    "_annealing_cos": "cos",
+    "_annealing_linear": "linear",
+    "_cosine_anneal": "cos",
+    "_linear_anneal": "linear",
+}
 
 
 def _function(saved: Saved) -> dict[str, Any]:
@@ -30,7 +37,9 @@ def _milestones(saved: Saved) -> dict[str, Any]:
 def _cyclic(saved: Saved) -> dict[str, Any]:
     total, ratio = saved.number("total_size"), saved.number("step_ratio")
     up = round(total * ratio, 6)
-    custom = saved.state.get("_scale_fn_custom")
+    custom = saved.state.get("_scale_fn_custom", saved.state.get("scale_fn"))
+    if called(custom) == f"_{saved.state['mode']}_scale_fn":  # torch's own, in older files
+        custom = None
     natural = "iterations" if saved.state["mode"] == "exp_range" else "cycle"
     own = custom is not None or saved.given.get("scale_fn") is not None
     if own or saved.state["scale_mode"] != natural:
@@ -54,7 +63,9 @@ def _cyclic(saved: Saved) -> dict[str, Any]:
 
 
 def _onecycle(saved: Saved) -> dict[str, Any]:
-    phases, total = saved.state["_schedule_phases"], saved.number("total_steps")
+    total, phases = saved.number("total_steps"), saved.state.get("_schedule_phases", ())
+    if phases == ():  # torch before 1.8, which had no third phase
+        phases = [{"end_step": saved.number("step_size_up")}, {"end_step": total - 1}]
     low, high, last = (saved.in_group(k) for k in ("initial_lr", "max_lr", "min_lr"))
     momenta = {"cycle_momentum": bool(saved.state["cycle_momentum"])}
     if momenta["cycle_momentum"]:
@@ -63,7 +74,7 @@ def _onecycle(saved: Saved) -> dict[str, Any]:
         "max_lr": high,
         "total_steps": total,
         "pct_start": min(1.0, (float(phases[0]["end_step"]) + 1) / total),
-        "anneal_strategy": saved.state["_anneal_func_type"],
+        "anneal_strategy": saved.strategy("_anneal_func_type", "anneal_func", _ANNEALS),
         "div_factor": high / low,
         "final_div_factor": low / last,
         "three_phase": len(phases) == 3,
@@ -82,7 +93,7 @@ def _swa(saved: Saved) -> dict[str, Any]:
     return {
         "swa_lr": saved.in_group("swa_lr") if known else saved.own("_last_lr"),
         "anneal_epochs": saved.number("anneal_epochs"),
-        "anneal_strategy": saved.state["_anneal_strategy"],
+        "anneal_strategy": saved.strategy("_anneal_strategy", "anneal_func", _ANNEALS),
     }
 
 
@@ -116,7 +127,9 @@ TAKES = {
     "CyclicLR": {"scale_fn"},
     "LambdaLR": {"lr_lambda", "steps"},
     "MultiplicativeLR": {"lr_lambda", "steps"},
+    "OneCycleLR": {"anneal_strategy"},
     "ReduceLROnPlateau": {"nan"},
+    "SWALR": {"anneal_strategy"},
     "SequentialLR": {"schedulers"},
 }
 

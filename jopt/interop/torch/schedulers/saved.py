@@ -24,19 +24,21 @@ KEYS = {
     "LinearLR": "start_factor end_factor total_iters",
     "MultiStepLR": "milestones gamma",
     "MultiplicativeLR": "lr_lambdas",
-    "OneCycleLR": "total_steps _schedule_phases _anneal_func_type cycle_momentum",
+    "OneCycleLR": "total_steps cycle_momentum",
     "PolynomialLR": "total_iters power",
     "ReduceLROnPlateau": "mode factor patience threshold threshold_mode cooldown min_lrs eps best "
     "cooldown_counter num_bad_epochs",
-    "SWALR": "_anneal_strategy anneal_epochs",
+    "SWALR": "anneal_epochs",
     "SequentialLR": "_milestones _schedulers last_epoch",
     "StepLR": "step_size gamma",
 }
-# What some states have beside that.
+# What some states have beside that, by the version of torch.
 _MORE = {
-    "CyclicLR": "use_beta1 base_momentums max_momentums _scale_fn_custom",
-    "OneCycleLR": "use_beta1 anneal_func",
+    "CyclicLR": "use_beta1 base_momentums max_momentums _scale_fn_custom _scale_fn_ref scale_fn",
+    "OneCycleLR": "use_beta1 _schedule_phases _anneal_func_type anneal_func step_size_up "
+    "step_size_down",
     "ReduceLROnPlateau": "default_min_lr mode_worse",
+    "SWALR": "_anneal_strategy anneal_func",
 }
 _WORDS = {"mode", "threshold_mode"}
 
@@ -73,7 +75,7 @@ class Saved:
         allowed = wanted | BASE | set(_MORE.get(self.name, "").split())
         missing, unknown = sorted(wanted - set(self.state)), sorted(set(self.state) - allowed)
         if missing or unknown:
-            kin = [n for n in KEYS if set(self.state) - BASE == set(KEYS[n].split()) - BASE]
+            kin = [n for n in KEYS if _fits(n, self.state)]
             problem = f"it has no {missing[0]!r}" if missing else f"it has {unknown[0]!r}"
             raise CheckpointError(
                 self.who,
@@ -143,6 +145,25 @@ class Saved:
         """The base rate."""
         return float(self.own("base_lrs") if self.base_lr is None else self.base_lr)
 
+    def strategy(self, key: str, function: str, words: Mapping[str, str]) -> Any:
+        """A word; in files of older torch, and of its own reader, it is the name of a function."""
+        if key in self.state:
+            return self.state[key]
+        found = self.state.get(function)
+        name = called(found)
+        if name in words:
+            return words[name]
+        if "anneal_strategy" in self.given:
+            return self.given["anneal_strategy"]
+        raise ConfigError(
+            self.who,
+            "it does not say how it anneals",
+            found=f"{function}: {found!r}"
+            if found is not None
+            else f"neither {key} nor {function}",
+            fix="Give anneal_strategy= as torch was given: 'cos' or 'linear'.",
+        )
+
     def function(self, name: str, saved: Any) -> Any:
         """A function of the user's, with the attributes it had if it is a callable object."""
         function = self.given.get(name)
@@ -198,6 +219,17 @@ class Saved:
                 found=repr(found),
             )
         return marks
+
+
+def called(function: Any) -> str:
+    """The last part of the name of a function, or of what stands for one that was not loaded."""
+    text = getattr(function, "text", None) or getattr(function, "__name__", "")
+    return str(text).rpartition(".")[2]
+
+
+def _fits(name: str, state: Mapping[str, Any]) -> bool:
+    own = set(KEYS[name].split()) - BASE
+    return own <= set(state) - BASE <= own | set(_MORE.get(name, "").split())
 
 
 def _plain(value: Any) -> Any:
