@@ -201,7 +201,7 @@ def _is_tensor(value: Any) -> bool:
 
 def counts(value: Any) -> bool:
     """Whether a value says how far a run was."""
-    if hasattr(value, "numel") and value.numel() == 1:
+    if math.prod(getattr(value, "shape", (0,))) == 1:
         value = value.item()
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

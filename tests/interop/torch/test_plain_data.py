@@ -104,7 +104,7 @@ EQUAL = {
     "complex tensor": torch.tensor([1 + 2j]).conj(),
     "expanded tensor": torch.ones(1).expand(4),
     "keys of callbacks": {"EarlyStopping{'monitor': 'loss', 'mode': 'min'}": {"best": 1.0}},
-    "keys of many kinds": {1: 2, (1, "a"): 3, None: 4, 2.5: 5, True: 6},
+    "keys of many kinds": {1: 2, (1, "a"): 3, None: 4, 2.5: 5, False: 6},
 }
 
 
