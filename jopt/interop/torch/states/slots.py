@@ -224,7 +224,7 @@ def write(target: Target, m: Member, node: Node, eager: bool) -> tuple[dict[str,
             part.store.codec.decode(slot, stored, dtype_of(slot, p, part.options))
         )
         # Torch holds scalars in float32 or more, and the rest in the dtype of the parameter.
-        small = array if slot.shape == "scalar" else narrowed(array, _dtype(array, p))
+        small = array if slot.shape == "scalar" else narrowed(array, parameter_dtype(array, p))
         if small is None:
             name = np.dtype(p.dtype).name
             lines.append(f"{m.shown(target)}: {other.torch} is beyond {name}")
@@ -234,7 +234,8 @@ def write(target: Target, m: Member, node: Node, eager: bool) -> tuple[dict[str,
     return entry, lines
 
 
-def _dtype(array: Array, p: Any) -> Any:
+def parameter_dtype(array: Array, p: Any) -> Any:
+    """The dtype in which torch holds an array of a parameter's."""
     # Statistics of a complex parameter are real.
     both_complex = np.iscomplexobj(array) == jnp.issubdtype(p.dtype, jnp.complexfloating)
     return np.dtype(p.dtype) if both_complex else array.dtype

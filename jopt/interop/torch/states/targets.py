@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jopt.base import ConfigError
+from jopt.base import CheckpointError, ConfigError
 from jopt.core import Transform
 from jopt.core.groups import assign
 from jopt.core.part import SpecPart
 from jopt.core.route import RoutePart
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Layout, shown
+from jopt.interop.torch.flattened import is_optimizer
 
 
 @dataclass(frozen=True)
@@ -92,3 +93,36 @@ def _found(
                 yield from _found(row, layout.part(own), [params[i] for i in own], keys)
         else:
             yield from _found(part.wrapped, layout, params, keys)
+
+
+def by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:
+    """The state dict of each target, of one or of several by their labels."""
+    labels = [target.label for target in found]
+    if not isinstance(given, Mapping):
+        raise CheckpointError(
+            who, "this is no state dict", expected="a dict", found=type(given).__name__
+        )
+    if len(found) == 1 and set(given) != set(labels):
+        return {labels[0]: given}
+    if set(given) != set(labels):
+        raise CheckpointError(
+            who,
+            f"{len(found)} parts of the transform are optimizers of torch's",
+            expected="a state dict for each: {" + ", ".join(f"{k!r}: ..." for k in labels) + "}",
+            found=", ".join(map(str, given)),
+        )
+    return dict(given)
+
+
+def checked(who: str, given: Any) -> list[Mapping[str, Any]]:
+    """Torch's groups, of something that has the form of an optimizer's state dict."""
+    if not is_optimizer(given):
+        keys = list(given) if isinstance(given, Mapping) else [type(given).__name__]
+        raise CheckpointError(
+            who,
+            "this is no state dict of a torch optimizer",
+            expected="{'state': {...}, 'param_groups': [{'params': [...], ...}]}",
+            found=", ".join(map(str, keys[:8])) or "an empty dict",
+            fix="read_checkpoint takes it out of a file, a folder, a dict or a flattened state.",
+        )
+    return list(given["param_groups"])

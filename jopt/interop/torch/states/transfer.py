@@ -14,9 +14,8 @@ from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint import differences
 from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
-from jopt.core.transform import Node, State
+from jopt.core.transform import State
 from jopt.interop.torch.build import spec_of
-from jopt.interop.torch.flattened import is_optimizer
 from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
 from jopt.interop.torch.states.numbers import (
     choices,
@@ -26,8 +25,16 @@ from jopt.interop.torch.states.numbers import (
     read_group,
 )
 from jopt.interop.torch.states.places import Names, matched, named, named_in, placed
+from jopt.interop.torch.states.rounds import (
+    Round,
+    gradients,
+    is_open,
+    lost,
+    put_gradients,
+    round_of,
+)
 from jopt.interop.torch.states.slots import Reader, misplaced, write
-from jopt.interop.torch.states.targets import Target, targets
+from jopt.interop.torch.states.targets import Target, by_label, checked, targets
 
 IMPORT, EXPORT = "import_optimizer", "export_optimizer"
 
@@ -66,7 +73,8 @@ def import_optimizer(
     The numbers of a torch group go to the jopt group of its leaves; how torch runs a step
     (`foreach`, `fused`, ...) and what schedulers leave there (`initial_lr`, ...) is ignored. A
     number that follows a schedule stays the schedule's, and has to be in the file what the
-    schedule says at `count`. Frozen leaves may be missing in the file.
+    schedule says at `count`. Frozen leaves may be missing in the file. `"grads"` and `"micro"`,
+    as `export_optimizer` writes them, go to `jopt.accumulate`.
 
     **Raises:** `CheckpointError` that lists everything that does not fit: the class,
     parameters, shapes, dtypes, choices such as amsgrad, numbers that no jopt group can hold.
@@ -86,17 +94,18 @@ def import_optimizer(
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
         raise ConfigError(IMPORT, "count= is a number of steps", expected="an int", found=count)
     found = targets(IMPORT, tx, params)
-    files = _by_label(IMPORT, found, state_dict)
+    files = by_label(IMPORT, found, state_dict)
     everything = tx.layout(params)[0].names
     state = tx.init(params)
     for target in found:
         own = named(IMPORT, everything, target, names)
-        node = _imported(target, target.node(state), files[target.label], own, count, cast)
-        state = target.put(state, node)
+        state = _imported(tx, target, state, files[target.label], own, count, cast)
     return state
 
 
-def export_optimizer(tx: Transform, params: Any, state: State, names: Names = None) -> Any:
+def export_optimizer(
+    tx: Transform, params: Any, state: State, names: Names = None, *, mid_round: bool = False
+) -> Any:
     """A state dict with which a torch optimizer goes on where `tx` stopped.
 
     For an optimizer of the same class, built over the same groups in the same order:
@@ -105,12 +114,17 @@ def export_optimizer(tx: Transform, params: Any, state: State, names: Names = No
     **Arguments:**
 
     - `tx`, `params`, `state`: as in `tx.update`. Of a chain or wrapper only the optimizer that
-      torch has is written: torch has no place for averages or sums of gradients. If there are
-      several, the result is `{label: state_dict}`.
+      torch has is written: torch has no place for averages. If there are several, the result
+      is `{label: state_dict}`.
     - `names`: as in `import_optimizer`. A sequence is torch's order, group after group. With
       `None` or a mapping the leaves of the `"default"` group come first, then the other groups as
       they were declared, each in the order of the leaves or of the mapping. Frozen leaves are
       written only if `names` has them.
+    - `mid_round`: what to do with the gradients of a round of `jopt.accumulate` that has begun.
+      `False`: an error, as they would be lost. `True`: the result has two entries more, which
+      torch passes over and `import_optimizer` reads: `"grads"`, by the ids of the parameters what
+      `p.grad` holds in torch in a loop that divides each loss by `every`, and `"micro"`, how many
+      gradients that are.
 
     **What is written:** CPU tensors, in the dtypes of `params`, as torch holds them (jopt's
     slots of bfloat16 parameters are float32, and are rounded), steps and scalars in at least
@@ -134,7 +148,10 @@ def export_optimizer(tx: Transform, params: Any, state: State, names: Names = No
     out = {}
     for target in found:
         own = named(EXPORT, everything, target, names)
-        out[target.label] = _exported(target, target.node(state), own)
+        around = round_of(tx, target, state)
+        if around is not None and is_open(around, state) and not mid_round:
+            raise lost(EXPORT, target, around, state)
+        out[target.label] = _exported(target, state, own, around if mid_round else None)
     return out if len(found) > 1 else out[found[0].label]
 
 
@@ -160,7 +177,7 @@ def from_state_dict(
     spec = spec_of(name)
     factory = getattr(optimizers, spec.name)
     [target] = targets(IMPORT, factory(), params)
-    groups = _checked(IMPORT, state_dict)
+    groups = checked(IMPORT, state_dict)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
     own = named(IMPORT, target.layout.names, target, names)
     members = matched(IMPORT, target, groups, own)
@@ -177,42 +194,17 @@ def from_state_dict(
     return tx, import_optimizer(tx, params, state_dict, names, **more)
 
 
-def _by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:
-    labels = [target.label for target in found]
-    if not isinstance(given, Mapping):
-        raise CheckpointError(
-            who, "this is no state dict", expected="a dict", found=type(given).__name__
-        )
-    if len(found) == 1 and set(given) != set(labels):
-        return {labels[0]: given}
-    if set(given) != set(labels):
-        raise CheckpointError(
-            who,
-            f"{len(found)} parts of the transform are optimizers of torch's",
-            expected="a state dict for each: {" + ", ".join(f"{k!r}: ..." for k in labels) + "}",
-            found=", ".join(map(str, given)),
-        )
-    return dict(given)
-
-
-def _checked(who: str, given: Any) -> list[Mapping[str, Any]]:
-    """Torch's groups, of something that has the form of an optimizer's state dict."""
-    if not is_optimizer(given):
-        keys = list(given) if isinstance(given, Mapping) else [type(given).__name__]
-        raise CheckpointError(
-            who,
-            "this is no state dict of a torch optimizer",
-            expected="{'state': {...}, 'param_groups': [{'params': [...], ...}]}",
-            found=", ".join(map(str, keys[:8])) or "an empty dict",
-            fix="read_checkpoint takes it out of a file, a folder, a dict or a flattened state.",
-        )
-    return list(given["param_groups"])
-
-
 def _imported(
-    target: Target, node: Node, given: Any, names: Names, count: int | None, cast: bool
-) -> Node:
-    groups = _checked(IMPORT, given)
+    tx: Transform,
+    target: Target,
+    state: State,
+    given: Any,
+    names: Names,
+    count: int | None,
+    cast: bool,
+) -> State:
+    node = target.node(state)
+    groups = checked(IMPORT, given)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
     members = matched(IMPORT, target, groups, names)
     ids = Counter(m.id for m in members)
@@ -232,6 +224,9 @@ def _imported(
     bases = [g.get("initial_lr") for g in groups]
     node, found = put_numbers(target, node, ours, members, taken, bases)
     lines += found
+    around = round_of(tx, target, state)
+    state, found = put_gradients(target, around, state, given, () if wrong else members)
+    lines += found
     if lines:
         problem = f"the state of {target.torch} does not fit {target.label}"
         fix = "Nothing was imported."
@@ -241,12 +236,13 @@ def _imported(
                 f"{'jax.tree.leaves(params)' if names is None else 'names='}."
             )
         raise CheckpointError(IMPORT, join(problem, lines), fix=fix)
-    return node if target.part.shared else reader.slots(node)
+    return target.put(state, node if target.part.shared else reader.slots(node))
 
 
-def _exported(target: Target, node: Node, names: Names) -> dict[str, Any]:
+def _exported(target: Target, state: State, names: Names, around: Round | None) -> dict[str, Any]:
     import torch
 
+    node = target.node(state)
     rows = placed(EXPORT, target, names)
     # What torch itself has in a group, and whether its state exists before the first step.
     probe = getattr(torch.optim, str(target.part.spec.torch))([torch.zeros(1, 1)])
@@ -259,16 +255,21 @@ def _exported(target: Target, node: Node, names: Names) -> dict[str, Any]:
         numbers = group_numbers(target, node, label, blank)
         given = {"param_names": [m.name for m in row]} if all(m.name for m in members) else {}
         groups.append({**numbers, "params": [m.id for m in row], **given})
-    state: dict[Any, Any] = {}
+    entries: dict[Any, Any] = {}
     if target.part.shared:
-        state, found = write_lbfgs(target, node, members)
+        entries, found = write_lbfgs(target, node, members)
         lines += found
     for m in members if not (wrong or target.part.shared) else ():
         entry, found = write(target, m, node, bool(probe.state))
         lines += found
         if entry:
-            state[m.id] = entry
+            entries[m.id] = entry
+    beside: dict[str, Any] = {}
+    if around is not None:
+        grads, found = gradients(EXPORT, target, around, state, members)
+        beside = {"grads": grads, "micro": int(around.node(state)["micro"])}
+        lines += found
     if lines:
         problem = f"the state of {target.label} does not fit {target.torch}"
         raise CheckpointError(EXPORT, join(problem, lines))
-    return {"state": state, "param_groups": groups}
+    return {"state": entries, "param_groups": groups, **beside}

@@ -1,0 +1,161 @@
+"""A round of micro-batches in its middle: the gradients so far, which torch has in `p.grad`.
+
+A state dict of torch's has no place for them. An export says so, or gives them beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jopt.base import CheckpointError
+from jopt.core import Transform
+from jopt.core.transform import Node, Part, State
+from jopt.core.tree import has, lookup, nest
+from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
+from jopt.interop.torch.states.places import Member
+from jopt.interop.torch.states.slots import like, parameter_dtype
+from jopt.interop.torch.states.targets import Target
+from jopt.interop.torch.tensors import to_torch
+
+
+@dataclass(frozen=True)
+class Round:
+    """An `accumulate` around an optimizer.
+
+    **Attributes:** `keys`, the labels down to its node; `every`, how many gradients make a round.
+    """
+
+    keys: tuple[str, ...]
+    every: int
+
+    @property
+    def label(self) -> str:
+        """As `jopt.hyperparams` calls it."""
+        return "/".join(self.keys)
+
+    def node(self, state: State) -> Node:
+        """Its node in a state."""
+        node: Node = {"inner": state}
+        for key in self.keys:
+            node = node["inner"][key]
+        return node
+
+
+def round_of(tx: Transform, target: Target, state: State) -> Round | None:
+    """The `accumulate` around an optimizer; of one within another, the inner one."""
+    found = list(_around(tx.parts, target.keys, state, ()))
+    return found[-1] if found else None
+
+
+def _around(
+    parts: Mapping[str, Part], keys: tuple[str, ...], state: Any, above: tuple[str, ...]
+) -> Iterator[Round]:
+    head, *rest = keys
+    part, node = parts[head], state[head]
+    if isinstance(node, dict) and {"micro", "sum"} <= set(node):
+        yield Round((*above, head), int(part.choices["every"]))
+    if rest:
+        yield from _around(part.wrapped, tuple(rest), node["inner"], (*above, head))
+
+
+def gradients(
+    who: str, target: Target, around: Round, state: State, members: Sequence[Member]
+) -> tuple[dict[Any, Any], list[str]]:
+    """By torch's ids what `p.grad` holds in torch, where each loss is divided by the round."""
+    node, out, lines = around.node(state), {}, []
+    for m in members:
+        path, p = target.layout.paths[m.leaf], target.params[m.leaf]
+        if not int(node["micro"]) or not has(node["sum"], path):
+            continue
+        if has(node.get("leaf_micro", {}), path):
+            lines.append(f"{m.shown(target)}: it joined in the middle of the round")
+            continue
+        total: Array = np.asarray(lookup(node["sum"], path))
+        small = narrowed(total / total.dtype.type(around.every), parameter_dtype(total, p))
+        if small is None:
+            lines.append(f"{m.shown(target)}: its gradients are beyond {np.dtype(p.dtype).name}")
+            continue
+        turned = small if m.axes is None else small.transpose(m.axes)
+        out[m.id] = to_torch(who, m.shown(target), turned)
+    return out, lines
+
+
+def lost(who: str, target: Target, around: Round, state: State) -> CheckpointError:
+    """What an export would lose that has no place for the round."""
+    node = around.node(state)
+    summed = [
+        name
+        for name, path in zip(target.layout.names, target.layout.paths, strict=True)
+        if has(node["sum"], path)
+    ]
+    shown = ", ".join(summed[:6]) + (", ..." if len(summed) > 6 else "")
+    return CheckpointError(
+        who,
+        "the state stands in the middle of a round, and a state dict of torch's has no place for "
+        "its gradients",
+        path=around.label,
+        expected="the end of a round",
+        found=f"the sum of {int(node['micro'])} of {around.every} gradients, of {shown}",
+        fix="Export after the step (flush=True ends a round early), or with mid_round=True: the "
+        "result then has 'grads' beside, what p.grad holds in torch.",
+    )
+
+
+def is_open(around: Round, state: State) -> bool:
+    """Whether the state stands in the middle of the round."""
+    return int(around.node(state)["micro"]) > 0
+
+
+def put_gradients(
+    target: Target,
+    around: Round | None,
+    state: State,
+    given: Mapping[str, Any],
+    members: Sequence[Member],
+) -> tuple[State, list[str]]:
+    """The state in the middle of the round that `gradients` had written, and what does not fit."""
+    grads, micro = given.get("grads") or {}, whole(given.get("micro", 0))
+    if not grads or micro == 0:
+        return state, []
+    if around is None:
+        return state, ["grads: the file stands in the middle of a round; tx has no accumulate"]
+    if isinstance(micro, str) or micro >= around.every:
+        return state, [f"micro: expected a number below {around.every}, found {micro}"]
+    if not isinstance(grads, Mapping):
+        return state, [f"grads: expected a dict by parameter, found a {type(grads).__name__}"]
+    node, lines, sums = around.node(state), [], {}
+    for m in members:
+        path = target.layout.paths[m.leaf]
+        if not has(node["sum"], path):
+            continue
+        old = lookup(node["sum"], path)
+        array = array_of(grads.get(m.id, np.zeros(m.shape(target), old.dtype)))
+        if isinstance(array, str):
+            lines.append(f"{m.shown(target)}: grads: expected an array, found {array}")
+            continue
+        if array.shape != m.shape(target):
+            found = f"expected {m.shape(target)}, found {array.shape}"
+            lines.append(f"{m.shown(target)}: grads: shape: {found}")
+            continue
+        if (line := unfit(array, old.dtype, cast=False)) is not None:
+            lines.append(f"{m.shown(target)}: grads: {line}")
+            continue
+        back = None if m.weight is None else m.weight.back
+        turned = array if back is None else array.transpose(back)
+        sums[path] = like(jnp.asarray(turned, old.dtype) * around.every, old)
+    if lines:
+        return state, lines
+    fresh = _merged(node["sum"], nest(sums, sums.values()))
+    count = like(jnp.asarray(micro, node["micro"].dtype), node["micro"])
+    return target.put(state, {**node, "sum": fresh, "micro": count}, around.keys), []
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {k: _merged(v, new[k]) if k in new else v for k, v in old.items()}
+    return new
