@@ -133,8 +133,8 @@ def _listed(what: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
 def compare(like: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> list[Difference]:
     """All differences, in the order of their paths."""
     found: list[Difference] = []
-    for path in like.keys() & state.keys():
-        want, have = like[path], state[path]
+    for path, want in like.items():
+        have = state.get(path, want)
         if want == have:
             continue
         if want.shape is None or have.shape is None:
@@ -153,10 +153,13 @@ def compare(like: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> list[Diffe
 
 
 def _without(some: Mapping[Path, Kind], others: Mapping[Path, Kind]) -> dict[Path, Kind]:
+    alone = {path: kind for path, kind in some.items() if path not in others}
     # An empty container is there, too, where the others have leaves in it: those tell the rest.
-    inner = {path[:i] for path in others for i in range(len(path))}
-    empty = Kind("dict")
-    return {p: k for p, k in some.items() if p not in others and not (k == empty and p in inner)}
+    empty = {path for path, kind in alone.items() if kind == Kind("dict")}
+    if empty:
+        inner = {path[:i] for path in others for i in range(len(path))}
+        alone = {path: kind for path, kind in alone.items() if path not in empty & inner}
+    return alone
 
 
 def _rescheduled(

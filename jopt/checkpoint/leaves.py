@@ -6,9 +6,9 @@ The names are those of `jopt.core.tree.layout_of`. Beside its arrays a checkpoin
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from jopt.core.tree import MAX_DEPTH, Path, Tree, shown
 PLAIN = (bool, int, float, complex, str, type(None))
 """The Python values that may stand beside arrays; by exact type, so that `True` is no `int`."""
 
+_LEAVES = (*PLAIN, np.generic)
+
 _NUMPY = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
 DTYPES = {name: np.dtype(name) for name in (*_NUMPY.split(), "complex64", "complex128")}
 DTYPES |= {
@@ -32,8 +34,7 @@ DTYPES |= {
 """What an array may hold, by the name that a checkpoint writes."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What a leaf is, apart from its numbers.
 
     **Attributes:** `dtype`, of an array, else the name of the Python type, `"dict"` for an
@@ -49,6 +50,10 @@ class Kind:
         return f"{self.dtype} {self.shape}"
 
 
+kind_like = functools.lru_cache(2**12)(Kind)
+"""`Kind(dtype, shape)`, one object for all leaves of a kind: large trees have few."""
+
+
 def printable(text: str, most: int = 500) -> str:
     """Text that may come from a hostile file, for a terminal: no control codes, no megabytes."""
     text = text if len(text) <= most else f"{text[:most]}..."
@@ -62,19 +67,11 @@ def children(
 
     A leaf has itself as its only child, without a key.
     """
-    if isinstance(node, PLAIN):
+    if is_leaf(node):
         return [], [node], lambda new: new[0]
     if type(node) is dict:
         keys = list(node)
-        names = [str(key) for key in keys]
-        if len(set(names)) < len(names):
-            raise CheckpointError(
-                who,
-                "two keys of a dict are the same once they are written as strings",
-                found=", ".join(map(repr, keys)),
-                fix="Rename one: a checkpoint names its leaves by strings.",
-            )
-        return names, list(node.values()), lambda new: dict(zip(keys, new, strict=True))
+        return _names(who, keys), list(node.values()), lambda new: dict(zip(keys, new, strict=True))
     treedef: Any
     try:
         keyed, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
@@ -88,11 +85,36 @@ def children(
     return names, kids, treedef.unflatten
 
 
+def is_leaf(node: Tree) -> bool:
+    """Whether this is a leaf at first sight: what jax has to be asked about takes much longer."""
+    return (
+        type(node) is np.ndarray
+        or isinstance(node, _LEAVES)
+        or type(node) is jax.ShapeDtypeStruct
+        or isinstance(node, jax.Array)
+    )
+
+
+def _names(who: str, keys: list[Any]) -> list[str]:
+    names = [str(key) for key in keys]
+    if len(set(names)) < len(names):
+        raise CheckpointError(
+            who,
+            "two keys of a dict are the same once they are written as strings",
+            found=", ".join(map(repr, keys)),
+            fix="Rename one: a checkpoint names its leaves by strings.",
+        )
+    return names
+
+
 def flatten(who: str, tree: Tree) -> dict[Path, Any]:
     """Every leaf by its path. `None` is a leaf; an empty container is the leaf `{}`."""
     flat: dict[Path, Any] = {}
 
     def walk(node: Tree, path: Path) -> None:
+        if is_leaf(node) and len(path) <= MAX_DEPTH:
+            flat[path] = node
+            return None
         names, kids, _ = children(who, node)
         if len(path) > MAX_DEPTH:
             raise CheckpointError(
@@ -113,6 +135,8 @@ def flatten(who: str, tree: Tree) -> dict[Path, Any]:
 
 def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> Tree:
     """The containers of `like` with other leaves, by path."""
+    if is_leaf(like):
+        return leaves[path]
     names, kids, make = children(who, like)
     if not kids:
         return like
@@ -148,7 +172,7 @@ def kinds_of(
 def kind_of(leaf: Any) -> Kind | str:
     """The kind of a leaf, or why it cannot be in a checkpoint and what to do."""
     if type(leaf) in PLAIN or type(leaf) is dict:
-        return Kind(type(leaf).__name__)
+        return kind_like(type(leaf).__name__)
     if isinstance(leaf, np.ma.MaskedArray):
         return "a masked array would lose its mask; save its data and its mask as two leaves"
     dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", None)
@@ -158,53 +182,28 @@ def kind_of(leaf: Any) -> Kind | str:
             f"arrays out first, e.g. equinox.filter(model, equinox.is_array)"
         )
     try:
-        sizes = tuple(int(n) for n in shape)
-        random = jnp.issubdtype(dtype, jax.dtypes.prng_key)
-        name = "" if random else np.dtype(dtype).name
+        name = _name_of(dtype)
+        sizes = tuple([int(n) for n in shape])
     except (TypeError, ValueError):
         return (
             f"a {type(leaf).__name__} of {dtype} is no array that numpy knows; make it one first, "
             f"e.g. tensor.numpy()"
         )
-    if random:
+    if name is None:
         return (
             "a typed PRNG key is no data; save jax.random.key_data(key), and restore it with "
             "jax.random.wrap_key_data(data)"
         )
     if name not in DTYPES:
         return f"dtype {name} has no place in the format; cast it first"
-    return Kind(name, sizes)
+    return kind_like(name, sizes)
 
 
-def host(who: str, path: Path, leaf: Any) -> np.ndarray[Any, Any]:
-    """The array on the host: native byte order, C order; it may share the leaf's memory."""
-    if isinstance(leaf, jax.core.Tracer):
-        problem = "the leaf is being traced and has no value"
-        raise CheckpointError(who, problem, path=shown(path), fix="Call it outside of jit.")
-    if isinstance(leaf, jax.Array) and leaf.is_deleted():
-        raise CheckpointError(
-            who,
-            "the array is gone: it was donated to a compiled function",
-            path=shown(path),
-            fix="Save what that function returned, or take jopt.state_dict(state) before the call.",
-        )
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        raise CheckpointError(
-            who,
-            "parts of the array live in other processes",
-            path=shown(path),
-            fix="Gather it with jax.experimental.multihost_utils.process_allgather, or save with "
-            "orbax: a state is a plain dict.",
-        )
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        raise CheckpointError(who, "the leaf is a shape without numbers", path=shown(path))
-    if isinstance(leaf, jax.Array):
-        # An array keeps what jax fetches of it for as long as it lives: save would leave a
-        # second state on the host. A twin over the same buffers takes its copy along.
-        parts = [shard.data for shard in leaf.addressable_shards]
-        leaf = jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
-    array = np.asarray(leaf, order="C")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+@functools.lru_cache(2**8)
+def _name_of(dtype: Any) -> str | None:
+    """NumPy's name of a dtype, `None` of a typed PRNG key."""
+    random = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    return None if random else np.dtype(dtype).name
 
 
 def join(head: str, lines: Iterable[str]) -> str:

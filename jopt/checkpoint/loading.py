@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,18 @@ import jax
 from jopt.base import CheckpointError
 from jopt.checkpoint.compare import Difference, Report, compare
 from jopt.checkpoint.config import Mismatch
-from jopt.checkpoint.leaves import Kind, children, flatten, join, kind_of, kinds_of, rebuild
+from jopt.checkpoint.leaves import (
+    Kind,
+    children,
+    flatten,
+    is_leaf,
+    join,
+    kind_of,
+    kinds_of,
+    rebuild,
+)
 from jopt.checkpoint.names import matched, renamed
-from jopt.checkpoint.placing import cast_to, castable, place
+from jopt.checkpoint.placing import cast_to, castable, placed
 from jopt.core.tree import Path, Tree, nest, shown
 
 Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
@@ -37,30 +47,26 @@ class Plan:
 
     **Attributes:** `like`, with the leaf counts that the state has; `targets`, its leaves, or
     `None` if there is no `like`; `goes`, for each leaf that is taken, its path in the state and
-    that in `like`; `report`.
+    that in `like`; `casts`, the leaves of `like` whose dtype the state's numbers take; `tell`,
+    what makes the report.
     """
 
     like: Tree
     targets: Mapping[Path, Any] | None
     goes: Mapping[Path, Path]
-    report: Report
+    casts: Mapping[Path, str]
+    tell: Callable[[], Report]
+
+    @property
+    def report(self) -> Report:
+        """What was taken, and what not."""
+        return self.tell()
 
     def tree(self, who: str, leaves: Iterable[tuple[Path, Any]]) -> Tree:
         """`like` with these leaves of the state, which come as host arrays, one at a time."""
-        new = dict(self.targets or {})
-        wanted = {d.path: d.expected for d in self.report.casts}
         lost: list[str] = []
-        for path, value in leaves:
-            to = self.goes.get(path)
-            if to is None:
-                continue
-            if to in wanted:
-                value, problem = cast_to(wanted[to], value)
-                if problem:
-                    lost.append(f"{shown(to) or '(the only leaf)'}: {problem}")
-                    continue
-            new[to] = value if self.targets is None else place(who, to, value, self.targets[to])
-            del value  # its memory, where it was copied, is for the next
+        values = self._values(leaves, lost)
+        new = {**(self.targets or {}), **dict(placed(who, values, self.targets or {}))}
         if lost:
             raise CheckpointError(
                 who,
@@ -68,8 +74,25 @@ class Plan:
                 fix="Nothing was loaded. Give `like` a wider dtype there, or keep= its value.",
             )
         if self.targets is None:
-            return nest(sorted(new), [new[path] for path in sorted(new)])
+            paths = sorted(new)
+            return nest(paths, [new[path] for path in paths])
         return rebuild(who, self.like, new)
+
+    def _values(
+        self, leaves: Iterable[tuple[Path, Any]], lost: list[str]
+    ) -> Iterator[tuple[Path, Any]]:
+        """Where each leaf goes, in the dtype that is wanted; `lost` is told of what has none."""
+        for path, value in leaves:
+            to = self.goes.get(path)
+            if to is None:
+                continue
+            if to in self.casts:
+                value, problem = cast_to(self.casts[to], value)
+                if problem:
+                    lost.append(f"{shown(to) or '(the only leaf)'}: {problem}")
+                    continue
+            yield to, value
+            del value  # its memory, where it was copied, is for the next
 
 
 def plan(
@@ -90,16 +113,19 @@ def plan(
         raise _unfit(who, mismatch, fit)
     takes = fit.takes
     _check_values(who, {path: x for path, x in fit.targets.items() if path not in takes})
-    report = Report(
-        loaded=_names(takes),
-        kept=_names(fit.keep),
-        renamed=_pairs(fit.names),
-        casts=tuple(fit.casts),
-        differences=tuple(fit.found),
-        configuration=mismatch.told if mismatch else (),
-    )
     goes = {old: new for old, new in fit.names.items() if new in takes}
-    return Plan(fit.like, fit.targets, goes, report)
+
+    def tell() -> Report:
+        return Report(
+            loaded=_names(takes),
+            kept=_names(fit.keep),
+            renamed=_pairs(fit.names),
+            casts=tuple(fit.casts),
+            differences=tuple(fit.found),
+            configuration=mismatch.told if mismatch else (),
+        )
+
+    return Plan(fit.like, fit.targets, goes, {d.path: d.expected for d in fit.casts}, tell)
 
 
 def plan_bare(
@@ -121,12 +147,15 @@ def plan_bare(
     names = renamed(who, kinds, changes.rename)
     if strict and mismatch:
         raise _unfit(who, mismatch)
-    report = Report(
-        loaded=_names(names.values()),
-        renamed=_pairs(names),
-        configuration=mismatch.told if mismatch else (),
-    )
-    return Plan(None, None, names, report)
+
+    def tell() -> Report:
+        return Report(
+            loaded=_names(names.values()),
+            renamed=_pairs(names),
+            configuration=mismatch.told if mismatch else (),
+        )
+
+    return Plan(None, None, names, {}, tell)
 
 
 @dataclass(frozen=True)
@@ -157,9 +186,11 @@ def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -
     """A state of these kinds beside `like`, the changes applied."""
     names = renamed(who, kinds, changes.rename)
     state = {new: kinds[old] for old, new in names.items()}
-    keep = matched(who, changes.keep, [*flatten(who, like), *state])
-    like = _with_counts_of(who, like, {p: k for p, k in state.items() if p not in keep}, keep)
     targets = flatten(who, like)
+    keep = matched(who, changes.keep, targets, state)
+    counted = _with_counts_of(who, like, {p: k for p, k in state.items() if p not in keep}, keep)
+    if counted is not like:
+        like, targets = counted, flatten(who, counted)
     wanted = kinds_of(who, targets, "`like` has leaves that no checkpoint holds")
     found = [d for d in compare(wanted, state) if d.path not in keep]
     casts: list[Difference] = []
@@ -229,26 +260,33 @@ def _with_counts_of(
 
     A leaf without an entry has the node's own count, so their absence is a value, too.
     """
+    younger = [path for path in kinds if "leaf_count" in path]
 
     def walk(node: Tree, path: Path) -> Tree:
+        if is_leaf(node):
+            return node
         names, kids, make = children(who, node)
         if not names:
             return node
+        same = True
         if (
             type(node) is dict
             and _counts(node)
             and kinds.get((*path, "count")) == kind_of(node["count"])
         ):
             own = (*path, "leaf_count")
-            aged = {p[len(own) :]: node["count"] for p in kinds if _below(p, own)}
+            aged = {p[len(own) :]: node["count"] for p in younger if _below(p, own)}
             if "leaf_count" in node:
                 mine = flatten(who, node["leaf_count"])
                 aged |= {p: x for p, x in mine.items() if (*own, *p) in keep}
-            node = {k: v for k, v in node.items() if k != "leaf_count"}
-            if aged:
-                node["leaf_count"] = nest(sorted(aged), [aged[p] for p in sorted(aged)])
-            names, kids, make = children(who, node)
-        return make([walk(kid, (*path, name)) for name, kid in zip(names, kids, strict=True)])
+            if aged or "leaf_count" in node:
+                node = {k: v for k, v in node.items() if k != "leaf_count"}
+                if aged:
+                    node["leaf_count"] = nest(sorted(aged), [aged[p] for p in sorted(aged)])
+                names, kids, make = children(who, node)
+                same = False
+        new = [walk(kid, (*path, name)) for name, kid in zip(names, kids, strict=True)]
+        return node if same and all(map(operator.is_, new, kids)) else make(new)
 
     return walk(like, ())
 

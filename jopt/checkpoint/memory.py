@@ -26,6 +26,16 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Host:
     return room[start : start + size].view(dtype).reshape(shape)
 
 
+def filled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Host, bytearray | memoryview]:
+    """An array to be filled, and its bytes."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _SMALL:  # this way round it takes a fifth of the time
+        data = bytearray(size)
+        return np.ndarray(shape, dtype, data), data
+    array = empty(shape, dtype)
+    return array, bytes_of(array)
+
+
 def compact(array: Host) -> Host:
     """The array, or if its numbers are scattered a copy that jax can take over."""
     if array.flags.c_contiguous:

@@ -14,11 +14,11 @@ EXAMPLES = 8
 """How many names an error shows to say what a pattern could match."""
 
 
-def matched(who: str, patterns: Any, paths: Iterable[Path]) -> set[Path]:
+def matched(who: str, patterns: Any, *paths: Iterable[Path]) -> set[Path]:
     """The paths whose name at least one of the patterns of `keep` matches somewhere."""
     if patterns is None:
         return set()
-    names = {path: shown(path) for path in paths}
+    names = {path: shown(path) for some in paths for path in some}
     alone = isinstance(patterns, str | re.Pattern)
     if not alone and (isinstance(patterns, Mapping) or not isinstance(patterns, Iterable)):
         raise _wrong(who, "keep", "a regular expression, or several", patterns)

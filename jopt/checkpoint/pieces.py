@@ -4,84 +4,136 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
-
-import msgpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jopt.checkpoint.leaves import DTYPES
-from jopt.checkpoint.manifest import CHUNKED, Entry, ValueEntry, pack
+from jopt.checkpoint.manifest import CHUNKED, ArrayEntry, Entry, ValueEntry, pack, packer
 from jopt.core.tree import Path
 
 NDARRAY = 1
 """flax's msgpack extension type for an array: (shape, name of the dtype, bytes)."""
 
 
-@dataclass(frozen=True)
-class Payload:
-    """Where `size` bytes of the array at `path` stand, from its byte `start` on."""
+class Piece(NamedTuple):
+    """Bytes that the entries determine, and the numbers that follow them.
+
+    **Attributes:** `path` of the leaf; `depth`: so many of its keys stand in earlier pieces;
+    `known`, the bytes; `start` and `size`: which bytes of the array stand behind them; `last`:
+    whether those are its last ones.
+    """
 
     path: Path
-    start: int
-    size: int
+    depth: int
+    known: bytes
+    start: int = 0
+    size: int = 0
+    last: bool = True
 
-
-Piece = tuple[Path, bytes] | Payload
+    def place_of(self, at: int) -> Path:
+        """The part of the path that the known byte `at` belongs to."""
+        end = _map_header(self.known) if self.path else 0
+        if at < end:
+            return ()
+        for depth in range(self.depth, len(self.path)):
+            end += len(pack(self.path[depth]))
+            if at < end:
+                return self.path[:depth]
+            if depth + 1 < len(self.path):
+                end += _map_header(self.known[end:])
+                if at < end:
+                    return self.path[: depth + 1]
+        return self.path
 
 
 def pieces(entries: Mapping[Path, Entry], chunk: int) -> Iterator[Piece]:
-    """The bytes of the tree: what the entries determine, with its path, and where numbers go.
-
-    Arrays of more than `chunk` bytes are cut.
-    """
+    """The bytes of the tree, leaf after leaf. Arrays of more than `chunk` bytes are cut."""
     # In order the paths are the tree; making the tree itself would take memory for whatever a
-    # manifest claims. Those in one entry of `todo` have their first `depth` keys in common.
-    todo = [(sorted(entries), 0)]
-    while todo:
-        paths, depth = todo.pop()
-        path = paths[0][:depth]
-        if path:
-            yield path[:-1], pack(path[-1])
-        if path == paths[0]:
-            yield from _leaf(path, entries[path], chunk)
+    # manifest claims.
+    paths = sorted(entries)
+    widths = iter(_widths(paths))
+    heads: dict[tuple[Any, ...], tuple[bytes, int]] = {}
+    above: Path | None = None
+    before: Path = ()
+    for path in paths:
+        entry = entries[path]
+        if path[:-1] == above and path:
+            depth = len(path) - 1
+            known = packer.pack(path[-1])
+        else:
+            depth = 0 if above is None else _common(before, path)
+            parts = [packer.pack_map_header(next(widths))] if above is None and path else []
+            for i in range(depth, len(path)):
+                parts.append(packer.pack(path[i]))
+                if i + 1 < len(path):
+                    parts.append(packer.pack_map_header(next(widths)))
+            known = b"".join(parts)
+            above = path[:-1]
+        before = path
+        if isinstance(entry, ValueEntry):
+            yield Piece(path, depth, known + pack(entry.value))
             continue
-        kids = [list(group) for _, group in groupby(paths, key=itemgetter(depth))]
-        yield path, _packer.pack_map_header(len(kids))
-        todo += [(kid, depth + 1) for kid in reversed(kids)]
+        kind = entry[:2]
+        if kind not in heads:
+            size = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
+            heads[kind] = b"" if size > chunk else _head(entry.dtype, entry.shape, size), size
+        head, size = heads[kind]
+        if head:
+            yield Piece(path, depth, known + head, 0, size)
+        else:
+            yield from _chunks(Piece(path, depth, known, 0, size), entry, chunk)
 
 
-def _leaf(path: Path, entry: Entry, chunk: int) -> Iterator[Piece]:
-    if isinstance(entry, ValueEntry):
-        yield path, pack(entry.value)
-        return
+def _widths(paths: Sequence[Path]) -> list[int]:
+    """How many entries each container has, in the order in which they begin."""
+    widths, opened = [0], [0]
+    above: Path | None = None
+    before: Path = ()
+    for path in paths:
+        if path[:-1] == above:
+            widths[opened[-1]] += 1
+            continue
+        depth = _common(before, path)
+        del opened[depth + 1 :]
+        widths[opened[-1]] += 1
+        for _ in range(depth + 1, len(path)):
+            opened.append(len(widths))
+            widths.append(1)
+        before, above = path, path[:-1]
+    return widths
+
+
+def _common(before: Path, path: Path) -> int:
+    """How many keys two paths begin with alike; one less than there are at the most."""
+    depth = 0
+    for a, b in zip(before[:-1], path[:-1], strict=False):
+        if a != b:
+            break
+        depth += 1
+    return depth
+
+
+def _chunks(whole: Piece, entry: ArrayEntry, chunk: int) -> Iterator[Piece]:
+    path, depth, known, _, size, _ = whole
     item = DTYPES[entry.dtype].itemsize
-    size = math.prod(entry.shape) * item
-    if size <= chunk:
-        yield from _array(path, entry.dtype, entry.shape, 0, size)
-        return
     step = max(1, chunk // item) * item
     starts = range(0, size, step)
     shape = {str(i): n for i, n in enumerate(entry.shape)}
-    yield path, b"\x83" + pack(CHUNKED) + pack(True) + pack("shape")
-    yield (
-        path,
-        _packer.pack_map_header(len(shape)) + b"".join(pack(k) + pack(n) for k, n in shape.items()),
-    )
-    yield path, pack("chunks") + _packer.pack_map_header(len(starts))
+    # By number, not in order of the text: flax has them so.
+    known += b"\x83" + pack(CHUNKED) + pack(True) + pack("shape")
+    known += packer.pack_map_header(len(shape))
+    known += b"".join(pack(k) + pack(n) for k, n in shape.items())
+    known += pack("chunks") + packer.pack_map_header(len(starts))
     for i, start in enumerate(starts):
-        yield path, pack(str(i))
         count = min(step, size - start)
-        yield from _array(path, entry.dtype, (count // item,), start, count)
+        known += pack(str(i)) + _head(entry.dtype, (count // item,), count)
+        yield Piece(path, depth, known, start, count, start + count == size)
+        depth, known = len(path), b""
 
 
-def _array(
-    path: Path, dtype: str, shape: tuple[int, ...], start: int, size: int
-) -> Iterator[Piece]:
+def _head(dtype: str, shape: tuple[int, ...], size: int) -> bytes:
     inner = b"\x93" + pack(list(shape)) + pack(dtype) + _sized((0xC4, 0xC5, 0xC6), size)
-    yield path, _extension_header(len(inner) + size) + inner
-    yield Payload(path, start, size)
+    return _extension_header(len(inner) + size) + inner
 
 
 def _extension_header(size: int) -> bytes:
@@ -98,4 +150,6 @@ def _sized(codes: tuple[int, int, int], size: int) -> bytes:
     raise AssertionError("arrays are cut before they grow so large")
 
 
-_packer = msgpack.Packer()
+def _map_header(data: bytes) -> int:
+    """How long the header of a map is, if one stands at the beginning."""
+    return {0xDE: 3, 0xDF: 5}.get(data[0], int(0x80 <= data[0] < 0x90))

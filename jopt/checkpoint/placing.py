@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding, SingleDeviceSharding
 
 from jopt.base import CheckpointError
-from jopt.checkpoint.leaves import DTYPES, PLAIN, Kind, host
+from jopt.checkpoint.fetching import BATCH, LARGE, fetched
+from jopt.checkpoint.leaves import DTYPES, Kind, kinds_of
 from jopt.checkpoint.memory import compact
 from jopt.core.tree import Path, shown
 
 
-def snapshot(who: str, path: Path, leaf: Any) -> Any:
-    """A leaf on the host that shares memory with nothing."""
-    if type(leaf) in PLAIN:
-        return leaf
-    return {} if type(leaf) is dict else np.array(host(who, path, leaf), order="C")
+def snapshots(who: str, leaves: Mapping[Path, Any], paths: Iterable[Path]) -> Iterator[Any]:
+    """These leaves on the host, sharing memory with nothing."""
+    kinds = kinds_of(who, leaves)
+    chosen = list(paths)
+    arrays = fetched(who, ((p, leaves[p]) for p in chosen if kinds[p].shape is not None))
+    for path in chosen:
+        leaf = leaves[path]
+        if kinds[path].shape is None:
+            yield {} if type(leaf) is dict else leaf
+        else:
+            yield np.array(next(arrays), order="C")
+
+
+def placed(
+    who: str, values: Iterable[tuple[Path, Any]], targets: Mapping[Path, Any]
+) -> Iterator[tuple[Path, Any]]:
+    """Host leaves as their targets are: NumPy, or on the devices and with the sharding they have.
+
+    The values must be the caller's to give away: on the CPU the arrays may keep their memory.
+    Small ones go to the devices many at a time, large ones each by itself.
+    """
+    batch: list[tuple[Path, Any, Any]] = []
+    size = 0
+    for path, value in values:
+        target = targets.get(path)
+        if type(target) is np.ndarray or not isinstance(target, jax.Array | jax.ShapeDtypeStruct):
+            yield path, value
+            continue
+        if value.dtype.itemsize > 4:
+            _check_width(who, path, value)
+        sharding = _sharding(target)
+        if value.nbytes >= LARGE or not _is_joint(sharding):
+            yield path, _put(who, path, value, sharding)
+        else:
+            batch.append((path, value, sharding))
+            size += value.nbytes
+        del value  # its memory, where it was copied, is for the next
+        if size >= BATCH:
+            yield from _put_together(who, batch)
+            batch, size = [], 0
+    yield from _put_together(who, batch)
 
 
 def place(who: str, path: Path, value: Any, target: Any) -> Any:
-    """A host leaf as `target` is: NumPy, or on the devices and with the sharding it has.
+    """One leaf alone."""
+    return dict(placed(who, [(path, value)], {path: target}))[path]
 
-    The value must be the caller's to give away: on the CPU the array may keep its memory.
-    """
-    if not isinstance(target, jax.Array | jax.ShapeDtypeStruct):
-        return value
+
+def _check_width(who: str, path: Path, value: Any) -> None:
     if jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
         raise CheckpointError(
             who,
@@ -36,7 +73,29 @@ def place(who: str, path: Path, value: Any, target: Any) -> Any:
             path=shown(path),
             fix='Turn it on: jax.config.update("jax_enable_x64", True).',
         )
-    sharding = _sharding(target)
+
+
+def _is_joint(sharding: Any) -> bool:
+    """Whether jax may be asked for many arrays at once: all of their parts belong to here."""
+    if sharding is None or isinstance(sharding, SingleDeviceSharding):
+        return True
+    if isinstance(getattr(sharding, "mesh", None), AbstractMesh):
+        return False
+    return bool(sharding.is_fully_addressable)
+
+
+def _put_together(who: str, batch: list[tuple[Path, Any, Any]]) -> Iterator[tuple[Path, Any]]:
+    for free in (True, False):
+        some = [item for item in batch if (item[2] is None) == free]
+        shardings = None if free else [sharding for _, _, sharding in some]
+        try:
+            arrays = jax.device_put([value for _, value, _ in some], shardings) if some else []
+        except (ValueError, TypeError, NotImplementedError):
+            arrays = [_put(who, *item) for item in some]  # which says of one what is wrong
+        yield from zip([path for path, _, _ in some], arrays, strict=True)
+
+
+def _put(who: str, path: Path, value: Any, sharding: Any) -> Any:
     if sharding is None:
         return jax.device_put(value)
     try:

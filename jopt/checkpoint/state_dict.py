@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 from jopt.checkpoint.compare import Difference, Report
 from jopt.checkpoint.leaves import flatten, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, fitted, plan
-from jopt.checkpoint.placing import snapshot
+from jopt.checkpoint.placing import snapshots
 from jopt.core.tree import Tree, nest
 
 
@@ -29,10 +29,9 @@ def state_dict(tree: Tree) -> dict[str, Any]:
     >>> jopt.state_dict({"w": jnp.ones(2), "layers": [jnp.zeros(1)]})
     {'layers': {'0': array([0.], dtype=float32)}, 'w': array([1., 1.], dtype=float32)}
     """
-    flat = flatten("state_dict", tree)
-    kinds_of("state_dict", flat)
-    paths = sorted(flat)
-    named: dict[str, Any] = nest(paths, (snapshot("state_dict", p, flat[p]) for p in paths))
+    who = "state_dict"
+    flat = flatten(who, tree)
+    named: dict[str, Any] = nest(sorted(flat), snapshots(who, flat, sorted(flat)))
     return named
 
 
@@ -126,7 +125,8 @@ def load_state_dict(
     kinds = kinds_of(who, flat, "the state has leaves that no checkpoint holds")
     made = plan(who, like, kinds, Changes(rename, keep, cast), strict=strict)
     # Copies, so that a later change of the state dict, or a donation, reaches nothing here.
-    tree = made.tree(who, ((path, snapshot(who, path, flat[path])) for path in made.goes))
+    copies = zip(made.goes, snapshots(who, flat, made.goes), strict=True)
+    tree = made.tree(who, copies)
     return tree if strict else (tree, made.report)
 
 

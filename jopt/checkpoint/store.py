@@ -11,7 +11,7 @@ from jopt.checkpoint import files, memory, wire
 from jopt.checkpoint import progress as bars
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
-from jopt.checkpoint.leaves import flatten, host
+from jopt.checkpoint.leaves import flatten
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.core import Transform
 from jopt.core.tree import Tree
@@ -228,9 +228,7 @@ def _write(
     leaves = flatten(who, tree)
     size = sum(getattr(leaf, "nbytes", 0) for leaf in leaves.values())
     with bars.shown(who, "Saving", file, size, progress) as shown:
-        wire.write(
-            who, shown, leaves, lambda path: host(who, path, leaves[path]), describe(who, tx)
-        )
+        wire.write(who, shown, leaves, describe(who, tx))
 
 
 def _read(

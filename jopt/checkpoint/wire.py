@@ -9,32 +9,30 @@ what it knows, reads the numbers between, and checks their sums. Both directions
 from __future__ import annotations
 
 import io
-import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import msgpack
-import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import memory
+from jopt.checkpoint.decoding import unpack_manifest, unpacker
+from jopt.checkpoint.fetching import fetched
 from jopt.checkpoint.leaves import DTYPES, join, kinds_of
 from jopt.checkpoint.manifest import (
     CHUNKED,
-    MAX_LIST,
     ArrayEntry,
     Entry,
     Manifest,
     ValueEntry,
+    blank,
     damaged,
     not_ours,
     pack,
-    unpack_extension,
-    unpack_manifest,
 )
 from jopt.checkpoint.migrations import migrate
-from jopt.checkpoint.pieces import Payload, pieces
+from jopt.checkpoint.pieces import Piece, pieces
 from jopt.core.tree import Path, pointer, shown
 
 HEAD, MIDDLE = b"\x82" + pack("jopt"), pack("tree")
@@ -47,22 +45,20 @@ STEP = 2**24
 still, and enough for the system to keep the file in large pages, which is several times faster
 where memory is scarce."""
 
-Fetch = Callable[[Path], memory.Host]
-Room = Callable[[Path, ArrayEntry, int, int], memoryview]
+FEW = 2**12
+"""So few bytes are copied sooner than looked at."""
+
+Room = Callable[[Path, ArrayEntry, int, int], bytearray | memoryview]
 
 
-def write(
-    who: str, file: BinaryIO, leaves: Mapping[Path, Any], fetch: Fetch, transform: Any
-) -> None:
-    """Write a checkpoint of these leaves; `fetch` gives the array at a path, once each."""
+def write(who: str, file: BinaryIO, leaves: Mapping[Path, Any], transform: Any) -> None:
+    """Write a checkpoint of these leaves."""
     kinds = kinds_of(who, leaves)
-    entries: dict[Path, Entry] = {}
-    for path, kind in kinds.items():
-        if CHUNKED in path:
-            problem = "flax's format keeps this key for itself"
-            raise CheckpointError(who, problem, path=shown(path), fix="Rename it.")
-        blank = None if kind.shape is None else ArrayEntry(kind.shape, kind.dtype, "0" * 8)
-        entries[path] = blank or ValueEntry(leaves[path])
+    taken = next((path for path in kinds if CHUNKED in path), None)
+    if taken is not None:
+        problem = "flax's format keeps this key for itself"
+        raise CheckpointError(who, problem, path=shown(taken), fix="Rename it.")
+    entries = blank(leaves, kinds)
     try:
         header = Manifest(entries, transform).pack()
     except (OverflowError, UnicodeEncodeError) as error:
@@ -71,21 +67,27 @@ def write(
     # manifest is written twice in place of reading every array twice.
     start = file.tell()
     file.write(HEAD + header + MIDDLE)
+    arrays = fetched(who, ((p, leaves[p]) for p in sorted(kinds) if kinds[p].shape is not None))
     data, crc = memoryview(b""), 0
     for piece in pieces(entries, CHUNK):
-        if not isinstance(piece, Payload):
-            file.write(piece[1])
+        file.write(piece.known)
+        entry = entries[piece.path]
+        if isinstance(entry, ValueEntry):
             continue
-        if piece.start == 0:
-            data, crc = memory.bytes_of(fetch(piece.path)), 0
-        for at, size in _steps(piece, STEP):
-            part = data[at : at + size]
-            file.write(part)
-            crc = zlib.crc32(part, crc)
-            del part
-        if piece.start + piece.size == len(data):
-            old = cast(ArrayEntry, entries[piece.path])
-            entries[piece.path] = ArrayEntry(old.shape, old.dtype, f"{crc:08x}")
+        if piece.size <= FEW and piece.last and not piece.start:
+            few = next(arrays).tobytes()  # a copy costs less than a view
+            file.write(few)
+            crc = zlib.crc32(few)
+        else:
+            if piece.start == 0:
+                data, crc = memory.bytes_of(next(arrays)), 0
+            for at, size in _steps(piece, STEP):
+                part = data[at : at + size]
+                file.write(part)
+                crc = zlib.crc32(part, crc)
+                del part
+        if piece.last:
+            entries[piece.path] = ArrayEntry(entry.shape, entry.dtype, f"{crc:08x}")
             data = memoryview(b"")  # this array may go before the next one comes
     end = file.tell()
     file.seek(start)
@@ -102,35 +104,34 @@ def read_manifest(who: str, file: BinaryIO) -> Manifest:
         raise not_ours(who)
     size = file.seek(0, io.SEEK_END) - len(HEAD)
     file.seek(len(HEAD))
-    unpacker = msgpack.Unpacker(
-        file, read_size=2**16, max_buffer_size=min(max(size, 2**16), 2**31 - 1),
-        strict_map_key=True, max_array_len=MAX_LIST, ext_hook=unpack_extension,
-    )  # fmt: skip
+    source = unpacker(file, size)
     try:
-        header = unpacker.unpack()
+        source.skip()
     except msgpack.OutOfData:
         raise damaged(who, "it ends within the manifest") from None
     except Exception as error:  # msgpack raises a dozen kinds, all meaning "no msgpack"
         raise damaged(who, f"the manifest cannot be decoded ({error})") from None
-    length = unpacker.tell()
+    length = source.tell()
+    del source  # its buffer
     file.seek(len(HEAD))
-    return migrate(unpack_manifest(who, header, file.read(length)))
+    return migrate(unpack_manifest(who, file.read(length)))
 
 
 def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[Path, Any]]:
     """Every leaf with its path, verified; `file` stands where `read_manifest` left it."""
-    arrays: list[memory.Host] = []  # the one that is being read
+    held: list[tuple[memory.Host, bytearray | memoryview]] = []  # the one that is being read
 
-    def room(path: Path, entry: ArrayEntry, start: int, size: int) -> memoryview:
+    def room(path: Path, entry: ArrayEntry, start: int, size: int) -> bytearray | memoryview:
         if start == 0:
-            arrays.append(_empty(who, path, entry))
-        return memory.bytes_of(arrays[0])[start : start + size]
+            held.append(_empty(who, path, entry))
+        data = held[0][1]
+        return data if size == len(data) else memoryview(data)[start : start + size]
 
     for path, entry, last in _read(who, file, manifest, STEP, room):
         if isinstance(entry, ValueEntry):
             yield path, entry.value
         elif last:
-            yield path, arrays.pop()  # and no reference stays here while the next is read
+            yield path, held.pop()[0]  # and no reference stays here while the next is read
 
 
 def scan(
@@ -149,10 +150,11 @@ def scan(
     """
     parts: list[memory.Host] = []
 
-    def room(path: Path, entry: ArrayEntry, start: int, size: int) -> memoryview:
+    def room(path: Path, entry: ArrayEntry, start: int, size: int) -> bytearray | memoryview:
         dtype = DTYPES[entry.dtype]
-        parts.append(np.empty(size // dtype.itemsize, dtype))
-        return memory.bytes_of(parts[0])
+        array, data = memory.filled((size // dtype.itemsize,), dtype)
+        parts.append(array)
+        return data
 
     for path, entry, _ in _read(who, file, manifest, size, room, wanted):
         yield path, entry, entry.value if isinstance(entry, ValueEntry) else parts.pop()
@@ -171,30 +173,27 @@ def _read(
     Says after each time which leaf it was, and whether it is whole and verified.
     """
     _check_size(who, file, manifest)
-    _expect(who, file, MIDDLE, ())
-    crc = 0
-    for piece in pieces(manifest.in_file, CHUNK):
-        if not isinstance(piece, Payload):
-            path, known = piece
-            _expect(who, file, known, path)
-            value, name = manifest.in_file.get(path), manifest.name_of(path)
-            if isinstance(value, ValueEntry) and name is not None:
-                yield name, value, True
+    _expect(who, file, Piece((), 0, MIDDLE))
+    stored, names, crc = manifest.in_file, manifest.names, 0
+    for piece in pieces(stored, CHUNK):
+        _expect(who, file, piece)
+        path, entry = piece.path, stored[piece.path]
+        name = path if names is None else names.get(path)
+        if isinstance(entry, ValueEntry):
+            if name is not None:
+                yield name, entry, True
             continue
-        path, entry = piece.path, cast(ArrayEntry, manifest.in_file[piece.path])
-        name = manifest.name_of(path)
         if name is not None and wanted is not None and not wanted(name):
             file.seek(piece.size, io.SEEK_CUR)
             continue
         item = DTYPES[entry.dtype].itemsize
-        whole = math.prod(entry.shape) * item
         for at, size in _steps(piece, max(item, most // item * item)):
             # What a migration has dropped has no name, and is verified all the same.
-            part = memoryview(bytearray(size)) if name is None else room(path, entry, at, size)
+            part = bytearray(size) if name is None else room(path, entry, at, size)
             _fill(file, part)
             crc = zlib.crc32(part, crc if at else 0)
             del part
-            last = at + size == whole
+            last = piece.last and at + size == piece.start + piece.size
             if last and f"{crc:08x}" != entry.crc32:
                 what = "the bytes of an array do not match their checksum"
                 facts = {"expected": entry.crc32, "found": f"{crc:08x}"}
@@ -203,17 +202,18 @@ def _read(
                 yield name, entry, last
 
 
-def _steps(piece: Payload, most: int) -> Iterator[tuple[int, int]]:
+def _steps(piece: Piece, most: int) -> Iterable[tuple[int, int]]:
     """Where the steps through a piece begin in the array, and how long they are: one at least."""
-    end = piece.start + piece.size
-    for at in range(piece.start, max(end, piece.start + 1), most):
-        yield at, min(most, end - at)
+    start, size = piece.start, piece.size
+    if size <= most:
+        return ((start, size),)
+    return [(at, min(most, start + size - at)) for at in range(start, start + size, most)]
 
 
-def _fill(file: BinaryIO, part: memoryview) -> None:
-    done = 0
-    while done < len(part):
-        read: int = file.readinto(part[done:])  # type: ignore[attr-defined]
+def _fill(file: BinaryIO, part: bytearray | memoryview) -> None:
+    done: int = file.readinto(part)  # type: ignore[attr-defined]
+    while 0 < done < len(part):
+        read: int = file.readinto(memoryview(part)[done:])  # type: ignore[attr-defined]
         if not read:  # cut off meanwhile: the sum will not be right
             return
         done += read
@@ -226,26 +226,27 @@ def _check_size(who: str, file: BinaryIO, manifest: Manifest) -> None:
     file.seek(here)
     total = here + len(MIDDLE)
     for piece in pieces(manifest.in_file, CHUNK):
-        path, size = (
-            (piece[0], len(piece[1])) if isinstance(piece, tuple) else (piece.path, piece.size)
-        )
-        total += size
+        total += len(piece.known) + piece.size
         if total > end:
-            raise damaged(who, f"it ends after {end} bytes", path=shown(path) if path else None)
+            raise damaged(who, f"it ends after {end} bytes", path=shown(piece.path) or None)
     if total != end:
         raise damaged(who, f"{end - total} bytes too many stand after its end")
 
 
-def _expect(who: str, file: BinaryIO, known: bytes, path: Path) -> None:
-    here = file.tell()
-    if file.read(len(known)) != known:
-        what = f"the bytes from {here} on are not what the manifest says"
-        raise damaged(who, what, path=shown(path) if path else None)
+def _expect(who: str, file: BinaryIO, piece: Piece) -> None:
+    found = file.read(len(piece.known))
+    if found == piece.known:
+        return
+    pairs = zip(piece.known, found, strict=False)
+    at = next((i for i, (a, b) in enumerate(pairs) if a != b), len(found))
+    here = file.tell() - len(found) + at
+    what = f"the bytes from {here} on are not what the manifest says"
+    raise damaged(who, what, path=shown(piece.place_of(at)) or None)
 
 
-def _empty(who: str, path: Path, entry: ArrayEntry) -> memory.Host:
+def _empty(who: str, path: Path, entry: ArrayEntry) -> tuple[memory.Host, bytearray | memoryview]:
     try:
-        return memory.empty(entry.shape, DTYPES[entry.dtype])
+        return memory.filled(entry.shape, DTYPES[entry.dtype])
     except (ValueError, OverflowError) as error:  # more axes or longer ones than numpy can hold
         raise damaged(who, f"no array has such a shape ({error})", path=shown(path)) from None
 

@@ -7,7 +7,8 @@ import os
 
 from jopt.base import CheckpointError
 from jopt.checkpoint.config import describe
-from jopt.checkpoint.leaves import flatten, host, kinds_of
+from jopt.checkpoint.fetching import host
+from jopt.checkpoint.leaves import flatten, kinds_of
 from jopt.cli import state
 from jopt.cli.arguments import add_common
 from jopt.cli.formats import FORMATS, Format, Recorded, format_of

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import files, wire
-from jopt.checkpoint.leaves import flatten, host, join
+from jopt.checkpoint.leaves import flatten, join
 from jopt.checkpoint.store import load
 from jopt.core.tree import Tree, shown
 
@@ -37,11 +37,7 @@ def _read_jopt(who: str, path: str) -> Tree:
 
 def _write_jopt(who: str, path: str, tree: Tree, transform: Recorded) -> None:
     leaves = flatten(who, tree)
-    files.replace(
-        who,
-        path,
-        lambda file: wire.write(who, file, leaves, lambda p: host(who, p, leaves[p]), transform),
-    )
+    files.replace(who, path, lambda file: wire.write(who, file, leaves, transform))
 
 
 def _read_flax(who: str, path: str) -> Tree:

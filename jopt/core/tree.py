@@ -49,16 +49,19 @@ class Layout:
 
 def pointer(path: Path) -> str:
     """A path as one string, a JSON pointer (RFC 6901): `/a~1b/c` is `c` in `a/b`."""
-    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+    return f"/{shown(path)}" if path else ""
 
 
 def from_pointer(text: str) -> Path:
     """The path of a JSON pointer; a `ValueError` if it is not as `pointer` writes it."""
     if text and not text.startswith("/"):
         raise ValueError(text)
-    keys = text.split("/")[1:]
-    path = tuple(key.replace("~1", "/").replace("~0", "~") for key in keys)
-    if pointer(path) != text or len(path) > MAX_DEPTH:
+    path = tuple(text.split("/")[1:])
+    if "~" in text:
+        path = tuple(key.replace("~1", "/").replace("~0", "~") for key in path)
+        if pointer(path) != text:
+            raise ValueError(text)
+    if len(path) > MAX_DEPTH:
         raise ValueError(text)
     return path
 
@@ -68,7 +71,10 @@ def shown(path: Path) -> str:
 
     No two paths have one name.
     """
-    return pointer(path)[1:]
+    text = "/".join(path)
+    if "~" in text or text.count("/") >= len(path) > 0:
+        return "/".join([key.replace("~", "~0").replace("/", "~1") for key in path])
+    return text
 
 
 def layout_of(who: str, tree: Tree) -> Layout:

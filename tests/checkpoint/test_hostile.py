@@ -202,7 +202,7 @@ def test_names_and_texts_of_a_file_cannot_steer_the_terminal():
     _, report = jopt.from_bytes({"v": np.ones(2)}, data, strict=False)
     file = io.BytesIO()
     recorded = {"repr": "\x1b[2J" * 10_000, "config": {"\x1b[2J": 1}}
-    wire.write("here", file, {("w",): 1}, None, recorded)
+    wire.write("here", file, {("w",): 1}, recorded)
     other = fails("another configuration", jopt.from_bytes, None, file.getvalue(), tx=TX)
     for shown in (text, str(report), other):
         assert "\x1b" not in shown

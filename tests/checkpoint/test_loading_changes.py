@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import jopt
-from jopt.checkpoint.leaves import flatten, shown
+from jopt.checkpoint.leaves import flatten
+from jopt.core.tree import shown
 from tests.checkpoint.helpers import assert_same, grads, params, trained
 
 ADAMW = jopt.adamw(1e-2)

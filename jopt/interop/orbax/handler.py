@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import msgpack
 import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.decoding import unpack_manifest
 from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of, rebuild
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import (
-    MAX_LIST,
     ArrayEntry,
     Entry,
     Manifest,
     ValueEntry,
+    blank,
     damaged,
-    unpack_extension,
-    unpack_manifest,
 )
 from jopt.checkpoint.migrations import migrate
 from jopt.checkpoint.placing import place
@@ -97,11 +95,8 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
         who = "Save"
         leaves = flatten(who, args.item)
         kinds, stored = _stored(who, leaves)
-        entries: dict[Path, Entry] = {}
-        for path, kind in kinds.items():
-            # The sums stand beside the manifest: its own would need the bytes in order.
-            none = None if kind.shape is None else ArrayEntry(kind.shape, kind.dtype, "0" * 8)
-            entries[path] = none or ValueEntry(leaves[path])
+        # The sums stand beside the manifest: its own would need the bytes in order.
+        entries = blank(leaves, kinds)
         sums = {pointer(path): checksum(leaves[path]) for path in stored}
         try:
             manifest = Manifest(entries, describe(who, args.tx)).pack()
@@ -256,15 +251,12 @@ def _manifest(who: str, said: Any) -> tuple[Manifest, dict[str, str]]:
     try:
         text, sums = said["jopt"], said["sums"]
         written = base64.b64decode(text, validate=True)
-        header = msgpack.unpackb(
-            written, strict_map_key=True, max_array_len=MAX_LIST, ext_hook=unpack_extension
-        )
         sound = base64.b64encode(written).decode() == text and isinstance(sums, dict)
-    except Exception as error:  # msgpack alone raises a dozen kinds
+    except (KeyError, TypeError, ValueError) as error:
         raise damaged(who, f"the manifest cannot be decoded ({error})") from None
     if not sound:
         raise damaged(who, "the manifest is not as it was written")
-    return migrate(unpack_manifest(who, header, written)), sums
+    return migrate(unpack_manifest(who, written)), sums
 
 
 def _sharding(target: Any) -> Any:

@@ -12,20 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, BinaryIO
 
-import msgpack
-
 from jopt.base import CheckpointError, ConfigError
+from jopt.checkpoint.decoding import unpack_manifest
 from jopt.checkpoint.leaves import DTYPES, Kind, join
-from jopt.checkpoint.manifest import (
-    FORMAT,
-    MAX_LIST,
-    ArrayEntry,
-    Entry,
-    Manifest,
-    damaged,
-    unpack_extension,
-    unpack_manifest,
-)
+from jopt.checkpoint.manifest import FORMAT, ArrayEntry, Entry, Manifest, damaged
 from jopt.checkpoint.migrations import migrate
 from jopt.core.tree import MAX_DEPTH, Path, from_pointer, shown
 
@@ -148,15 +138,11 @@ def read_manifest(
     text = metadata["jopt"]
     try:
         written = base64.b64decode(text, validate=True)
-        header = msgpack.unpackb(
-            written, strict_map_key=True, max_array_len=MAX_LIST, ext_hook=unpack_extension
-        )
-        same = base64.b64encode(written).decode() == text
-    except Exception as error:  # msgpack raises a dozen kinds, all meaning "no msgpack"
+    except ValueError as error:
         raise damaged(who, f"the manifest cannot be decoded ({error})") from None
-    if not same:
+    if base64.b64encode(written).decode() != text:
         raise damaged(who, "the manifest is not as it was written")
-    manifest = unpack_manifest(who, header, written)
+    manifest = unpack_manifest(who, written)
     said = {shown(p): e.kind for p, e in manifest.in_file.items() if isinstance(e, ArrayEntry)}
     if said != {name: tensor.kind for name, tensor in tensors.items()}:
         raise damaged(who, "the manifest speaks of other tensors")

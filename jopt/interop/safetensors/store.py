@@ -11,9 +11,10 @@ from jopt.base import CheckpointError
 from jopt.checkpoint import files, memory
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
-from jopt.checkpoint.leaves import DTYPES, flatten, host, join, kinds_of
+from jopt.checkpoint.fetching import fetched
+from jopt.checkpoint.leaves import DTYPES, flatten, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
-from jopt.checkpoint.manifest import ArrayEntry, Entry, Manifest, ValueEntry, damaged
+from jopt.checkpoint.manifest import ArrayEntry, Manifest, ValueEntry, blank, damaged
 from jopt.core import Transform
 from jopt.core.tree import Path, Tree, shown
 from jopt.interop.safetensors.format import (
@@ -113,20 +114,18 @@ def _write(who: str, file: BinaryIO, tree: Tree, tx: Transform | None) -> None:
     if (METADATA,) in arrays:
         raise CheckpointError(who, "safetensors keeps this key for itself", path=METADATA)
     arrays.sort(key=lambda p: (ORDER[kinds[p].dtype], shown(p).encode()))
-    entries: dict[Path, Entry] = {}
-    for path, kind in kinds.items():
-        blank = None if kind.shape is None else ArrayEntry(kind.shape, kind.dtype, "0" * 8)
-        entries[path] = blank or ValueEntry(leaves[path])
+    entries = blank(leaves, kinds)
     transform = describe(who, tx)
     # The sums are known once the arrays have passed by. They have a fixed width, so the header
     # is written twice in place of reading every array twice.
     start = file.tell()
     file.write(pack(who, arrays, entries, transform))
-    for path in arrays:
-        data = memory.bytes_of(host(who, path, leaves[path]))
+    for path, array in zip(arrays, fetched(who, ((p, leaves[p]) for p in arrays)), strict=True):
+        data = memory.bytes_of(array)
         kind = kinds[path]
         entries[path] = ArrayEntry(kind.shape or (), kind.dtype, f"{zlib.crc32(data):08x}")
         file.write(data)
+        del array, data  # they may go before the next comes
     end = file.tell()
     file.seek(start)
     file.write(pack(who, arrays, entries, transform))

@@ -1,0 +1,100 @@
+"""Leaves to the host: many small ones at once, a large one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jopt.base import CheckpointError
+from jopt.checkpoint.memory import Host
+from jopt.core.tree import Path, shown
+
+LARGE = 2**20
+"""From so many bytes on the time of an array goes into its bytes."""
+
+BATCH = 2**23
+"""So many bytes of smaller arrays are on their way at once."""
+
+
+def fetched(who: str, leaves: Iterable[tuple[Path, Any]]) -> Iterator[Host]:
+    """The arrays on the host, one after the other: native byte order, C order.
+
+    They may share the leaves' memory. A device is asked for a batch of small ones before the first
+    is waited for. What is fetched of a large one may go before the next one comes.
+    """
+    batch: list[Any] = []
+    size = 0
+    for path, leaf in leaves:
+        ready = _ready(who, path, leaf)
+        own = getattr(leaf, "nbytes", LARGE)
+        if own >= LARGE or size >= BATCH:
+            yield from _arrays(batch)
+            size = 0
+        if _is_away(ready):
+            ready.copy_to_host_async()
+        if own >= LARGE:
+            yield _array(ready)
+        else:
+            batch.append(ready)
+            size += own
+        del leaf, ready
+    yield from _arrays(batch)
+
+
+def host(who: str, path: Path, leaf: Any) -> Host:
+    """One leaf alone."""
+    return _array(_ready(who, path, leaf))
+
+
+def _arrays(batch: list[Any]) -> Iterator[Host]:
+    batch.reverse()
+    while batch:
+        yield _array(batch.pop())
+
+
+def _array(ready: Any) -> Host:
+    array = np.asarray(ready, order="C")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _ready(who: str, path: Path, leaf: Any) -> Any:
+    """What NumPy can make an array of without leaving a trace on the leaf."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return leaf
+    if isinstance(leaf, jax.core.Tracer):
+        problem = "the leaf is being traced and has no value"
+        raise CheckpointError(who, problem, path=shown(path), fix="Call it outside of jit.")
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        raise CheckpointError(who, "the leaf is a shape without numbers", path=shown(path))
+    if leaf.is_deleted():
+        raise CheckpointError(
+            who,
+            "the array is gone: it was donated to a compiled function",
+            path=shown(path),
+            fix="Save what that function returned, or take jopt.state_dict(state) before the call.",
+        )
+    if not leaf.is_fully_addressable:
+        raise CheckpointError(
+            who,
+            "parts of the array live in other processes",
+            path=shown(path),
+            fix="Gather it with jax.experimental.multihost_utils.process_allgather, or save with "
+            "orbax: a state is a plain dict.",
+        )
+    if not _is_away(leaf):
+        return leaf  # NumPy sees the memory itself
+    # An array keeps what jax fetches of it for as long as it lives: save would leave a
+    # second state on the host. A twin over the same buffers takes its copy along.
+    parts = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
+
+
+def _is_away(leaf: Any) -> bool:
+    """Whether it has to be put together, or fetched from an accelerator."""
+    if not isinstance(leaf, jax.Array):
+        return False
+    devices: Any = leaf.sharding.device_set
+    return len(devices) > 1 or any(device.platform != "cpu" for device in devices)
