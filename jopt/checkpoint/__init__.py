@@ -1,11 +1,11 @@
 """State dicts, bytes and files: what survives a process.
 
-`docs/format.md` describes the format. From the bottom up: `leaves` names the leaves of
-any tree, `fetching` brings them to the host, `manifest` describes them and `decoding` reads what
-it says, `pieces` says where they stand in a file, `wire` turns
-all this to bytes and back through `memory`, `files` puts bytes on a disk, `progress` shows a
-bar meanwhile, `compare` compares two trees, `config` compares two transforms, `names` holds
-patterns against names, `placing` puts an array where it belongs, `loading` joins these, and
+`docs/format.md` describes the format. From the bottom up: `leaves` names the leaves of any tree,
+`fetching` brings them to the host, `manifest` describes them and `decoding` reads what it says,
+`pieces` says where they stand in a file, `wire` turns all this to bytes and back through `memory`,
+`files` puts bytes on a disk, `progress` shows a bar meanwhile, `compare` compares two trees,
+`config` compares two transforms, `names` holds patterns against names, `leaf_counts` lets a state
+say which leaves are younger, `placing` puts arrays where they belong, `loading` joins these, and
 `state_dict` and `store` are what users call.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -14,13 +13,11 @@ import jax
 from jopt.base import CheckpointError
 from jopt.checkpoint.compare import Difference, Report, compare
 from jopt.checkpoint.config import Mismatch
+from jopt.checkpoint.leaf_counts import with_counts_of
 from jopt.checkpoint.leaves import (
     Kind,
-    children,
     flatten,
-    is_leaf,
     join,
-    kind_of,
     kinds_of,
     rebuild,
 )
@@ -188,7 +185,7 @@ def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -
     state = {new: kinds[old] for old, new in names.items()}
     targets = flatten(who, like)
     keep = matched(who, changes.keep, targets, state)
-    counted = _with_counts_of(who, like, {p: k for p, k in state.items() if p not in keep}, keep)
+    counted = with_counts_of(who, like, {p: k for p, k in state.items() if p not in keep}, keep)
     if counted is not like:
         like, targets = counted, flatten(who, counted)
     wanted = kinds_of(who, targets, "`like` has leaves that no checkpoint holds")
@@ -251,50 +248,3 @@ def _no_value(x: Any) -> str | None:
     if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.is_deleted():
         return "an array that was donated"
     return None
-
-
-def _with_counts_of(
-    who: str, like: Tree, kinds: Mapping[Path, Kind], keep: AbstractSet[Path]
-) -> Tree:
-    """`like` with the `leaf_count` entries that the state has, and no others but those to keep.
-
-    A leaf without an entry has the node's own count, so their absence is a value, too.
-    """
-    younger = [path for path in kinds if "leaf_count" in path]
-
-    def walk(node: Tree, path: Path) -> Tree:
-        if is_leaf(node):
-            return node
-        names, kids, make = children(who, node)
-        if not names:
-            return node
-        same = True
-        if (
-            type(node) is dict
-            and _counts(node)
-            and kinds.get((*path, "count")) == kind_of(node["count"])
-        ):
-            own = (*path, "leaf_count")
-            aged = {p[len(own) :]: node["count"] for p in younger if _below(p, own)}
-            if "leaf_count" in node:
-                mine = flatten(who, node["leaf_count"])
-                aged |= {p: x for p, x in mine.items() if (*own, *p) in keep}
-            if aged or "leaf_count" in node:
-                node = {k: v for k, v in node.items() if k != "leaf_count"}
-                if aged:
-                    node["leaf_count"] = nest(sorted(aged), [aged[p] for p in sorted(aged)])
-                names, kids, make = children(who, node)
-                same = False
-        new = [walk(kid, (*path, name)) for name, kid in zip(names, kids, strict=True)]
-        return node if same and all(map(operator.is_, new, kids)) else make(new)
-
-    return walk(like, ())
-
-
-def _below(path: Path, top: Path) -> bool:
-    return len(path) > len(top) and path[: len(top)] == top
-
-
-def _counts(node: dict[Any, Any]) -> bool:
-    kind = kind_of(node.get("count"))
-    return isinstance(kind, Kind) and kind.shape is not None and kind.dtype.startswith("int")
