@@ -43,6 +43,8 @@ class Signature:
         # The arguments that are declared as a row of things. As text: to evaluate every
         # annotation takes its time.
         self.rows = {p.name for p in of if str(p.annotation).startswith(ROWS)}
+        # Numbers of things, and yes and no: they shape the program.
+        self.static = {p.name for p in of if str(p.annotation).split(" ")[0] in ("int", "bool")}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """The arguments by name, settled; raises `CallError` where they do not fit."""
@@ -63,6 +65,14 @@ class Signature:
         except TypeError as error:
             raise CallError(self.who, str(error), expected=f"{self.who}{self.plain}") from None
         for name, value in bound.arguments.items():
+            if name in self.static and isinstance(value, jax.core.Tracer):
+                raise CallError(
+                    self.who,
+                    f"{name} is a static choice, and cannot be traced",
+                    expected="a Python number",
+                    found=short(value),
+                    fix=f"For optax.inject_hyperparams: static_args=({name!r},).",
+                )
             bound.arguments[name] = (as_row if name in self.rows else settled)(value)
         return bound
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ParamSpec, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -204,4 +205,4 @@ def _shown(value: Any) -> str:
         return f"<{value.__qualname__}>"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in value.items()) + "}"
-    return repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address says nothing

@@ -12,7 +12,7 @@ from jopt.core.groups import Common as Common
 from jopt.core.groups import Group as Group
 from jopt.core.groups import Groups as Groups
 from jopt.core.groups import group as group
-from jopt.core.groups import owned as owned
+from jopt.core.groups import unless_off as unless_off
 from jopt.core.hyperparams import hyperparams as hyperparams
 from jopt.core.hyperparams import set_hyperparams as set_hyperparams
 from jopt.core.matrixwise import matrixwise as matrixwise

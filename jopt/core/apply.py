@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jopt.base import ConfigError, TreeError
 from jopt.core.checks import as_array, is_sparse
 from jopt.core.rows import add_rows
-from jopt.core.transform import ENTRYWISE, Add, Leaves, State, Transform, stepped
+from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, stepped
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
 
@@ -22,8 +22,8 @@ Rounding = Literal["nearest", "stochastic"]
 
 
 def apply_updates(
-    params: Tree, updates: Tree, *, rounding: Rounding = "nearest", key: Any = None
-) -> Tree:
+    params: T, updates: Tree, *, rounding: Rounding = "nearest", key: Any = None
+) -> T:
     """p + u for every leaf, added in at least float32 and rounded once to the dtype of p.
 
     A step of less than half the distance to the next number is lost in rounding to the
@@ -55,7 +55,8 @@ def apply_updates(
     steps = match_leaves("apply_updates", "the updates", layout, updates)
     add = _adding("apply_updates", layout, leaves, rounding, key)
     after = [add(name, p, u) for name, p, u in zip(layout.names, leaves, steps, strict=True)]
-    return layout.treedef.unflatten(after)
+    moved: T = layout.treedef.unflatten(after)
+    return moved
 
 
 def added(name: str, p: Any, u: Any, seed: Array | None = None) -> Any:
@@ -143,12 +144,12 @@ def step(
     tx: Transform,
     updates: Tree,
     state: State,
-    params: Tree,
+    params: T,
     *,
     rounding: Rounding = "nearest",
     key: Any = None,
     **extra: Any,
-) -> tuple[Tree, State]:
+) -> tuple[T, State]:
     """`update` and `apply_updates` in one: the next parameters, and the next state.
 
     The numbers are the same. What it spares is memory traffic: `accumulate` does not touch
@@ -174,7 +175,8 @@ def step(
     flow = tx.flow(updates, state, params, extra)
     add = _adding("step", flow.layout, flow.params or [], rounding, key)
     leaves, new = stepped(tx.parts, flow, state, add)
-    return flow.tree(leaves), new
+    after: T = flow.tree(leaves)
+    return after, new
 
 
 def extend(tx: Transform, state: State, params: Tree) -> State:

@@ -11,7 +11,7 @@ import jax
 
 from jopt.base import ConfigError, TreeError, configured
 from jopt.core.transform import Flow, Leaves, Node, Part, Transform, like_given, moved
-from jopt.core.tree import Layout, layout_of, lookup, match_leaves, nest, stands_for_params
+from jopt.core.tree import Layout, layout_of, lookup, match_leaves, nest
 
 
 @configured("jopt.")
@@ -77,26 +77,14 @@ class ForeignPart(Part):
     """A transform of another library; its state is renamed leaf by leaf to a nested dict."""
 
     name = "foreign"
-    any_extra = True
 
     def __init__(self, tx: Any) -> None:
         self.tx = tx
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The foreign state as a nested dict."""
-        given = layout.treedef.unflatten(params)
-        state = self.tx.init(given)
-        if not stands_for_params(given):
-            return self._named(state)
-        # An empty dict in its place, for `Transform.init` to fill.
-        kind = type(given)
-        empty = jax.tree.map(
-            lambda x: _Empty() if isinstance(x, kind) else x,
-            state,
-            is_leaf=lambda x: isinstance(x, kind),
-        )
-        named: Node = jax.tree.map(lambda x: {} if isinstance(x, _Empty) else x, self._named(empty))
-        return named
+        state = self.tx.init(layout.treedef.unflatten(params))
+        return self._named(state)
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """One foreign step. Gradients are handed over in the parameters' dtypes."""
@@ -146,10 +134,6 @@ class ForeignPart(Part):
                 found=f"nothing at {error}",
             ) from None
         return jax.tree.unflatten(layout.treedef, leaves)
-
-
-class _Empty:
-    """A leaf that will be an empty dict."""
 
 
 @jax.tree_util.register_static

@@ -104,12 +104,16 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     return Group(match, freeze, hyperparameters)
 
 
-def owned(common: Common, name: str) -> bool:
-    """Whether a group has a number of this name of its own; then it cannot be left out."""
+def unless_off(value: Any, common: Common, name: str) -> Any:
+    """`value`, or `None` where it is off: `False` or the number 0, and no group has its own.
+
+    Off by default is `False`: what injects numbers takes that for a choice, not for a number.
+    """
+    if not (value is False or (type(value) in (int, float) and value == 0)):
+        return value
     groups = common.get("groups")
-    if not isinstance(groups, Mapping):
-        return False
-    return any(isinstance(g, Group) and name in g.numbers for g in groups.values())
+    of = groups.values() if isinstance(groups, Mapping) else ()
+    return 0.0 if any(isinstance(g, Group) and name in g.numbers for g in of) else None
 
 
 def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
@@ -148,7 +152,7 @@ def assign(
 
     Of no leaves there is nothing to say: a pattern may match none then.
     """
-    if not groups or not leaves:
+    if not groups or not leaves or layout.stands_for_all:
         return (DEFAULT,) * len(layout)
     shapes = tuple((tuple(x.shape), x.dtype) for x in leaves)
     matches = tuple((label, g.match) for label, g in groups.items())

@@ -79,7 +79,6 @@ class RoutePart(Part):
                 self.labelled[name][chosen] = part
         parts = [p for row in self.labelled.values() for p in row.values()]
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
-        self.any_extra = any(p.any_extra for p in parts)
 
     @property
     def choices(self) -> Mapping[str, Any]:
@@ -152,6 +151,6 @@ class RoutePart(Part):
     ) -> Iterator[tuple[dict[str, Part], Layout, list[int]]]:
         labels = self.labels(layout, leaves)
         for name, row in self.labelled.items():
-            members = [i for i, label in enumerate(labels) if label == name]
+            members = [i for i, k in enumerate(labels) if k == name or layout.stands_for_all]
             members.sort(key=lambda i: layout.paths[i])
             yield row, layout.part(members), members

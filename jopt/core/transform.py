@@ -9,17 +9,19 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax import Array
 
 from jopt.base import ConfigError, Configured, StateError
-from jopt.core.checks import as_array, check_gradient
+from jopt.core.checks import as_array, check_gradient, is_sparse
+from jopt.core.outline import is_stand_in, outline
 from jopt.core.places import by_path
-from jopt.core.tree import Layout, Tree, filled, layout_of, match_leaves, stands_for_params
+from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast
 
+T = TypeVar("T")
 Node = dict[str, Any]
 State = dict[str, Node]
 Leaves = list[Any]
@@ -28,9 +30,6 @@ Add = Callable[[str, Any, Any], Any]
 
 ENTRYWISE: set[Add | None] = set()
 """Those that may add any piece of a parameter: what they do to an entry depends on it alone."""
-
-# The extra arguments that some transform may declare; others are taken for a typing mistake.
-EXTRA = frozenset({"value", "grad", "value_fn", "key"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class Part(abc.ABC):
 
     name: str
     extra: tuple[str, ...] = ()
-    any_extra: bool = False
 
     @property
     def choices(self) -> Mapping[str, Any]:
@@ -160,13 +158,14 @@ class Transform(Configured):
         **Raises:** `TreeError` for integer or otherwise unfit leaves, `GroupError` if the
         groups do not fit.
         """
+        if is_stand_in(params):
+            return outline(self.init, params)
         layout, leaves = self.layout(params)
-        state = {label: part.init(layout, leaves) for label, part in self.parts.items()}
-        return filled(state, params) if stands_for_params(params) else state
+        return {label: part.init(layout, leaves) for label, part in self.parts.items()}
 
     def update(
-        self, updates: Tree, state: State, params: Tree | None = None, **extra: Any
-    ) -> tuple[Tree, State]:
+        self, updates: T, state: State, params: Tree | None = None, **extra: Any
+    ) -> tuple[T, State]:
         """One step: what to add to the parameters, and the next state.
 
         **Arguments:**
@@ -183,13 +182,26 @@ class Transform(Configured):
 
         **Raises:** `TreeError` if gradients and parameters differ in structure, shape or kind
         of dtype, or `params` is missing; `StateError` for the state of another transform;
-        `ConfigError` for an unknown extra argument.
+        `ConfigError` for an extra argument that a transform needs and does not get.
         """
+        return self.updated(updates, state, params, extra)
+
+    def updated(
+        self,
+        updates: T,
+        state: State,
+        params: Tree | None,
+        extra: Mapping[str, Any],
+        *,
+        narrow: bool = False,
+    ) -> tuple[T, State]:
+        """See `update`; with `narrow`, steps too have the dtypes of the gradients."""
         flow = self.flow(updates, state, params, extra)
         given = flow.updates
         flow, new = through(self.parts, flow, state)
-        out = flow.updates if flow.stepped else like_given(flow.updates, given)
-        return flow.tree(out), new
+        wide = flow.stepped and not narrow
+        done: T = flow.tree(flow.updates if wide else like_given(flow.updates, given))
+        return done, new
 
     def flow(
         self, updates: Tree, state: State, params: Tree | None, extra: Mapping[str, Any]
@@ -225,16 +237,12 @@ class Transform(Configured):
             for name in part.extra:
                 if extra.get(name) is None:
                     raise ConfigError(
-                        part.name, f"update needs {name}=", found=", ".join(extra) or "none"
+                        part.name,
+                        f"update needs {name}=",
+                        found=", ".join(extra) or "none",
+                        fix="optax hands extra arguments on to what is wrapped only: "
+                        "jopt.interop.optax.wrap(tx).",
                     )
-        unknown = set(extra) - EXTRA
-        if unknown and not any(part.any_extra for part in self.parts.values()):
-            raise ConfigError(
-                self.name,
-                "update got an extra argument that no transform knows",
-                expected=", ".join(sorted(EXTRA)),
-                found=", ".join(sorted(unknown)),
-            )
 
     def check_labels(self, state: State) -> None:
         """Raise `StateError` unless the state has a node for each part, and no others."""
@@ -251,10 +259,15 @@ class Transform(Configured):
 
 def like_given(updates: Leaves, given: Leaves) -> Leaves:
     """Transformed gradients in the dtypes that the gradients came in."""
-    return [
-        u if u is None or g is None or not isinstance(u, Array) else cast(u, g.dtype)
-        for u, g in zip(updates, given, strict=True)
-    ]
+
+    def one(u: Any, g: Any) -> Any:
+        if u is None or g is None:
+            return u
+        if is_sparse(u):
+            return type(u)((cast(u.data, g.dtype), u.indices), shape=u.shape)
+        return cast(u, g.dtype) if isinstance(u, Array) else u
+
+    return [one(u, g) for u, g in zip(updates, given, strict=True)]
 
 
 def moved(flow: Flow, updates: Leaves, *, steps: bool = False) -> Flow:

@@ -8,7 +8,7 @@ such a tree to a list once, and remembers the path of every leaf.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ Tree = Any
 
 MAX_DEPTH = 256
 """Deeper than any model, and shallow enough for every reader's recursion."""
+
+EVERY = "<every parameter>"
+"""The name of a parameter that stands for all of them: it is in every group and route."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Layout:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def stands_for_all(self) -> bool:
+        """Whether its one leaf stands for every parameter, see `jopt.core.outline`."""
+        return self.paths == ((EVERY,),)
 
     def part(self, members: Sequence[int]) -> Layout:
         """The layout of a nested dict of these leaves, given in the order of their paths."""
@@ -203,25 +211,6 @@ def merged(new: Tree, old: Tree) -> Tree:
     if isinstance(new, dict) and isinstance(old, dict):
         return {k: merged(v, old[k]) if k in old else v for k, v in new.items()}
     return new if isinstance(new, dict) or isinstance(old, dict) else old
-
-
-def stands_for_params(tree: Tree) -> bool:
-    """Whether a tree is one node without leaves, of a class of its own.
-
-    optax finds the copies of the parameters in a state by an `init` with such a node in their
-    place, which has to come back wherever a tree of slots would be.
-    """
-    if isinstance(tree, Mapping | Sequence | None):
-        return False
-    treedef: Any = jax.tree.structure(tree)
-    return bool(treedef.num_leaves == 0 and treedef.num_nodes == 1)
-
-
-def filled(tree: Tree, node: Tree) -> Tree:
-    """A nested dict with `node` in the place of every empty dict."""
-    if not isinstance(tree, dict):
-        return tree
-    return {k: filled(v, node) for k, v in tree.items()} if tree else node
 
 
 def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:

@@ -26,7 +26,6 @@ class WrapperPart(Part):
         self.inner = as_parts(tx)
         parts = self.inner.values()
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
-        self.any_extra = any(p.any_extra for p in parts)
 
     @property
     def wrapped(self) -> Mapping[str, Part]:

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, owned
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, unless_off
 from jopt.numerics import lerp, safe_sqrt
 
 SPEC = Spec(
@@ -52,7 +52,7 @@ def rmsprop(
     eps: Value = 1e-8,
     *,
     weight_decay: Value = 0.0,
-    momentum: Value = 0.0,
+    momentum: Value = False,
     centered: bool = False,
     maximize: bool = False,
     **common: Unpack[Common],
@@ -77,7 +77,8 @@ def rmsprop(
     - `decay`: α in [0, 1], torch's `alpha` (which torch does not bound above).
     - `eps`: ε ≥ 0, outside the root.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
-    - `momentum`: m ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state.
+    - `momentum`: m ≥ 0. Off, or the number 0, keeps no buffer and takes `momentum` out of the
+      state.
     - `centered`: divide by the standard deviation instead; one more slot, `mu`.
     - `maximize`: ascend: the gradient changes sign before the decay is added.
     - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
@@ -98,7 +99,6 @@ def rmsprop(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.5
     """
-    off = isinstance(momentum, int | float) and momentum == 0 and not owned(common, "momentum")
     return leafwise(
         SPEC,
         rule,
@@ -107,6 +107,6 @@ def rmsprop(
         decay=decay,
         eps=eps,
         weight_decay=weight_decay,
-        momentum=None if off else momentum,
+        momentum=unless_off(momentum, common, "momentum"),
         **common,
     )

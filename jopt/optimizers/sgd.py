@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, owned
+from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, unless_off
 
 SPEC = Spec(
     name="sgd",
@@ -42,7 +43,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 @configured("jopt.", SPEC.torch_names)
 def sgd(
     learning_rate: Value = 1e-3,
-    momentum: Value = 0.0,
+    momentum: Value = False,
     *,
     dampening: Value = 0.0,
     weight_decay: Value = 0.0,
@@ -65,9 +66,9 @@ def sgd(
     **Arguments** (defaults are torch's):
 
     - `learning_rate`: η ≥ 0, a number or a schedule.
-    - `momentum`: μ ≥ 0. The number 0 keeps no buffer and takes `momentum` out of the state,
-      unless a group has a momentum of its own. While it is 0 by an edit, a group or a schedule,
-      p ← p − η·g and the buffer rests, as in torch.
+    - `momentum`: μ ≥ 0. Off, or the number 0, keeps no buffer and takes `momentum` out of the
+      state, unless a group has a momentum of its own. While it is 0 by an edit, a group or a
+      schedule, p ← p − η·g and the buffer rests, as in torch.
     - `dampening`: τ. Without momentum it has no meaning and no place in the state.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `nesterov`: look ahead; needs momentum above 0 and no dampening.
@@ -89,8 +90,9 @@ def sgd(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8
     """
-    off = isinstance(momentum, int | float) and momentum == 0 and not owned(common, "momentum")
-    if nesterov and (off or not (isinstance(dampening, int | float) and dampening == 0)):
+    kept = unless_off(momentum, common, "momentum")
+    undampened = isinstance(dampening, jax.Array) or dampening == 0  # a traced one may be
+    if nesterov and (kept is None or not undampened):
         raise ConfigError(
             "sgd",
             "nesterov looks ahead along an undampened momentum",
@@ -102,8 +104,8 @@ def sgd(
         rule,
         options={"nesterov": nesterov, "maximize": maximize},
         learning_rate=learning_rate,
-        momentum=None if off else momentum,
-        dampening=None if off else dampening,
+        momentum=kept,
+        dampening=None if kept is None else dampening,
         weight_decay=weight_decay,
         **common,
     )

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jopt.base import ConfigError, StateError, configured
 from jopt.core import Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
 from jopt.core.hyperparams import nodes
-from jopt.core.tree import Tree, has, layout_of, lookup
+from jopt.core.transform import T
+from jopt.core.tree import has, layout_of, lookup
 
 AVERAGE = "average"  # the slot that `eval_params` looks for
 
@@ -136,7 +137,7 @@ def swa(tx: Any, *, start: int = 0, every: int = 1) -> Transform:
     return chain(tx, leafwise(SWA, rule, prepare=swa_weight, options=options))
 
 
-def eval_params(state: State, params: Tree, *, label: str | None = None) -> Tree:
+def eval_params(state: State, params: T, *, label: str | None = None) -> T:
     """The parameters to evaluate with: the average that the state holds, else `params`.
 
     Works through chains and wrappers, so that evaluation code need not know the optimizer.
@@ -184,4 +185,5 @@ def eval_params(state: State, params: Tree, *, label: str | None = None) -> Tree
                 found=jnp.shape(a),
             )
         leaves[i] = a.astype(jnp.asarray(p).dtype)
-    return layout.treedef.unflatten(leaves)
+    averaged: T = layout.treedef.unflatten(leaves)
+    return averaged

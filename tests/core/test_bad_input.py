@@ -199,15 +199,6 @@ BAD_UPDATES = {
           Use the state that this transform's init or update returned.
         """,
     ),
-    "an unknown extra argument": (
-        lambda s: TX.update(ONE, s, ONE, loss=1.0),
-        jopt.ConfigError,
-        """
-        adamw: update got an extra argument that no transform knows
-          expected: grad, key, value, value_fn
-          found:    loss
-        """,
-    ),
     "an integer parameter": (
         lambda s: TX.init({"table": {"ids": jnp.arange(3)}}),
         jopt.TreeError,

@@ -1,0 +1,1 @@
+"""Programs that type checkers read: `mypy` takes them along; nothing runs them."""
