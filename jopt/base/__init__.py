@@ -5,6 +5,7 @@ Imports nothing of jopt.
 
 from jopt.base.arguments import as_row as as_row
 from jopt.base.arguments import in_order as in_order
+from jopt.base.arguments import meant as meant
 from jopt.base.arguments import plain as plain
 from jopt.base.arguments import settled as settled
 from jopt.base.configured import Call as Call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, MappingView, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, MappingView, Set
 from typing import Any
 
 import jax
@@ -92,12 +92,17 @@ class Signature:
 
     def meant(self, name: str, known: list[str]) -> str | None:
         """What to write in place of another library's name, or of a misspelt one."""
-        spelt = [ours for theirs, ours in self.torch.items() if theirs.split("[")[0] == name]
-        spelt = spelt or [ours for ours in OURS.get(name, ()) if ours in known]
-        if not spelt and name in REMARKS:
-            return REMARKS[name]
-        spelt = spelt or difflib.get_close_matches(name, known, n=1)
-        return f"Did you mean {' and '.join(f'{ours}=' for ours in spelt)}?" if spelt else None
+        return meant(name, known, self.torch)
+
+
+def meant(name: str, known: Collection[str], torch: Mapping[str, str] | None = None) -> str | None:
+    """Which of the known arguments another library's name means, or a misspelt one."""
+    spelt = [ours for theirs, ours in (torch or {}).items() if theirs.split("[")[0] == name]
+    spelt = spelt or [ours for ours in OURS.get(name, ()) if ours in known]
+    if not spelt and name in REMARKS:
+        return REMARKS[name]
+    spelt = spelt or difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {' and '.join(f'{ours}=' for ours in spelt)}?" if spelt else None
 
 
 def short(value: Any) -> str:

@@ -10,37 +10,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import ConfigError, StateError, plain
+from jopt.base import ConfigError, StateError, meant, plain
+from jopt.core.boxes import is_box
 from jopt.core.groups import DEFAULT
 from jopt.core.numbers import own_numbers
-from jopt.core.spec import REGISTRY, Hyper
-from jopt.core.transform import Node, State
-from jopt.core.tree import Path, from_pointer, shown
+from jopt.core.sites import Site, replaced, sites
+from jopt.core.spec import REGISTRY, Hyper, Spec
+from jopt.core.transform import Node, T
+from jopt.core.tree import Path
 
 
-def nodes(state: State, prefix: str = "") -> Iterator[tuple[str, Node]]:
-    """Every node of a state with its label; a wrapped one is called `wrapper/inner`."""
-    if not isinstance(state, Mapping):
+def nodes(state: Any, who: str = "hyperparams") -> Iterator[tuple[str, Node]]:
+    """Every node of a state, with its label as `hyperparams` gives it; `who` asks, in errors."""
+    return ((site.label, site.node) for site in _sites(who, state) if not site.injected)
+
+
+def _sites(who: str, state: Any) -> list[Site]:
+    found = [*sites(state)]
+    bare = isinstance(state, Mapping) and all(isinstance(v, Mapping) for v in state.values())
+    if not found and not bare:
         raise StateError(
-            "hyperparams",
-            "this is no state of a jopt transform",
-            expected="a dict {label: node}",
+            who,
+            "there is no state of a jopt transform in this",
+            expected="what tx.init gives, by itself or in other containers",
             found=type(state).__name__,
-            fix="In the state of an optax.chain, take the entry of the jopt transform.",
         )
-    for label, node in state.items():
-        name = f"{prefix}{shown((str(label),))}"
-        yield name, node
-        if isinstance(node, Mapping) and isinstance(node.get("inner"), Mapping):
-            yield from nodes(node["inner"], f"{name}/")
+    return found
 
 
-def hyperparams(state: State) -> dict[str, dict[str, dict[str, Any]]]:
+def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
     """The numbers in force: `{label: {group: {name: scalar}}}`, inherited ones included.
 
     A scheduled number is the one that the last update used, and before the first update the
     one that it will use. The values are the state's own arrays: reading costs nothing under
     `jit`, and `float(...)` gives a Python number.
+
+    **Arguments:** `state`: what `tx.init` or `tx.update` gave, or anything that holds it: the
+    state of an `optax.chain`, `optax.MultiSteps` or the like, a `TrainState`, a list. Labels
+    then tell the way: `1/adamw` is in the second transform of a chain. The numbers that
+    `optax.inject_hyperparams` holds are shown too, under `inject_hyperparams`; of scheduled ones
+    it knows only what the last update used.
+
+    **Raises:** `StateError` where there is no state of a jopt transform.
 
     >>> import jax.numpy as jnp, jopt
     >>> state = jopt.adamw(1e-3, weight_decay=0.1).init({"w": jnp.ones(3)})
@@ -48,22 +59,25 @@ def hyperparams(state: State) -> dict[str, dict[str, dict[str, Any]]]:
     0.1
     """
     view: dict[str, dict[str, dict[str, Any]]] = {}
-    for label, node in nodes(state):
-        own = _own(label, node)
+    for site in _sites("hyperparams", state):
+        own = _own(site)
         if own:
             base = own.get(DEFAULT, {})
-            view[label] = {group: {**base, **values} for group, values in own.items()}
+            view[site.label] = {group: {**base, **values} for group, values in own.items()}
     return view
 
 
 def set_hyperparams(
-    state: State, *, label: str | None = None, group: str = DEFAULT, **values: Any
-) -> State:
+    state: T, *, label: str | None = None, group: str = DEFAULT, **values: Any
+) -> T:
     """The state with other numbers. Nothing recompiles: shapes and dtypes stay.
 
     **Arguments:**
 
+    - `state`: as for `hyperparams`; what comes back has the same containers.
     - `label`: which transform, as `hyperparams` calls it; needed only if several have the name.
+      Where `optax.inject_hyperparams` stands around a transform, its number is meant, for that
+      is the one it hands in at every step.
     - `group`: which group. Groups that have no number of their own follow `"default"`.
     - `**values`: numbers by name. In a state with a first axis, of many runs under `jax.vmap`,
       an array gives each run its own, and a single number goes to all. An array in a state
@@ -78,49 +92,77 @@ def set_hyperparams(
     >>> round(float(jopt.hyperparams(state)["sgd"]["default"]["learning_rate"]), 6)
     0.05
     """
-    found = dict(nodes(state))
-    for name, node in found.items():
-        _own(name, node)
-    if label is not None and label not in found:
-        raise ConfigError(
-            "set_hyperparams",
-            f"no transform is called {label!r}",
-            expected=", ".join(found),
-            found=label,
-        )
+    found = _labelled(state, label)
     for name, value in values.items():
-        here = [n for n in ([label] if label else found) if _has(found[n], name)]
-        if not here:
-            raise ConfigError(
-                "set_hyperparams",
-                f"there is no hyperparameter {name!r}",
-                expected=", ".join(sorted(_names(found, label))) or "no hyperparameters",
-                found=name,
-                fix="One that was switched off (None or 0) at construction is not in the state.",
-            )
-        if len(here) > 1:
-            raise ConfigError(
-                "set_hyperparams",
-                f"several transforms have {name!r}",
-                found=", ".join(here),
-                fix=f"Say which: label={here[0]!r}.",
-            )
-        state = _replace(
-            state,
-            from_pointer(f"/{here[0]}"),
-            lambda n, h=here[0], k=name, v=value: _edit(h, n, group, k, v),
-        )
+        site = _the_one(found, name)
+        state = site.put(_edit(site, group, name, value))
+        found = _labelled(state, label)
     return state
 
 
-def _has(node: Node, name: str) -> bool:
-    return any(name in values for values in own_numbers(node).values())
+def _labelled(state: Any, label: str | None) -> list[Site]:
+    """Those of this label, or all."""
+    found = _sites("set_hyperparams", state)
+    for site in found:
+        _own(site)
+    chosen = [s for s in found if label is None or s.label == label]
+    if label is not None and not chosen:
+        raise ConfigError(
+            "set_hyperparams",
+            f"no transform is called {label!r}",
+            expected=", ".join(s.label for s in found),
+            found=label,
+        )
+    return chosen
 
 
-def _own(label: str, node: Node) -> dict[str, dict[str, Any]]:
+def _the_one(found: list[Site], name: str) -> Site:
+    """The site whose number of this name is meant."""
+    here = [s for s in found if any(name in own for own in _own(s).values())]
+    # What is injected goes into what stands inside, at every step.
+    here = [s for s in here if not any(o.injected and o.holds(s) for o in here)]
+    if not here:
+        known = {k for s in found for own in _own(s).values() for k in own}
+        off = any(_is_off(s, name) for s in found)
+        raise ConfigError(
+            "set_hyperparams",
+            f"there is no hyperparameter {name!r}",
+            expected=", ".join(sorted(known)) or "no hyperparameters",
+            found=name,
+            fix="One that was switched off (None or 0) at construction is not in the state."
+            if off
+            else meant(name, sorted(known)),
+        )
+    if len(here) > 1:
+        raise ConfigError(
+            "set_hyperparams",
+            f"several transforms have {name!r}",
+            found=", ".join(s.label for s in here),
+            fix=f"Say which: label={here[0].label!r}.",
+        )
+    return here[0]
+
+
+def _is_off(site: Site, name: str) -> bool:
+    """Whether what made this node can be without the number, and is."""
+    named = _spec_of(site.label)
+    known = {*_own(site).get(DEFAULT, {}), name}
+    return not site.injected and any(
+        name in spec.by_name and spec.by_name[name].optional and known <= spec.by_name.keys()
+        for spec in ((named,) if named else REGISTRY.values())
+    )
+
+
+def _spec_of(label: str) -> Spec | None:
+    # A label usually is the optimizer's name, perhaps numbered by `chain`.
+    return REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
+
+
+def _own(site: Site) -> dict[str, dict[str, Any]]:
     # A state may come from a file that anybody wrote.
+    node, label = site.node, site.label
     try:
-        own = own_numbers(node)
+        own = {DEFAULT: dict(node["hyperparams"])} if site.injected else own_numbers(node)
         odd = [(g, k, v) for g, kids in own.items() for k, v in kids.items() if _is_no_number(v)]
     except (AttributeError, TypeError, ValueError, KeyError, IndexError):
         problem = "the numbers in this state are not kept as jopt keeps them"
@@ -136,20 +178,8 @@ def _is_no_number(value: Any) -> bool:
     return not (plain_number or hasattr(value, "dtype"))
 
 
-def _names(found: Mapping[str, Node], label: str | None) -> set[str]:
-    chosen = [found[label]] if label else found.values()
-    return {name for node in chosen for values in own_numbers(node).values() for name in values}
-
-
-def _replace(state: State, path: Path, edit: Any) -> State:
-    head, *rest = path
-    node = state[head]
-    new = {**node, "inner": _replace(node["inner"], tuple(rest), edit)} if rest else edit(node)
-    return {**state, head: new}
-
-
-def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
-    own = own_numbers(node)
+def _edit(site: Site, group: str, name: str, value: Any) -> Node:
+    own, label, node = _own(site), site.label, site.node
     if group not in own:
         raise ConfigError(
             label,
@@ -164,23 +194,32 @@ def _edit(label: str, node: Node, group: str, name: str, value: Any) -> Node:
             f"group {group!r} inherits {name} from 'default'",
             fix=f"Give it its own at construction: jopt.group(..., {name}=...).",
         )
-    kind = "hyperparams" if name in node.get("hyperparams", {}).get(group, {}) else "schedules"
-    memory = node[kind][group][name]
-    if kind == "schedules" and set(memory) == {"value"}:
+    path, follows = _where(site, group, name)
+    if follows:
         raise ConfigError(
             label,
             f"{name} follows a schedule, which would overwrite it at the next step",
-            fix="Build tx with a number, then carry over: state = jopt.extend(tx, state, params).",
+            fix="Build it with a number."
+            if site.injected
+            else "Build tx with a number, then carry over: state = jopt.extend(tx, state, params).",
         )
-    old = memory["value"] if kind == "schedules" else memory
-    if not hasattr(old, "dtype"):
+    old = own[group][name]
+    if not hasattr(old, "dtype") and not site.injected:
         raise StateError(label, f"{name} is no array", expected="a scalar", found=repr(old))
     for entry in _concrete(value):  # an array serves vmap: each of its numbers counts
-        _check(label, name, entry, group)
-    new = _as(label, name, old, value)
-    entry = {**memory, "value": new} if kind == "schedules" else new
-    groups = {**node[kind], group: {**node[kind][group], name: entry}}
-    return {**node, kind: groups}
+        _check(site, name, entry, group)
+    new: Node = replaced(node, path, _as(label, name, old, value))
+    return new
+
+
+def _where(site: Site, group: str, name: str) -> tuple[Path, bool]:
+    """Where a number stands in its node, and whether a schedule sets it."""
+    if site.injected:
+        return ("hyperparams", name), name in site.node.get("hyperparams_states", ())
+    if name in site.node.get("hyperparams", {}).get(group, {}):
+        return ("hyperparams", group, name), False
+    memory = site.node["schedules"][group][name]
+    return ("schedules", group, name, "value"), set(memory) == {"value"}
 
 
 def _concrete(value: Any) -> list[Any]:
@@ -196,15 +235,15 @@ def _concrete(value: Any) -> list[Any]:
     return [row.min(), row.max()] if real and not np.isnan(row).any() else [row.flat[0], np.nan]
 
 
-def _check(label: str, name: str, value: Any, group: str) -> None:
-    # A label usually is the optimizer's name, perhaps numbered by `chain`. Under a label of
-    # the user's choice all that is known is what no optimizer allows a number of this name.
-    spec = REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
+def _check(site: Site, name: str, value: Any, group: str) -> None:
+    # Under a label of the user's choice all that is known is what no optimizer allows a number
+    # of this name; of optax's numbers nothing.
+    spec = _spec_of(site.label)
     known = spec is not None and name in spec.by_name
     specs = (spec,) if spec is not None and known else REGISTRY.values()
-    hypers = [s.by_name[name] for s in specs if name in s.by_name]
+    hypers = [s.by_name[name] for s in specs if name in s.by_name and not site.injected]
     widest = next((h for h in hypers if _allows(h, value)), hypers[0] if hypers else Hyper(name))
-    widest.check(label, value, group)
+    widest.check(site.label, value, group)
 
 
 def _allows(hyper: Hyper, value: Any) -> bool:
@@ -213,6 +252,10 @@ def _allows(hyper: Hyper, value: Any) -> bool:
 
 
 def _as(label: str, name: str, old: Any, value: Any) -> Any:
+    if not hasattr(old, "dtype"):  # optax lets a plain number stand there
+        return value
+    if is_box(old):
+        return jax.tree.map(lambda held: _as(label, name, held, value), old)
     try:
         new = jnp.array(value, old.dtype, copy=True)
         if new.shape == ():

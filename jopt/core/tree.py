@@ -130,7 +130,7 @@ def _found(tree: Tree, at: Path = (), within: Box = ()) -> Iterator[tuple[Path, 
     """The path of every leaf, and the boxes around it. A box adds nothing to a path."""
     keyed, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_closed)
     for keys, x in keyed:
-        path = (*at, *(_part(k) for k in keys))
+        path = (*at, *(part_of(k) for k in keys))
         if (inside := opened(x)) is None:
             yield path, within
         else:
@@ -142,7 +142,8 @@ def _is_closed(x: Any) -> bool:
     return opened(x) is not None
 
 
-def _part(key: Any) -> str:
+def part_of(key: Any) -> str:
+    """An entry of a tree's path as jax gives it, as a string."""
     if isinstance(key, DictKey | FlattenedIndexKey):
         return str(key.key)
     if isinstance(key, SequenceKey):

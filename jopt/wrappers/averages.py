@@ -144,7 +144,7 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
 
     **Arguments:**
 
-    - `state`: the state of any transform.
+    - `state`: the state of any transform, or what holds it, see `jopt.hyperparams`.
     - `params`: the parameters now; the result has their containers and dtypes. Leaves that the
       average does not have, such as frozen ones, are taken from here.
     - `label`: which average, as `hyperparams` calls its transform; needed only for several.
@@ -152,7 +152,7 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
     **Raises:** `ConfigError` if there are several averages and no label, or none of this label;
     `StateError` if an average has another shape than its parameter.
     """
-    found = {name: node[AVERAGE] for name, node in nodes(state) if AVERAGE in node}
+    found = {name: node[AVERAGE] for name, node in nodes(state, "eval_params") if AVERAGE in node}
     if label is not None and label not in found:
         raise ConfigError(
             "eval_params",
