@@ -18,6 +18,7 @@ from jopt.base import GroupError as GroupError
 from jopt.base import JoptError as JoptError
 from jopt.base import StateError as StateError
 from jopt.base import TreeError as TreeError
+from jopt.base import configured as configured
 from jopt.checkpoint import from_bytes as from_bytes
 from jopt.checkpoint import load as load
 from jopt.checkpoint import load_state_dict as load_state_dict

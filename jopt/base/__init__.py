@@ -3,6 +3,7 @@
 Imports nothing of jopt.
 """
 
+from jopt.base.alike import alike as alike
 from jopt.base.arguments import as_row as as_row
 from jopt.base.arguments import in_order as in_order
 from jopt.base.arguments import meant as meant

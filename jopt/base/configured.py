@@ -14,11 +14,21 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ParamSpec, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ParamSpec,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
-import numpy as np
-
+from jopt.base.alike import alike
 from jopt.base.arguments import Signature, plain
+from jopt.base.errors import ConfigError
 
 P = ParamSpec("P")
 C = TypeVar("C", bound="Configured")
@@ -55,7 +65,7 @@ class Call:
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal configurations, and hashable."""
-        return self.factory, _frozen(self.arguments)
+        return alike(self.factory), alike(self.arguments)
 
     def __repr__(self) -> str:
         shown: list[str] = []
@@ -105,26 +115,55 @@ class Configured:
         return _recall, (self._call.factory, self._call.args, self._call.kwargs)
 
 
+@overload
+def configured(prefix: Callable[P, C]) -> Callable[P, C]: ...
+
+
+@overload
 def configured(
-    prefix: str,
+    prefix: str = "",
     torch: Mapping[str, str] | None = None,
     *,
     shared: type | None = None,
     named_by: str | None = None,
-) -> Callable[[Callable[P, C]], Callable[P, C]]:
-    """Decorate a public factory.
+) -> Callable[[Callable[P, C]], Callable[P, C]]: ...
 
-    What it is given is settled before the body sees it and the call is recorded, see `settled`;
-    what does not fit its signature is a `CallError`.
+
+def configured(
+    prefix: str | Callable[..., Any] = "",
+    torch: Mapping[str, str] | None = None,
+    *,
+    shared: type | None = None,
+    named_by: str | None = None,
+) -> Any:
+    """Decorate a factory of transforms: what it makes is its call.
+
+    It then prints as the code that makes it, and compares, hashes and pickles by the factory and
+    its arguments. All of jopt's factories are decorated so. What they are given is settled
+    first: numbers of one element are Python numbers, iterators are tuples. What does not fit the
+    signature is a `ConfigError`.
 
     **Arguments:**
 
-    - `prefix`: where users find it (`"jopt."`).
-    - `torch`: what torch calls its arguments, for those errors; see `Spec.torch_names`.
+    - `prefix`: where users find the factory, `"mylib."`; without, `@configured` decorates.
+    - `torch`: what torch calls its arguments, for errors; see `Spec.torch_names`.
     - `shared`: a `TypedDict` whose fields stand in the signature beside a `**rest: Any`. One
-      that the factory's own annotation unpacks, `**common: Unpack[Common]`, is found there.
+      that the factory's own annotation unpacks, `**common: Unpack[jopt.Common]`, is found there.
     - `named_by`: the argument whose `name` errors use in place of the factory's.
+
+    What `jopt.leafwise` and the other doors return is decorated too, and prints as their call.
+
+    >>> import jopt
+    >>> @jopt.configured("mylib.")
+    ... def gentle(learning_rate=0.1):
+    ...     return jopt.chain(jopt.clip_by_global_norm(1.0), jopt.sgd(learning_rate))
+    >>> gentle(0.01)
+    mylib.gentle(learning_rate=0.01)
+    >>> gentle() == gentle(0.1)
+    True
     """
+    if callable(prefix):
+        return configured()(prefix)
 
     def decorate(function: Callable[P, C]) -> Callable[P, C]:
         signature, names = _opened(function, shared)
@@ -135,6 +174,13 @@ def configured(
             # A transform holds no arrays: one that the user donates later would be gone.
             written = takes.bind(args, kwargs)
             made = function(*written.args, **written.kwargs)
+            if not isinstance(made, Configured):
+                raise ConfigError(
+                    function.__name__,
+                    "a factory returns a transform",
+                    expected="a jopt.Transform",
+                    found=repr(made)[:100],
+                )
             return made._made_by(Call(prefix, factory, written, names, named_by))
 
         factory.__signature__ = signature  # type: ignore[attr-defined]
@@ -180,23 +226,6 @@ def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and not value)
-
-
-def _frozen(value: Any) -> Any:
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return frozenset((k, _frozen(v)) for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(v) for v in value)
-    if isinstance(value, set | frozenset):
-        return frozenset(_frozen(v) for v in value)
-    if isinstance(value, np.ndarray):
-        return value.shape, value.dtype.str, value.tobytes()
-    try:
-        hash(value)
-    except TypeError:  # traced numbers and the like: equal only to themselves
-        return id(value)
-    return value
 
 
 def _shown(value: Any) -> str:

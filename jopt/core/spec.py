@@ -7,14 +7,16 @@ every report. The rule it belongs to says only how the numbers change.
 from __future__ import annotations
 
 import functools
+import importlib
 import math
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import jax
 
-from jopt.base import ConfigError, plain, settled
+from jopt.base import ConfigError, alike, plain, settled
 
 Shape = tuple[int, ...]
 Options = Mapping[str, Any]
@@ -131,7 +133,7 @@ class Slot:
                 return rule(shape, options)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Spec:
     """The declaration of one optimizer or gradient transform.
 
@@ -181,9 +183,30 @@ class Spec:
             if slot.name in NODE_KEYS:
                 raise ConfigError(self.name, f"a slot cannot be called {slot.name!r}")
         REGISTRY.setdefault(self.name, self)
+        # The module whose code made it; between are this method and the dataclass's own.
+        object.__setattr__(self, "_module", sys._getframe(2).f_globals.get("__name__"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name where it has one, as functions are: a rule's conditions may be lambdas, which
+        # cannot be pickled. Not in `__main__`, which is another module in another process.
+        module = self.__dict__["_module"]
+        known = vars(sys.modules[module]) if module in sys.modules else {}
+        name = next((k for k, v in known.items() if v is self), None)
+        if name is None or module == "__main__":
+            return Spec, tuple(getattr(self, f.name) for f in fields(self))
+        return _named, (module, name)
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Spec) and self._alike == other._alike)
+
+    @functools.cached_property
+    def _alike(self) -> Any:
+        slots = [[getattr(s, f.name) for f in fields(s)] for s in self.slots]
+        rest = {f.name: getattr(self, f.name) for f in fields(self)}
+        return alike({**rest, "slots": slots})
 
     def __repr__(self) -> str:
         return f"<Spec {self.name}>"
@@ -210,6 +233,11 @@ class Spec:
     def active_slots(self, options: Options) -> tuple[Slot, ...]:
         """The slots that exist under these static options."""
         return tuple(s for s in self.slots if s.when is None or s.when(options))
+
+
+def _named(module: str, name: str) -> Spec:
+    spec: Spec = getattr(importlib.import_module(module), name)
+    return spec
 
 
 # What a node of state holds beside its slots.
