@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +65,7 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         target = Path(os.path.realpath(name))  # through a link, to the file it stands for
         mode = _mode_of(target)
+        owner = os.getpid()
         temporary, handle, lock = _locked(who, path, target, 0o666 if mode is None else 0o600)
         try:
             with open(handle, "wb", buffering=BUFFER) as file:
@@ -74,12 +76,15 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)  # while it is locked: later the name may be another's
+            if os.getpid() == owner:  # a forked child has nothing to take away
+                with suppress(OSError):
+                    os.unlink(temporary)  # while it is locked: later the name may be another's
             raise
         finally:
-            if lock is not None:
-                os.close(lock)
+            with _GUARD:
+                _SAVING.difference_update({handle, lock})
+                if lock is not None:
+                    os.close(lock)
     with _explained(who, path, "is written, but may not outlast a loss of power"):
         _sync_folder(target.parent)
 
@@ -133,16 +138,49 @@ def _locked(
     """
     temporary = target.parent / f".jopt-{_short(target.name)}.tmp"
     while fcntl is not None:
-        try:
-            lock = _attempt(temporary, mode)
-        except BlockingIOError:
-            raise _busy(who, path) from None
-        if lock is None:
-            break
-        if lock >= 0:
-            return temporary, os.dup(lock), lock
+        with _GUARD:
+            try:
+                lock = _attempt(temporary, mode)
+            except BlockingIOError:
+                raise _busy(who, path) from None
+            if lock is None:
+                break
+            if lock >= 0:
+                handle = os.dup(lock)
+                _SAVING.update({handle, lock})
+                return temporary, handle, lock
     temporary = target.parent / f".jopt-{secrets.token_hex(8)}.tmp"
-    return temporary, os.open(temporary, _NEW, mode), None
+    with _GUARD:
+        handle = os.open(temporary, _NEW, mode)
+        _SAVING.add(handle)
+    return temporary, handle, None
+
+
+_SAVING: set[int] = set()
+"""The handles of files that are being written."""
+
+_GUARD = threading.RLock()
+"""No process is forked between the opening of a handle and its entry above."""
+
+
+def _let_go() -> None:
+    """Make a forked child's handles those of nothing: file and lock are its parent's.
+
+    A lock is held for as long as one handle of it is open. To close them would not do: the
+    file objects that own them write what they have buffered to whatever has the number then.
+    """
+    if _SAVING:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for handle in _SAVING:
+            os.dup2(nothing, handle, inheritable=False)
+        os.close(nothing)
+    _GUARD.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_GUARD.acquire, after_in_parent=_GUARD.release, after_in_child=_let_go
+    )
 
 
 def _attempt(temporary: Path, mode: int) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -105,6 +106,11 @@ def measure(found: Calls, rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def say(line: str) -> None:
+    """Print a line."""
+    sys.stdout.write(line + "\n")
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -118,14 +124,14 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 found = calls(mine, Path(folder), orbax=chosen.orbax)
                 times = measure(found, chosen.rounds)
-            print(f"{name}, {kind}: {len(jax.tree.leaves(mine))} leaves")
+            say(f"{name}, {kind}: {len(jax.tree.leaves(mine))} leaves")
             for call, seconds in times.items():
-                print(f"  {call:28} {statistics.median(seconds) * 1000:8.0f} ms")
+                say(f"  {call:28} {statistics.median(seconds) * 1000:8.0f} ms")
             for (ours, theirs), bound in BOUNDS.items():
                 if theirs in times:
                     pairs = zip(times[ours], times[theirs], strict=True)
                     ratio = statistics.median(a / b for a, b in pairs)
-                    print(f"  {ours} / {theirs}: {ratio:.2f} (at most {bound})")
+                    say(f"  {ours} / {theirs}: {ratio:.2f} (at most {bound})")
 
 
 if __name__ == "__main__":
