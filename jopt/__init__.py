@@ -26,6 +26,7 @@ from jopt.checkpoint import save as save
 from jopt.checkpoint import state_dict as state_dict
 from jopt.checkpoint import to_bytes as to_bytes
 from jopt.core import Common as Common
+from jopt.core import Extension as Extension
 from jopt.core import Group as Group
 from jopt.core import Hyper as Hyper
 from jopt.core import Slot as Slot

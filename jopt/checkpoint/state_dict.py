@@ -85,8 +85,8 @@ def load_state_dict(
     Nothing is cast, broadcast or renamed unless asked. What `like` holds as a `jax.Array` or a
     `jax.ShapeDtypeStruct` is placed with its sharding, if it has one, each device getting its
     own part only; what it holds as a NumPy array is a NumPy array. A state may have `leaf_count`
-    entries, for leaves that have lived through fewer steps than others, where `like` has none:
-    they are taken.
+    and `leaf_micro` entries, for leaves that have lived through fewer steps or gradients than
+    others, where `like` has none: they are taken.
 
     The names that patterns meet are paths joined by `/`, `adamw/mu/dense/kernel`, in which a `/`
     within a key is `~1` and a `~` is `~0`. A pattern that matches no leaf is an error.

@@ -1,13 +1,14 @@
 """Transforms, the spec they declare, and the doors that lift rules to trees."""
 
 from jopt.core.apply import apply_updates as apply_updates
-from jopt.core.apply import extend as extend
 from jopt.core.apply import step as step
 from jopt.core.chain import chain as chain
 from jopt.core.codecs import StateDtype as StateDtype
 from jopt.core.convert import convert_state as convert_state
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise
+from jopt.core.extending import Extension as Extension
+from jopt.core.extending import extend as extend
 from jopt.core.groups import Common as Common
 from jopt.core.groups import Group as Group
 from jopt.core.groups import Groups as Groups

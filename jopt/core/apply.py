@@ -1,4 +1,4 @@
-"""Adding updates to parameters, and leaves to a state."""
+"""Adding updates to parameters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from jax.typing import DTypeLike
 
 from jopt.base import ConfigError, TreeError
 from jopt.core.checks import as_array, is_sparse
+from jopt.core.row import stepped
 from jopt.core.rows import add_rows
-from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, stepped
+from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
 
@@ -177,21 +178,3 @@ def step(
     leaves, new = stepped(tx.parts, flow, state, add)
     after: T = flow.tree(leaves)
     return after, new
-
-
-def extend(tx: Transform, state: State, params: Tree) -> State:
-    """The state for parameters that have gained leaves, or whose groups no longer freeze some.
-
-    New leaves get fresh slots and start at step one; every other leaf's slots, the counters
-    and the numbers stay bit-equal.
-
-    **Arguments:**
-
-    - `tx`: the transform for the new parameters; it may differ from the old one in its groups.
-    - `state`: the old state.
-    - `params`: the new parameters, all of them.
-
-    **Raises:** `StateError` if the state knows leaves that are no longer there, or belongs to
-    another transform.
-    """
-    return tx.extend(state, params)

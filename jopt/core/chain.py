@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -45,7 +46,33 @@ def chain(*transforms: Any, **named: Any) -> Transform:
             if chosen in parts:
                 raise ConfigError("chain", f"two transforms are called {chosen!r}")
             parts[chosen] = part
-    return Transform(parts)
+    return Transform(_acquainted(parts))
+
+
+def _acquainted(parts: dict[str, Part]) -> dict[str, Part]:
+    """The parts, each that may rest knowing what those behind it want to hear of then."""
+    wanted: frozenset[str] = frozenset()
+    remembering: Part | None = None
+    for label, part in reversed(parts.items()):
+        if part.uneven and remembering is not None:
+            raise _uneven(part, remembering)
+        if part.rests and wanted - part.metrics:
+            parts[label] = part.hearing(wanted)
+        wanted |= part.metrics
+        remembering = part if part.remembers else remembering
+    return parts
+
+
+def _uneven(part: Part, behind: Part) -> ConfigError:
+    who = behind.name
+    return ConfigError(
+        who,
+        "it stands behind routes of which some rest at updates at which others step",
+        expected="one answer to whether there was a step, for all leaves",
+        found=f"{who} behind {part.name}, with accumulate or skip_nonfinite inside a route",
+        fix=f"Put those around all routes, and {who} outside of them: {who}(accumulate(route(...), "
+        f"every)); or {who} into each route.",
+    )
 
 
 def as_parts(tx: Any) -> Mapping[str, Part]:
@@ -80,11 +107,11 @@ class ForeignPart(Part):
 
     def __init__(self, tx: Any) -> None:
         self.tx = tx
+        self.metrics = frozenset({"value"} if _takes_extra(tx) else ())
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The foreign state as a nested dict."""
-        state = self.tx.init(layout.treedef.unflatten(params))
-        return self._named(state)
+        return self._named(self.tx.init(_moving(layout, params)))
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """One foreign step. Gradients are handed over in the parameters' dtypes."""
@@ -93,13 +120,15 @@ class ForeignPart(Part):
             if flow.params is None or flow.stepped
             else like_given(flow.updates, flow.params)
         )
-        params = None if flow.params is None else flow.tree(flow.params)
-        like = flow.tree(given if flow.params is None else flow.params)
+        params = None if flow.params is None else _moving(flow.layout, flow.params)
+        like = flow.tree(given) if params is None else params
         state = self._restored(self._layout(like), node)
-        extra = flow.extra if _takes_extra(self.tx) else {}
+        extra = _extra(flow) if _takes_extra(self.tx) else {}
+        before = state
         updates, state = self.tx.update(flow.tree(given), state, params, **extra)
         leaves = match_leaves(self.name, "the foreign updates", flow.layout, updates)
-        return moved(flow, leaves, steps=flow.stepped), self._named(state)
+        after = moved(flow, leaves, steps=flow.stepped)
+        return replace(after, took=_took(before, state)), self._named(state)
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """Refused: only the foreign transform knows which leaf of its state is whose."""
@@ -142,6 +171,47 @@ class _Told:
     """A layout as a function under a trace may return it."""
 
     layout: Layout
+
+
+def _moving(layout: Layout, leaves: Leaves) -> Any:
+    """The tree without its frozen leaves: other libraries, too, take `None` for no leaf."""
+    moving = [None if i in layout.still else x for i, x in enumerate(leaves)]
+    return layout.treedef.unflatten(moving)
+
+
+def _extra(flow: Flow) -> Mapping[str, Any]:
+    """The extra arguments, of trees without frozen leaves."""
+    still = flow.layout.still
+    if not still:
+        return flow.extra
+    moving = [i for i in range(len(flow.layout)) if i not in still]
+
+    def tree(leaves: Leaves) -> Any:
+        found = dict(zip(moving, leaves, strict=True))
+        return flow.tree([found.get(i) for i in range(len(flow.layout))])
+
+    def leaves(tree: Any) -> Leaves:
+        found = flow.layout.treedef.flatten_up_to(tree)
+        return [found[i] for i in moving]
+
+    return flow.seen_from(moving, tree, leaves)
+
+
+def _took(before: Any, after: Any) -> Any:
+    """Whether a foreign transform took a step, as far as its state tells; `None` if it always does.
+
+    optax's states are known by the names of their types, as optax need not be there.
+    """
+    match type(after).__name__:
+        case "MultiStepsState":
+            return after.gradient_step != before.gradient_step
+        case "ApplyIfFiniteState":
+            return after.last_finite
+        case "tuple":  # of a chain
+            found = [_took(*pair) for pair in zip(before, after, strict=True)]
+            told = [took for took in found if took is not None]
+            return functools.reduce(operator.and_, told) if told else None
+    return None
 
 
 def _takes_extra(tx: Any) -> bool:

@@ -7,7 +7,7 @@ states have no such leaf and no such entry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -44,7 +44,8 @@ class Counts:
         own |= {p: self._count for p in idle if p not in own}
         return {"leaf_count": nest(own, own.values())} if own else {}
 
-    def joined(self, paths: Iterable[Path]) -> dict[str, Any]:
-        """The `leaf_count` entry once these leaves have joined, if there is one."""
-        own = {**self._own, **{p: jnp.int32(0) for p in paths}}
+    def joined(self, paths: Iterable[Path], live: Container[Path]) -> dict[str, Any]:
+        """The `leaf_count` entry once these leaves have joined, and only `live` ones are left."""
+        own = {p: count for p, count in self._own.items() if p in live}
+        own |= {p: jnp.int32(0) for p in paths}
         return {"leaf_count": nest(own, own.values())} if own else {}

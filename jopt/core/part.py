@@ -14,7 +14,6 @@ from jax import Array
 
 from jopt.base import TreeError
 from jopt.core.checks import (
-    check_gone,
     check_node,
     check_params,
     check_rows,
@@ -26,6 +25,7 @@ from jopt.core.codecs import codec_for, fresh
 from jopt.core.counts import Counts, ticked
 from jopt.core.groups import DEFAULT, assign, check_groups, parted
 from jopt.core.kernels import check_kernel
+from jopt.core.metrics import metrics_of
 from jopt.core.numbers import (
     check_names,
     check_numbers,
@@ -39,7 +39,7 @@ from jopt.core.side_by_side import TOGETHER, Numbers, side_by_side
 from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
-from jopt.core.tree import Layout, has, lookup, merged, nest
+from jopt.core.tree import Layout, lookup, merged, nest
 from jopt.core.work import Work
 from jopt.numerics import cast, compute_dtype, number_dtype, real_dtype, widest
 
@@ -65,6 +65,7 @@ class SpecPart(Part):
         off = {k for k, v in numbers.items() if v is None and spec.by_name[k].optional}
         self.numbers = {k: v for k, v in numbers.items() if k not in off}
         self.groups = check_groups(spec.name, common.get("groups"))
+        self.freezes = frozenset(label for label, g in self.groups.items() if g.freeze)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
         self.frozen_options = tuple(sorted({**options, **switched_off}.items()))
@@ -79,10 +80,12 @@ class SpecPart(Part):
         schedules = [v for v in values if is_schedule(v)]
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
         needed = spec.extra_under(self.options)
+        self.metrics = metrics_of((*needed, *spec.optional, *wanted))
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
         codec = codec_for(spec.name, common.get("state_dtype"))
         self.store = Store(spec.name, self.slots, self.options, codec)
         self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
+        self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
         self.counts = self.ticks or bool(schedules) or self.store.rounds
 
     @abc.abstractmethod
@@ -95,7 +98,7 @@ class SpecPart(Part):
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The node: the step count, the numbers, and one tree for each slot."""
         labels = assign(self.name, self.groups, layout, params)
-        live = self._live(labels)
+        live = self._live(layout, labels)
         check_params(self.spec, layout, params, live)
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
         node.update(init_numbers(self.spec, self.numbers, self.groups))
@@ -124,15 +127,15 @@ class SpecPart(Part):
         work, leaves, new = self._turn(flow, node, add)
         updates = self._updates(flow, leaves, work)
         by_door = {i: w.moved for i, w in work.items() if w.moved is not None}
-        named = enumerate(zip(flow.layout.names, flow.params or [], updates, strict=True))
-        return [by_door[i] if i in by_door else add(*each) for i, each in named], new
+        leaves = flow.plus([None if i in by_door else u for i, u in enumerate(updates)], add)
+        return [by_door.get(i, p) for i, p in enumerate(leaves)], new
 
     def _turn(
         self, flow: Flow, node: Node, add: Add | None
     ) -> tuple[dict[int, Work], Leaves, Node]:
         leaves = self._leaves(flow)
         labels = assign(self.name, self.groups, flow.layout, leaves)
-        live = self._live(labels)
+        live = self._live(flow.layout, labels)
         check_params(self.spec, flow.layout, leaves, live)
         check_node(self.name, node, self._entries())
         new: Node = dict(node)
@@ -168,36 +171,26 @@ class SpecPart(Part):
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """A fresh node with everything that `node` has; leaves it lacks start at step one."""
-        check_slot_names(self.name, node, {s.name for s in (*self.slots, *self.shared)})
         labels = assign(self.name, self.groups, layout, params)
-        live = self._live(labels)
         new = self.init(layout, params)
-        held = {
-            s.name: [layout.paths[i] for i in self.store.holders(s, live, params)]
-            for s in self.slots
-        }
-        joined = {p for k, own in held.items() for p in own if not has(node.get(k), p)}
-        for slot in self.slots:
-            old = node.get(slot.name, {})
-            check_gone(self.name, old, layout.paths)
-            own = held[slot.name]
-            for i in self.store.holders(slot, live, params):
-                if layout.paths[i] not in joined:
-                    value = lookup(old, layout.paths[i])
-                    self.store.check(slot, layout.names[i], value, params[i])
-            leaves = [lookup(new[slot.name] if p in joined else old, p) for p in own]
-            new[slot.name] = nest(own, leaves)
+        live = self._live(layout, labels)
+        slots = {*self.slots, *self.shared}
+        check_slot_names(self.name, node, {s.name for s in slots})
+        new.update(self.store.extended(new, node, layout, params, live))
         for key in ("count", "hyperparams", "schedules", *(s.name for s in self.shared)):
             if key in new and key in node:
                 new[key] = merged(new[key], node[key])
         if self.ticks and self.slots:
-            new.update(Counts(node).joined(sorted(joined)))
+            joined = self.store.joined(node, layout, params, live)
+            new.update(Counts(node).joined(joined, {layout.paths[i] for i in live}))
         return new
 
     def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
         """The leaves of frozen groups."""
-        live = {*self._live(assign(self.name, self.groups, layout, params))}
-        return frozenset(range(len(params))) - live if self.spec.steps else frozenset()
+        if not (self.spec.steps and self.freezes):
+            return frozenset()
+        labels = assign(self.name, self.groups, layout, params)
+        return frozenset(i for i, label in enumerate(labels) if label in self.freezes)
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that the slots declare by their shape rules."""
@@ -214,9 +207,9 @@ class SpecPart(Part):
             raise TreeError(self.name, problem, fix=fix)
         return flow.updates
 
-    def _live(self, labels: tuple[str, ...]) -> list[int]:
-        frozen = {k for k, g in self.groups.items() if g.freeze}
-        return [i for i, label in enumerate(labels) if label not in frozen]
+    def _live(self, layout: Layout, labels: tuple[str, ...]) -> list[int]:
+        still = layout.still
+        return [i for i, x in enumerate(labels) if x not in self.freezes and i not in still]
 
     def _members(self, labels: tuple[str, ...], live: list[int], of: Any) -> dict[str, list[Any]]:
         """What `of` holds for each live leaf, by group."""
@@ -289,7 +282,7 @@ class SpecPart(Part):
                 u = work[i].update
                 steps = self.spec.steps and not is_sparse(u)
                 updates.append(cast(u, compute_dtype(leaf.dtype)) if steps else u)
-            elif self.spec.steps and self.spec.sparse == "no":
+            elif self.spec.steps and self.spec.sparse == "no" and i not in flow.layout.still:
                 updates.append(jnp.zeros(leaf.shape, leaf.dtype))
             else:
                 updates.append(flow.updates[i])

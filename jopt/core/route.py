@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jopt.base import ConfigError, configured
+from jopt.base import ConfigError, StateError, configured
 from jopt.core.chain import as_parts, unused_label
 from jopt.core.groups import DEFAULT, Group, Match, assign, group
 from jopt.core.places import renumbered
+from jopt.core.row import through
 from jopt.core.transform import Flow, Leaves, Node, Part, Transform, moved
 from jopt.core.tree import Layout
 
@@ -79,6 +80,8 @@ class RoutePart(Part):
                 self.labelled[name][chosen] = part
         parts = [p for row in self.labelled.values() for p in row.values()]
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
+        self.rests = self.uneven = any(p.rests for p in parts)
+        self.metrics = frozenset[str]().union(*(p.metrics for p in parts))
 
     @property
     def choices(self) -> Mapping[str, Any]:
@@ -110,9 +113,10 @@ class RoutePart(Part):
         stepped: set[bool] = set()
         for row, sub, members in self._split(flow.layout, leaves):
             params = None if flow.params is None else [flow.params[i] for i in members]
-            mine = Flow(sub, [flow.updates[i] for i in members], params, flow.extra, flow.stepped)
-            for label, part in row.items():
-                mine, inner[label] = part.update(mine, node["inner"][label])
+            extra = flow.seen_from(members, sub.treedef.unflatten, sub.treedef.flatten_up_to)
+            mine = Flow(sub, [flow.updates[i] for i in members], params, extra, flow.stepped)
+            mine, nodes = through(row, mine, node["inner"])
+            inner.update(nodes)
             stepped.add(mine.stepped)
             for i, u in zip(members, mine.updates, strict=True):
                 updates[i] = u
@@ -121,10 +125,20 @@ class RoutePart(Part):
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """Each route's nodes for its leaves now; a leaf that changed routes starts anew."""
         inner: Node = {}
+        before = node["inner"]
+        if not self.wrapped.keys() & before.keys():
+            raise StateError(
+                self.name,
+                "the routes of this state are all others",
+                expected=", ".join(self.wrapped),
+                found=", ".join(before) or "none",
+            )
         for row, sub, members in self._split(layout, params):
             mine = [params[i] for i in members]
             for label, part in row.items():
-                inner[label] = part.extend(sub, mine, node["inner"][label])
+                old = before.get(label)
+                new = part.init(sub, mine) if old is None else part.extend(sub, mine, old)
+                inner[label] = new
         return {"inner": inner}
 
     def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:

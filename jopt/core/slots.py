@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError
-from jopt.core.checks import EXTEND, check_shape
+from jopt.core.checks import EXTEND, check_gone, check_shape
 from jopt.core.codecs import Codec, dtype_of, fresh
 from jopt.core.spec import Options, Slot
-from jopt.core.tree import Layout, lookup
+from jopt.core.tree import Layout, Path, has, lookup, nest
 from jopt.numerics import cast, compute_dtype, is_complex
 
 CONVERT = "To carry it over: state = jopt.convert_state(tx, state, params)."
@@ -96,6 +96,33 @@ class Store:
         """What the state holds of the slot's new value, after this step."""
         typed = _typed(slot, value, (g if p is None else p).dtype)
         return self.codec.encode(slot, typed, step, measured)
+
+    def joined(
+        self, node: Any, layout: Layout, params: Sequence[Any], live: Sequence[int]
+    ) -> list[Path]:
+        """The leaves of which `node` lacks a slot that they should have."""
+        held = [(s, i) for s in self.slots for i in self.holders(s, live, params)]
+        paths = {layout.paths[i] for s, i in held if not has(node.get(s.name), layout.paths[i])}
+        return sorted(paths)
+
+    def extended(
+        self, new: Any, node: Any, layout: Layout, params: Sequence[Any], live: Sequence[int]
+    ) -> dict[str, Any]:
+        """The slots as `node` has them, and as the `new` node has them for leaves that joined."""
+        slots: dict[str, Any] = {}
+        joined = {*self.joined(node, layout, params, live)}
+        for slot in self.slots:
+            old = node.get(slot.name, {})
+            check_gone(self.who, old, (*layout.paths, *layout.elsewhere))
+            held = self.holders(slot, live, params)
+            for i in held:
+                if layout.paths[i] not in joined:
+                    value = lookup(old, layout.paths[i])
+                    self.check(slot, layout.names[i], value, params[i])
+            own = [layout.paths[i] for i in held]
+            leaves = [lookup(new[slot.name] if p in joined else old, p) for p in own]
+            slots[slot.name] = nest(own, leaves)
+        return slots
 
     def check(self, slot: Slot, name: str, stored: Any, p: Any) -> None:
         """Raise `StateError` unless this could be what is stored of the parameter's slot."""

@@ -241,7 +241,9 @@ def _named(module: str, name: str) -> Spec:
 
 
 # What a node of state holds beside its slots.
-NODE_KEYS = frozenset({"count", "leaf_count", "hyperparams", "schedules", "inner"})
+NODE_KEYS = frozenset(
+    {"count", "leaf_count", "leaf_micro", "hyperparams", "schedules", "metrics", "inner"}
+)
 
 # Every declared Spec by name: how a bare state's label finds its valid ranges.
 REGISTRY: dict[str, Spec] = {}

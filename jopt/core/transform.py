@@ -6,117 +6,29 @@ belongs to one part. A single optimizer has one part; `chain` sets rows end to e
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
-from jax import Array
+import jax.numpy as jnp
 
 from jopt.base import ConfigError, Configured, StateError
-from jopt.core.checks import as_array, check_gradient, is_sparse
+from jopt.core.checks import as_array, check_gradient
+from jopt.core.flow import ENTRYWISE as ENTRYWISE
+from jopt.core.flow import Add as Add
+from jopt.core.flow import Flow as Flow
+from jopt.core.flow import Leaves as Leaves
+from jopt.core.flow import Node as Node
+from jopt.core.flow import Part as Part
+from jopt.core.flow import State as State
+from jopt.core.flow import like_given as like_given
+from jopt.core.flow import moved as moved
 from jopt.core.outline import is_stand_in, outline
-from jopt.core.places import by_path
+from jopt.core.row import through
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
-from jopt.numerics import cast
 
 T = TypeVar("T")
-Node = dict[str, Any]
-State = dict[str, Node]
-Leaves = list[Any]
-Add = Callable[[str, Any, Any], Any]
-"""`add(name, p, u)`: the parameter after the update."""
-
-ENTRYWISE: set[Add | None] = set()
-"""Those that may add any piece of a parameter: what they do to an entry depends on it alone."""
-
-
-@dataclass(frozen=True)
-class Flow:
-    """What passes from part to part: the leaves of one update, in the order of the layout.
-
-    **Attributes:** `updates` (`None` where a leaf has no gradient), `params` (`None` if not
-    given), `extra` (the extra arguments), `stepped` (whether `updates` are steps already).
-    """
-
-    layout: Layout
-    updates: Leaves
-    params: Leaves | None
-    extra: Mapping[str, Any]
-    stepped: bool = False
-
-    def tree(self, leaves: Leaves) -> Tree:
-        """These leaves in the containers of the parameters."""
-        return self.layout.treedef.unflatten(leaves)
-
-    def plus(self, updates: Leaves, add: Add) -> Leaves:
-        """The parameters, each with its update added."""
-        named = zip(self.layout.names, self.params or [], updates, strict=True)
-        return [add(name, p, u) for name, p, u in named]
-
-
-class Part(abc.ABC):
-    """One stage of a transform. It sees lists of leaves, never trees."""
-
-    name: str
-    extra: tuple[str, ...] = ()
-
-    @property
-    def choices(self) -> Mapping[str, Any]:
-        """The static choices that a checkpoint records, beside what a spec declares."""
-        return {}
-
-    @property
-    def wrapped(self) -> Mapping[str, Part]:
-        """The parts whose nodes stand under `inner`, by label."""
-        return {}
-
-    @abc.abstractmethod
-    def init(self, layout: Layout, params: Leaves) -> Node:
-        """The node for these parameters."""
-
-    @abc.abstractmethod
-    def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
-        """The flow after this stage, and the new node."""
-
-    def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
-        """The parameters once this stage's updates are added to them, and the new node.
-
-        A part that leaves them alone at times can spare reading and writing them.
-        """
-        after, node = self.update(flow, node)
-        return flow.plus(after.updates, add), node
-
-    @abc.abstractmethod
-    def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
-        """The node for parameters that have gained leaves since `node`."""
-
-    def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
-        """The leaves that this stage keeps where they are."""
-        return frozenset()
-
-    def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
-        """A `Place` for each array of `node`: whose axes it runs along, for its sharding."""
-        return by_path(layout, params, node)
-
-
-def through(parts: Mapping[str, Part], flow: Flow, state: State) -> tuple[Flow, State]:
-    """The flow after all parts, one after the other, and their new nodes."""
-    new: State = {}
-    for label, part in parts.items():
-        flow, new[label] = part.update(flow, state[label])
-    return flow, new
-
-
-def stepped(parts: Mapping[str, Part], flow: Flow, state: State, add: Add) -> tuple[Leaves, State]:
-    """The same with the parameters the updates lead to: the last part adds them."""
-    if not parts:
-        return flow.plus(flow.updates, add), {}
-    *first, (label, last) = parts.items()
-    flow, new = through(dict(first), flow, state)
-    leaves, new[label] = last.step(flow, state[label], add)
-    return leaves, new
 
 
 class Transform(Configured):
@@ -200,7 +112,12 @@ class Transform(Configured):
         given = flow.updates
         flow, new = through(self.parts, flow, state)
         wide = flow.stepped and not narrow
-        done: T = flow.tree(flow.updates if wide else like_given(flow.updates, given))
+        out = list(flow.updates) if wide else like_given(flow.updates, given)
+        still = flow.layout.still
+        like = (flow.params or self.layout(updates)[1]) if still else []
+        for i in still:
+            out[i] = _zero(like[i])
+        done: T = flow.tree(out)
         return done, new
 
     def flow(
@@ -210,13 +127,18 @@ class Transform(Configured):
         self._check_extra(extra)
         self.check_labels(state)
         if params is None:
-            layout = layout_of(self.name, updates)
-            given = zip(layout.names, jax.tree.leaves(updates), strict=True)
-            return Flow(layout, [as_array(self.name, n, x) for n, x in given], None, extra)
+            layout, given = self.layout(updates)
+            still = layout.still
+            return Flow(
+                layout, [None if i in still else g for i, g in enumerate(given)], None, extra
+            )
         layout, leaves = self.layout(params)
         grads = match_leaves(self.name, "the updates", layout, updates)
-        pairs = zip(layout.names, grads, leaves, strict=True)
-        return Flow(layout, [check_gradient(self.name, *pair) for pair in pairs], leaves, extra)
+        checked: Leaves = [None] * len(layout)
+        # What a frozen leaf has in place of a gradient counts nowhere.
+        for i in (i for i in range(len(layout)) if i not in layout.still):
+            checked[i] = check_gradient(self.name, layout.names[i], grads[i], leaves[i])
+        return Flow(layout, checked, leaves, extra)
 
     def extend(self, state: State, params: Tree) -> State:
         """See `jopt.extend`."""
@@ -227,10 +149,10 @@ class Transform(Configured):
     def layout(self, params: Tree) -> tuple[Layout, Leaves]:
         """The layout of the parameters, and their leaves in its order."""
         layout = layout_of(self.name, params)
-        leaves = jax.tree.leaves(params)
-        return layout, [
-            as_array(self.name, n, x) for n, x in zip(layout.names, leaves, strict=True)
-        ]
+        named = zip(layout.names, jax.tree.leaves(params), strict=True)
+        leaves = [as_array(self.name, n, x) for n, x in named]
+        still = [part.frozen(layout, leaves) for part in self.parts.values()]
+        return replace(layout, still=frozenset().union(*still)), leaves
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         for part in self.parts.values():
@@ -257,19 +179,6 @@ class Transform(Configured):
             )
 
 
-def like_given(updates: Leaves, given: Leaves) -> Leaves:
-    """Transformed gradients in the dtypes that the gradients came in."""
-
-    def one(u: Any, g: Any) -> Any:
-        if u is None or g is None:
-            return u
-        if is_sparse(u):
-            return type(u)((cast(u.data, g.dtype), u.indices), shape=u.shape)
-        return cast(u, g.dtype) if isinstance(u, Array) else u
-
-    return [one(u, g) for u, g in zip(updates, given, strict=True)]
-
-
-def moved(flow: Flow, updates: Leaves, *, steps: bool = False) -> Flow:
-    """The flow with new updates; `steps` says that they are steps from now on."""
-    return replace(flow, updates=updates, stepped=flow.stepped or steps)
+def _zero(x: Any) -> Any:
+    """The update of a leaf that stays; `None` where nothing can be added, as to random keys."""
+    return None if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.zeros_like(x)

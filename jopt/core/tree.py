@@ -33,12 +33,16 @@ class Layout:
     """The structure of a parameter tree, and the path of each of its leaves.
 
     **Attributes:** `treedef`; `paths`, one tuple of strings a leaf; `names`, the same as `shown`,
-    for patterns and errors.
+    for patterns and errors; `still`, the leaves that some part of the transform freezes, which
+    every part leaves alone; `elsewhere`, paths of the leaves that the transform has sent another
+    way.
     """
 
     treedef: PyTreeDef
     paths: tuple[Path, ...]
     names: tuple[str, ...]
+    still: frozenset[int] = frozenset()
+    elsewhere: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,7 +56,11 @@ class Layout:
         """The layout of a nested dict of these leaves, given in the order of their paths."""
         paths = tuple(self.paths[i] for i in members)
         treedef = jax.tree.structure(nest(paths, range(len(paths))))
-        return Layout(treedef, paths, tuple(self.names[i] for i in members))
+        still = frozenset(n for n, i in enumerate(members) if i in self.still)
+        mine = set(members)
+        others = tuple(path for i, path in enumerate(self.paths) if i not in mine)
+        names = tuple(self.names[i] for i in members)
+        return Layout(treedef, paths, names, still, (*others, *self.elsewhere))
 
 
 def pointer(path: Path) -> str:

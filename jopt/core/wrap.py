@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
-
+from jopt.base import StateError
 from jopt.core.chain import as_parts
+from jopt.core.checks import check_gone
 from jopt.core.places import by_path
-from jopt.core.transform import Add, Flow, Leaves, Node, Part, stepped, through
+from jopt.core.row import stepped, through
+from jopt.core.spec import NODE_KEYS
+from jopt.core.transform import Add, Flow, Leaves, Node, Part
 from jopt.core.tree import Layout, merged
 
 
@@ -26,11 +28,21 @@ class WrapperPart(Part):
         self.inner = as_parts(tx)
         parts = self.inner.values()
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
+        self.rests = any(p.rests for p in parts)
+        self.uneven = any(p.uneven for p in parts)
+        self.metrics = frozenset[str]().union(*(p.metrics for p in parts))
 
     @property
     def wrapped(self) -> Mapping[str, Part]:
         """The parts inside."""
         return self.inner
+
+    def hearing(self, metrics: frozenset[str]) -> Self:
+        """The same around parts that keep these metrics, which the wrapper then sees as well."""
+        made = copy.copy(self)
+        resting = {k: p.hearing(metrics) for k, p in self.inner.items() if p.rests}
+        made.inner, made.metrics = {**self.inner, **resting}, self.metrics | metrics
+        return made
 
     @abc.abstractmethod
     def own_init(self, layout: Layout, params: Leaves) -> Node:
@@ -40,6 +52,19 @@ class WrapperPart(Part):
         """The wrapper's own entries, and the wrapped state under `inner`."""
         inner = {label: part.init(layout, params) for label, part in self.inner.items()}
         return {**self.own_init(layout, params), "inner": inner}
+
+    def check_own(self, node: Node, *entries: str) -> None:
+        """Raise `StateError` unless a node has the wrapper's own entries."""
+        expected = {*entries, "inner", *(["metrics"] if self.metrics else [])}
+        found = {*node} - {"leaf_micro"} if isinstance(node, dict) else {type(node).__name__}
+        if found != expected:
+            raise StateError(
+                self.name,
+                "this state was made by another configuration",
+                expected=", ".join(sorted(expected)),
+                found=", ".join(sorted(map(str, found))),
+                fix="If that is meant, carry it over: state = jopt.extend(tx, state, params).",
+            )
 
     def inner_update(self, flow: Flow, inner: Node) -> tuple[Flow, Node]:
         """One step of the wrapped parts, one after the other."""
@@ -52,8 +77,15 @@ class WrapperPart(Part):
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """Own entries of new leaves start anew; the rest and the wrapped state go on."""
         inner = {k: p.extend(layout, params, node["inner"][k]) for k, p in self.inner.items()}
-        own = merged(self.own_init(layout, params), node)
-        return {**own, "inner": inner}
+        return {**self.own_extended(layout, params, node), "inner": inner}
+
+    def own_extended(self, layout: Layout, params: Leaves, node: Node) -> Node:
+        """The wrapper's own entries for these parameters, as `node` has them where it does."""
+        fresh = self.own_init(layout, params)
+        for entry, tree in fresh.items():
+            if isinstance(tree, dict) and entry not in NODE_KEYS:
+                check_gone(self.name, node.get(entry, {}), (*layout.paths, *layout.elsewhere))
+        return {k: merged(fresh[k], node[k]) if k in node else fresh[k] for k in fresh}
 
     def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
         """The leaves that the wrapped parts freeze."""
@@ -64,10 +96,3 @@ class WrapperPart(Part):
         own = {k: v for k, v in node.items() if k != "inner"}
         inner = {k: p.places(layout, params, node["inner"][k]) for k, p in self.inner.items()}
         return {**by_path(layout, params, own), "inner": inner}
-
-
-def only_if(condition: jax.Array, new: Any, old: Any) -> Any:
-    """`new` where `condition` holds, else `old`, leaf by leaf; what only `new` has stays."""
-    if isinstance(new, dict):
-        return {k: only_if(condition, v, old[k]) if k in old else v for k, v in new.items()}
-    return jnp.where(condition, new, old)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,19 +14,40 @@ from jax import Array
 from jopt.base import ConfigError, TreeError, configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
-from jopt.core.side_by_side import side_by_side
-from jopt.core.transform import Add, Flow, Leaves, Node, moved
-from jopt.core.tree import Layout, lookup, nest
+from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.row import only_if, stepped, through
+from jopt.core.side_by_side import Numbers, side_by_side
+from jopt.core.transform import Add, Flow, Leaves, Node, Part, State, like_given
+from jopt.core.tree import Layout, flatten_dict, has, lookup, nest
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import compute_dtype, number_dtype, once_if
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One update: whether it is the `last` of its round, and what the step then gets."""
+
+    last: Array
+    means: Callable[[], Leaves]
+    extra: Mapping[str, Any]
+
+    def flow(self, flow: Flow) -> Flow:
+        """The flow with the means of the round, of the gradients and of the metrics."""
+        means, extra = self.means(), dict(self.extra)
+        if extra.get("grad") is not None:
+            extra["grad"] = flow.tree(like_given(means, flow.updates))
+        return replace(flow, updates=means, extra=extra)
 
 
 class AccumulatePart(WrapperPart):
     """The wrapped parts at every n-th update, on the mean of n gradients."""
 
+    leads = True
+
     def __init__(self, name: str, tx: Any, every: int) -> None:
         super().__init__(name, tx)
         self.every = every
+        self.rests = True
 
     @property
     def choices(self) -> Mapping[str, Any]:
@@ -33,74 +55,127 @@ class AccumulatePart(WrapperPart):
         return {"every": self.every}
 
     def own_init(self, layout: Layout, params: Leaves) -> Node:
-        """A counter, and a sum for every parameter that can have a gradient."""
-        live = _inexact(params)
+        """A counter, a sum for every parameter that can have a gradient, and what is heard."""
+        live = _summed(layout, params)
         sums = [jnp.zeros_like(params[i], compute_dtype(params[i].dtype)) for i in live]
-        return {"micro": jnp.int32(0), "mean": nest([layout.paths[i] for i in live], sums)}
+        total = nest([layout.paths[i] for i in live], sums)
+        return {"micro": jnp.int32(0), "sum": total, **none_kept(self.metrics)}
+
+    def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
+        """Leaves that join in the middle of a round count their own gradients."""
+        new = super().extend(layout, params, node)
+        own, before = node.get("leaf_micro", {}), flatten_dict(node["sum"])
+        counts = {
+            path: lookup(own, path) if has(own, path) else jnp.int32(0)
+            for path in flatten_dict(new["sum"])
+            if has(own, path) or path not in before
+        }
+        return {**new, "leaf_micro": nest(counts, counts.values())} if counts else new
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """Add a gradient; at the last of a round, step."""
-        last, held, own = self._added(flow, node)
-        here = moved(flow, self._means(flow, held, first=False))
-        after = jax.eval_shape(lambda: self.inner_update(here, node["inner"])[0].updates)
-        zeros = [None if u is None else jnp.zeros(u.shape, u.dtype) for u in after]
-        stepped = False
+        after, node, _ = self.lead(flow, node, {}, {})
+        return after, node
 
-        def inner_step(at: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
-            nonlocal stepped
-            here = moved(flow, self._means(flow, held, node["micro"] == 0))
-            after, inner = self.inner_update(here, at[1])
-            stepped = after.stepped
-            return after.updates, inner
+    def lead(
+        self, flow: Flow, node: Node, rest: Mapping[str, Part], nodes: State
+    ) -> tuple[Flow, Node, State]:
+        """The same, and what stands behind steps with it."""
+        turn, own = self._turn(flow, node)
+        steps = False
 
-        updates, inner = once_if(last, inner_step, (zeros, node["inner"]))
-        return moved(flow, updates, steps=stepped), {**own, "inner": inner}
+        def one(at: tuple[Any, Any, Node, State]) -> tuple[Any, Any, Node, State]:
+            nonlocal steps
+            after, inner = self.inner_update(turn.flow(flow), at[2])
+            after, others = through(rest, after, at[3])
+            steps = after.stepped
+            return after.updates, after.took, inner, others
+
+        start = (None, None, node["inner"], nodes)
+        shapes = jax.eval_shape(lambda: one(start)[:2])
+        none = jax.tree.map(lambda u: jnp.zeros(u.shape, u.dtype), shapes)
+        updates, took, inner, others = once_if(turn.last, one, (*none, *start[2:]))
+        after = replace(flow, updates=updates, stepped=flow.stepped or steps, extra=turn.extra)
+        after = replace(after, took=turn.last if took is None else took)
+        return after, {**own, "inner": inner}, others
 
     def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
         """As `update`; between its steps the parameters are neither read nor written."""
-        last, held, own = self._added(flow, node)
+        leaves, node, _ = self.lead_step(flow, node, {}, {}, add)
+        return leaves, node
 
-        def inner_step(at: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
-            mean = self._means(flow, held, node["micro"] == 0)
-            return self.inner_step(replace(flow, updates=mean, params=at[0]), at[1], add)
+    def lead_step(
+        self, flow: Flow, node: Node, rest: Mapping[str, Part], nodes: State, add: Add
+    ) -> tuple[Leaves, Node, State]:
+        """The same, and what stands behind is neither read nor written, too."""
+        turn, own = self._turn(flow, node)
+        still, params = flow.layout.still, list(flow.params or [])
 
-        params, inner = once_if(last, inner_step, (list(flow.params or []), node["inner"]))
-        return params, {**own, "inner": inner}
+        def moving(leaves: Leaves) -> Leaves:
+            return [None if i in still else p for i, p in enumerate(leaves)]
 
-    def _added(self, flow: Flow, node: Node) -> tuple[Array, Node, Node]:
-        """Whether this is the last of a round, the sums so far, and the own entries after it."""
-        first, last = node["micro"] == 0, node["micro"] == self.every - 1
+        def whole(leaves: Leaves) -> Leaves:
+            return [params[i] if i in still else p for i, p in enumerate(leaves)]
+
+        def one(at: tuple[Leaves, Node, State]) -> tuple[Leaves, Node, State]:
+            here = turn.flow(replace(flow, params=whole(at[0])))
+            if not rest:
+                leaves, inner = self.inner_step(here, at[1], add)
+                return moving(leaves), inner, {}
+            after, inner = self.inner_update(here, at[1])
+            leaves, others = stepped(rest, after, at[2], add)
+            return moving(leaves), inner, others
+
+        start = (moving(params), node["inner"], nodes)
+        leaves, inner, others = once_if(turn.last, one, start)
+        return whole(leaves), {**own, "inner": inner}, others
+
+    def _turn(self, flow: Flow, node: Node) -> tuple[Turn, Node]:
+        """What this update does, and the own entries after it."""
+        self.check_own(node, "micro", "sum")
+        live = _summed(flow.layout, flow.updates if flow.params is None else flow.params)
+        paths = {i: flow.layout.paths[i] for i in live}
+        # Without any gradient there is nothing to count: the round ends, or waits on.
+        more = jnp.int32(not live or any(flow.updates[i] is not None for i in live))
+        late = flatten_dict(node.get("leaf_micro", {}))
+        before = {(): node["micro"], **late}
+        number = {path: count + more for path, count in before.items()}
+        # `>=`: a round that was begun with a larger `every` ends at once.
+        last = (number[()] >= self.every) & (number[()] > 0)
+        if flow.extra.get("flush") is not None:
+            last = last | (_flag(flow.extra["flush"]) & (number[()] > 0))
+        shares = {path: _share(before[path], count) for path, count in number.items()}
+
+        def sums(held: Node, share: bool) -> Leaves:
+            """The sums with this gradient; as means, with `share`."""
+            out: Leaves = [None] * len(flow.updates)
+            for i, path in paths.items():
+                numbers = shares.get(path, shares[()]).read()
+                so_far = jnp.where(numbers["begins"] > 0, 0, lookup(held, path))
+                total = self._plus(so_far, flow.updates[i], flow.layout.names[i])
+                out[i] = total * numbers["share"].astype(total.dtype) if share else total
+            return out
 
         def added(held: Node) -> Any:
-            means = self._means(flow, held, first)
-            live = self._live(flow)
-            return nest([flow.layout.paths[i] for i in live], [means[i] for i in live])
+            total = sums(held, False)
+            return nest(paths.values(), [total[i] for i in live])
 
         # The last gradient of a round goes straight into the step, and is not stored.
-        held: Node = once_if(~last, added, node["mean"])
-        micro = jnp.where(last, 0, node["micro"] + 1)
-        return last, held, {"micro": micro, "mean": held}
+        held: Node = once_if(~last, added, node["sum"])
+        left = {path: jnp.where(last, 0, count) for path, count in number.items()}
+        own = {"micro": left.pop(()), "sum": held}
+        if late:
+            own["leaf_micro"] = nest(left, left.values())
+        extra = dict(flow.extra)
+        if self.metrics:
+            heard = with_this(node["metrics"], flow.extra)
+            own["metrics"] = only_if(~last, heard, jax.tree.map(jnp.zeros_like, heard))
+            extra |= {k: mean(heard[k]) for k in heard if given(extra, k)}
+        return Turn(last, functools.partial(sums, held, True), extra), own
 
-    def _means(self, flow: Flow, held: Node, first: Any) -> Leaves:
-        """The means with this gradient's share. The sums of the last round start anew here."""
-        # As a number among others, for the sake of `side_by_side`.
-        numbers = {"begins": first, "every": self.every}
-        numbers = side_by_side(
-            {k: jnp.asarray(x, number_dtype()) for k, x in numbers.items()}
-        ).read()
-        means: Leaves = [None] * len(flow.updates)
-        for i in self._live(flow):
-            held_i = lookup(held, flow.layout.paths[i])
-            so_far = jnp.where(numbers["begins"] > 0, 0, held_i)
-            means[i] = self._plus(so_far, flow.updates[i], numbers["every"], flow.layout.names[i])
-        return means
-
-    def _live(self, flow: Flow) -> list[int]:
-        return _inexact(flow.updates if flow.params is None else flow.params)
-
-    def _plus(self, mean: Any, g: Any, every: Any, path: str) -> Any:
+    def _plus(self, total: Any, g: Any, path: str) -> Any:
         if g is None:
-            return mean
+            return total
         if is_sparse(g):
             raise TreeError(
                 self.name,
@@ -108,12 +183,33 @@ class AccumulatePart(WrapperPart):
                 path=path,
                 fix="Add up the rows yourself: jopt.row_gradient takes repeated ones.",
             )
-        return mean + g.astype(mean.dtype) / every.astype(mean.dtype)
+        return total + g.astype(total.dtype)
 
 
-def _inexact(leaves: Leaves) -> list[int]:
-    kinds = [None if x is None else x.dtype for x in leaves]
-    return [i for i, k in enumerate(kinds) if k is not None and jnp.issubdtype(k, jnp.inexact)]
+def _summed(layout: Layout, leaves: Leaves) -> list[int]:
+    """The leaves that have a sum: those that can have a gradient, and may move."""
+    kinds = {i: x.dtype for i, x in enumerate(leaves) if x is not None and i not in layout.still}
+    return [i for i, kind in kinds.items() if jnp.issubdtype(kind, jnp.inexact)]
+
+
+def _share(before: Array, number: Array) -> Numbers:
+    """Whether the sum begins here, and what one gradient counts in the mean of so many."""
+    dtype = number_dtype()
+    share = 1 / jnp.maximum(number, 1).astype(dtype)
+    # As numbers among others, for the sake of `side_by_side`; a factor, as in `prepare`.
+    return side_by_side({"begins": (before == 0).astype(dtype), "share": share})
+
+
+def _flag(flush: Any) -> Array:
+    found = jnp.asarray(flush)
+    if found.shape != () or found.dtype != bool:
+        raise ConfigError(
+            "accumulate",
+            "flush= is no truth value",
+            expected="a bool, or an array of one",
+            found=f"{found.dtype}{list(found.shape)}",
+        )
+    return found
 
 
 @configured("jopt.")
@@ -122,18 +218,26 @@ def accumulate(tx: Any, every: int) -> Transform:
 
     For batches larger than memory: call `update` for each micro-batch. The wrapped transform
     runs at every n-th call only; in between the updates are zero, and its state, schedules and
-    step count rest. With losses that are means over equal micro-batches the result is that
-    of one large batch.
+    step count rest, as does all that stands behind, averages too. With losses that are means
+    over equal micro-batches the result is that of one large batch.
 
     **Arguments:**
 
     - `tx`: any transform; put clipping inside, so that it sees the mean.
     - `every`: how many updates make a step, at least 1.
 
-    **State:** `{"accumulate": {"micro": ..., "mean": ..., "inner": {...}}}`: the number of
-    gradients in the round so far, and their share of the mean, like the parameters, in at
-    least float32 (what it holds where `micro` is 0 is left over from the last round). A `None`
-    gradient counts as zero here.
+    **In `update` and `jopt.step`:** `flush=True`, or an array of one bool, ends the round at this
+    call, with the mean of the gradients that it had: for what is left at the end of an epoch.
+    With `None` for every gradient it steps with what is there, or not at all if there is nothing.
+    `value=` is a metric of each call: what wants one inside gets the mean of the finite ones in
+    the round, and NaN if there were none.
+
+    **State:** `{"accumulate": {"micro": ..., "sum": ..., "inner": {...}}}`: the number of
+    gradients in the round so far, and their sum, like the parameters, in at least float32 (what
+    it holds where `micro` is 0 is left over from the last round). A `None` gradient counts as
+    zero here. A state in mid-round may be taken over with another `every`: the round ends as
+    soon as it is long enough. A leaf that joins in mid-round has its own number in `leaf_micro`,
+    and takes the mean of the gradients it had. `metrics` is there if something wants one.
 
     Between the steps `jopt.step` does not touch parameters and moments: at 4 bytes a number
     it moves 12 bytes a parameter, where `update` and `apply_updates` move 28.

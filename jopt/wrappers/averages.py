@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, StateError, configured
-from jopt.core import Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
+from jopt.core import Groups, Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
 from jopt.core.hyperparams import nodes
 from jopt.core.transform import T
 from jopt.core.tree import has, layout_of, lookup
@@ -54,7 +54,7 @@ def swa_weight(h: Any) -> dict[str, Any]:
 
 
 @configured("jopt.")
-def ema(tx: Any, *, decay: Value = 0.999) -> Transform:
+def ema(tx: Any, *, decay: Value = 0.999, groups: Groups = None) -> Transform:
     """Follow an exponential moving average of the parameters that `tx` moves.
 
     With p the parameters after each step:
@@ -62,17 +62,22 @@ def ema(tx: Any, *, decay: Value = 0.999) -> Transform:
         a ← p at the first step, then a + (1 − d)·(p − a)
 
     as torch's `swa_utils.AveragedModel` with `get_ema_multi_avg_fn(d)` updated at every step.
-    The updates pass unchanged. `jopt.eval_params(state, params)` gives a.
+    The updates pass unchanged. `jopt.eval_params(state, params)` gives a. A step that `tx` does
+    not take, between those of `accumulate` or left out by `skip_nonfinite`, is none here.
 
     **Arguments:**
 
     - `tx`: any transform whose updates are the steps, optimizers and chains alike.
     - `decay`: d in [0, 1], a number or a schedule; 0.999 is torch's.
+    - `groups`: other decays for some leaves, or no average at all for those of a group that is
+      frozen here: `{"base": jopt.group("^base/", freeze=True)}`. They move as before.
 
     **State:** that of `tx`, and under `ema` the `average`, like the parameters, in at least
-    float32: for bfloat16 parameters it averages what was meant, before rounding.
+    float32: for bfloat16 parameters it averages what was meant, before rounding. Leaves that
+    `tx` freezes have none.
 
-    **Raises:** `ConfigError` for a number out of range.
+    **Raises:** `ConfigError` for a number out of range, and for a `tx` in which some routes take
+    steps at which others rest: put `accumulate` around `jopt.route`, or the average inside.
 
     Source: Polyak and Juditsky, 1992; torch for the first step.
 
@@ -86,11 +91,11 @@ def ema(tx: Any, *, decay: Value = 0.999) -> Transform:
     >>> float(params["w"]), float(jopt.eval_params(state, params)["w"])
     (2.0, 2.5)
     """
-    return chain(tx, leafwise(EMA, rule, prepare=ema_weight, decay=decay))
+    return chain(tx, leafwise(EMA, rule, prepare=ema_weight, decay=decay, groups=groups))
 
 
 @configured("jopt.")
-def swa(tx: Any, *, start: int = 0, every: int = 1) -> Transform:
+def swa(tx: Any, *, start: int = 0, every: int = 1, groups: Groups = None) -> Transform:
     """Follow the plain average of the parameters that `tx` moves, from a step on.
 
     With p the parameters after each step, t the step from 1 and n the number averaged so far:
@@ -106,9 +111,10 @@ def swa(tx: Any, *, start: int = 0, every: int = 1) -> Transform:
     - `tx`: any transform whose updates are the steps.
     - `start`: how many steps pass before the first one averaged, ≥ 0.
     - `every`: steps between two averaged ones, ≥ 1; the length of an epoch, as in the paper.
+    - `groups`: as for `jopt.ema`: a frozen group is not averaged.
 
     **State:** that of `tx`, and under `swa` the `average`, like the parameters, in at least
-    float32, and the step count.
+    float32, and the step count: of steps that `tx` took. Leaves that `tx` freezes have none.
 
     **Raises:** `ConfigError` for numbers of steps that are none.
 
@@ -134,7 +140,7 @@ def swa(tx: Any, *, start: int = 0, every: int = 1) -> Transform:
                 found=repr(value),
             )
     options = {"start": start, "every": every}
-    return chain(tx, leafwise(SWA, rule, prepare=swa_weight, options=options))
+    return chain(tx, leafwise(SWA, rule, prepare=swa_weight, options=options, groups=groups))
 
 
 def eval_params(state: State, params: T, *, label: str | None = None) -> T:

@@ -15,8 +15,8 @@ from jopt.core import Transform
 from jopt.core.apply import added
 from jopt.core.checks import EXTEND, check_slot, is_sparse
 from jopt.core.rows import coalesced
-from jopt.core.transform import Add, Flow, Leaves, Node, moved
-from jopt.core.tree import Layout, has, lookup, merged, nest
+from jopt.core.transform import Add, Flow, Leaves, Node
+from jopt.core.tree import Layout, has, lookup, nest
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import is_narrow, nearest, number_dtype
 
@@ -47,7 +47,7 @@ class MasterWeightsPart(WrapperPart):
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """New leaves get masters and state of their own; the others' go on."""
-        own = merged(self.own_init(layout, params), {"master": node["master"]})
+        own = self.own_extended(layout, params, node)
         wide = self._wide(layout, params, own)
         inner = {k: p.extend(layout, wide, node["inner"][k]) for k, p in self.inner.items()}
         return {**own, "inner": inner}
@@ -60,7 +60,9 @@ class MasterWeightsPart(WrapperPart):
         for i in held:
             master = added(flow.layout.names[i], wide[i], updates[i])
             wide[i], updates[i] = _led(master, updates[i], params[i])
-        return moved(flow, updates, steps=True), self._node(flow, held, wide, inner)
+        return replace(flow, updates=updates, stepped=True, took=after.took), self._node(
+            flow, held, wide, inner
+        )
 
     def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
         """As `update`; the parameters are the masters rounded, with nothing added."""
@@ -76,8 +78,8 @@ class MasterWeightsPart(WrapperPart):
         return leaves, self._node(flow, held, wide, inner)
 
     def _held(self, layout: Layout, params: Leaves) -> list[int]:
-        still = self.frozen(layout, params)
-        return [i for i, p in enumerate(params) if is_narrow(p.dtype) and i not in still]
+        still = layout.still
+        return [i for i, p in enumerate(params) if i not in still and is_narrow(p.dtype)]
 
     def _wide(self, layout: Layout, params: Leaves, node: Node) -> Leaves:
         """The parameters, each that has a master replaced by it."""

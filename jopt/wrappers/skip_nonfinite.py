@@ -2,49 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
 from jopt.core.counts import ticked
-from jopt.core.transform import Flow, Leaves, Node, moved
+from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.row import only_if, only_where
+from jopt.core.transform import Flow, Leaves, Node
 from jopt.core.tree import Layout
-from jopt.core.wrap import WrapperPart, only_if
-from jopt.numerics import all_finite
+from jopt.core.wrap import WrapperPart
+from jopt.numerics import all_finite, number_dtype
 
 
 class SkipNonfinitePart(WrapperPart):
     """The wrapped parts, unless a gradient is not finite."""
 
+    def __init__(self, name: str, tx: Any) -> None:
+        super().__init__(name, tx)
+        self.rests = True
+
     def own_init(self, layout: Layout, params: Leaves) -> Node:
-        """Two counters."""
-        return {"total": jnp.int32(0), "in_a_row": jnp.int32(0)}
+        """Two counters, and the metrics of steps that were left out."""
+        kept = none_kept(self.metrics)
+        return {"total": jnp.int32(0), "in_a_row": jnp.int32(0), **kept}
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """The wrapped step, or nothing at all."""
+        extra = flow.extra
         finite = all_finite([_values(g) for g in flow.updates if g is not None])
+        self.check_own(node, "total", "in_a_row")
+        kept = node.get("metrics", {})
+        flow = replace(flow, extra=_made_up_for(kept, flow.extra))
         after, inner = self.inner_update(flow, node["inner"])
         # A choice within the same kernels, not a branch: what it would spare was read anyway.
-        updates = [None if u is None else _if_finite(finite, u) for u in after.updates]
+        updates = [only_where(finite, u) for u in after.updates]
+        took = finite if after.took is None else finite & after.took
         new = {
             "total": jnp.where(finite, node["total"], ticked(node["total"])),
             "in_a_row": jnp.where(finite, 0, ticked(node["in_a_row"])),
             "inner": only_if(finite, inner, node["inner"]),
         }
-        return moved(after, updates), new
+        if kept:
+            new["metrics"] = _left(finite, kept, extra)
+        return replace(after, updates=updates, took=took), new
+
+
+def _made_up_for(kept: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of this step; one that is none stands back for those left out before."""
+    found = dict(extra)
+    for name in (name for name in kept if given(extra, name)):
+        x = jnp.asarray(extra[name]).astype(number_dtype())
+        late = (kept[name]["number"] > 0) & ~jnp.isfinite(x)
+        found[name] = jnp.where(late, mean(kept[name]), x)
+    return found
+
+
+def _left(took: Any, kept: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:
+    """What is kept of the metrics after this update: nothing after a step."""
+    return only_if(~took, with_this(kept, extra), jax.tree.map(jnp.zeros_like, dict(kept)))
 
 
 def _values(g: Any) -> Any:
     return g.data if is_sparse(g) else g
-
-
-def _if_finite(finite: Any, u: Any) -> Any:
-    if is_sparse(u):  # row-sparse steps: their values are what is added
-        return type(u)((jnp.where(finite, u.data, 0), u.indices), shape=u.shape)
-    return jnp.where(finite, u, jnp.zeros_like(u))
 
 
 @configured("jopt.")
@@ -55,6 +81,9 @@ def skip_nonfinite(tx: Any) -> Transform:
     happen. Wrap the whole chain, clipping included: a norm that is not finite spoils every
     leaf. It is the place of torch's `GradScaler`, which skips a step whose scaled gradients
     overflowed; scale the loss and the gradients yourself.
+
+    A metric (`value=`) given with a step that was left out is not lost: where the next step comes
+    with none (a NaN), what is inside gets the mean of the finite ones left out before.
 
     **Arguments:** `tx`: any transform.
 

@@ -182,7 +182,12 @@ def composed():
 
 
 def run():
-    state = filled(composed().init(PARAMS))
+    state = composed().init(PARAMS)
+    # As version 1 kept it: shares of a mean, and frozen leaves among sums and averages.
+    del state["accumulate"]["sum"]
+    state["accumulate"]["mean"] = PARAMS
+    state["ema"]["average"] = PARAMS
+    state = filled(state)
     return {"params": PARAMS, "state": state, "step": 28, "note": None}
 
 

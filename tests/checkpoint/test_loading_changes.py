@@ -30,13 +30,13 @@ CHANGES = {
     "average removed": (jopt.ema(ADAMW, decay=0.9), ADAMW, {"keep": "^ema/"}, None),
     "accumulated": (
         ADAMW, jopt.accumulate(ADAMW, every=2),
-        {"rename": {"^adamw/": "accumulate/inner/adamw/"}, "keep": "^accumulate/(micro|mean)"},
-        "^accumulate/(micro|mean)",
+        {"rename": {"^adamw/": "accumulate/inner/adamw/"}, "keep": "^accumulate/(micro|sum)"},
+        "^accumulate/(micro|sum)",
     ),
     "a chain accumulated": (
         CLIPPED, jopt.accumulate(CLIPPED, every=2),
-        {"rename": {"^": "accumulate/inner/"}, "keep": "^accumulate/(micro|mean)"},
-        "^accumulate/(micro|mean)",
+        {"rename": {"^": "accumulate/inner/"}, "keep": "^accumulate/(micro|sum)"},
+        "^accumulate/(micro|sum)",
     ),
     "unwrapped": (
         jopt.accumulate(ADAMW, every=2), ADAMW,

@@ -81,7 +81,7 @@ def test_wrapped_states_have_nodes_of_their_own(work, capsys):
     report = report_of(capsys, "inspect", "wrapped.jopt")
     assert {n["node"] for n in report["hyperparams"]} == {"accumulate/inner/sgd"}
     slots = {(s["node"], s["slot"]): s["entries"] for s in report["totals"]["slots"]}
-    assert slots["accumulate", "mean"] == slots["accumulate/inner/sgd", "momentum_buffer"] == 17
+    assert slots["accumulate", "sum"] == slots["accumulate/inner/sgd", "momentum_buffer"] == 17
     assert report["totals"]["params"]["entries"] == 0
     assert report["totals"]["state_bytes_per_param"] is None
 

@@ -13,8 +13,8 @@ import jopt
 from jopt.checkpoint.config import configuration
 from jopt.core import doors
 from jopt.core.kernels import keeping_nan
+from jopt.core.row import stepped
 from jopt.core.spec import REGISTRY
-from jopt.core.transform import stepped
 from tests.catalog import BY_NAME, CATALOG
 from tests.core.helpers import error, same
 

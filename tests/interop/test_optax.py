@@ -404,9 +404,23 @@ def test_numbers_that_jopt_does_not_have_are_refused_unless_they_do_nothing():
     fails("several transforms have the number", two, state)
 
 
-def test_rounds_learning_rates_and_complex_parameters_that_do_not_fit():
-    _, _, _, state, _ = moved("accumulated", dtype=jnp.float32)
-    fails("is longer than that of accumulate", jopt.accumulate(jopt.adam(), 2), state)
+def test_a_longer_round_ends_at_the_next_gradient_with_its_mean():
+    _, _, params, state, _ = moved("accumulated", dtype=jnp.float32)
+    tx = jopt.accumulate(jopt.adam(0.01), 1)
+    ours = import_state(tx, params, state)
+    n = int(ours["accumulate"]["micro"])
+    assert n == state.mini_step > 0
+    _, after = tx.update(jax.tree.map(jnp.zeros_like, params), ours, params)
+    inner = after["accumulate"]["inner"]["adam"]
+    for mean, before, mu in zip(
+        *map(jax.tree.leaves, (state.acc_grads, ours["accumulate"]["inner"]["adam"]["mu"])),
+        jax.tree.leaves(inner["mu"]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mu, 0.9 * before + 0.1 * mean * n / (n + 1), rtol=1e-5)
+
+
+def test_learning_rates_and_complex_parameters_that_do_not_fit():
     state = init(optax.rmsprop(0.1, momentum=0.9))
     fails("the learning rate in it, which is 0", jopt.rmsprop(0.0, momentum=0.9), state, count=1)
     z = {"z": jnp.ones(2, jnp.complex64)}

@@ -17,6 +17,7 @@ from jopt.checkpoint.leaves import join
 from jopt.core.groups import DEFAULT, holds
 from jopt.core.numbers import own_numbers
 from jopt.core.part import SpecPart
+from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Path, flatten_dict, shown
 from jopt.interop.optax.states import SOURCES, STATES, Contents, Held
@@ -100,18 +101,10 @@ class _Matching:
         return None
 
     def _factor(self, part: Part, node: Node, entry: str, leaf: Path, held: Held) -> float:
-        if part.name == "accumulate" and entry == "mean":
-            # optax keeps the mean so far, jopt the share of the whole round's.
-            every = part.choices["every"]
+        if part.name == "accumulate" and entry == "sum":
+            # optax keeps the mean so far.
             [micro] = [h.value for h in self.theirs.slots if h.slot == "micro"]
-            if int(micro) >= every:
-                raise StateError(
-                    self.who,
-                    "the round of MultiSteps is longer than that of accumulate",
-                    expected=f"fewer than {every} gradients so far",
-                    found=int(micro),
-                )
-            return int(micro) / int(every) or 1.0  # at the start of a round both are 0
+            return int(micro) or 1.0  # at the start of a round both are 0
         if entry == "nu_max":
             # optax's maximum is over corrected moments: as it will be corrected at the next step.
             b2 = self._numbers(part, node, leaf)["b2"]
@@ -164,7 +157,7 @@ class _Matching:
             raise StateError(self.who, join("the optax state is not one of this transform", lines))
 
 
-_OWN = frozenset({"count", "hyperparams", "schedules", "leaf_count", "inner"})
+_OWN = NODE_KEYS
 
 
 def _short(lines: list[str], most: int = 10) -> list[str]:

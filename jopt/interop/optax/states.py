@@ -47,7 +47,7 @@ STATES: dict[str, dict[str, str]] = {
         "mini_step": "micro",
         "gradient_step": COUNT,
         "inner_opt_state": INNER,
-        "acc_grads": "mean",
+        "acc_grads": "sum",
         "skip_state": IGNORED,
     },
     "ApplyIfFiniteState": {

@@ -43,7 +43,7 @@ def import_state(
     as in `optax.rmsprop`, has the learning rate in it and is divided by minus that.
     `amsgrad`'s maximum, over corrected moments in optax, is scaled so that the next step
     agrees. Factored moments may change axes, and full ones are factored. The mean of
-    `MultiSteps` becomes a share of the round's.
+    `MultiSteps` becomes the sum.
 
     **Arguments:**
 
