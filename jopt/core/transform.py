@@ -162,8 +162,8 @@ class Transform(Configured):
                         part.name,
                         f"update needs {name}=",
                         found=", ".join(extra) or "none",
-                        fix="optax hands extra arguments on to what is wrapped only: "
-                        "jopt.interop.optax.wrap(tx).",
+                        fix="Give it to update; optax hands it on only to what "
+                        "jopt.interop.optax.wrap makes.",
                     )
 
     def check_labels(self, state: State) -> None:

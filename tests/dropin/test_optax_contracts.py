@@ -143,3 +143,21 @@ def test_a_count_that_is_injected_names_the_way_out():
     tx = optax.inject_hyperparams(jopt.muon)(0.1)
     with pytest.raises(jopt.ConfigError, match=r"static_args=\('ns_steps',\)"):
         jax.jit(tx.init)(params_of())
+
+
+OTHERS = {
+    "clip": (jopt.clip_by_global_norm, (1.0,), ()),
+    "recipe": (jopt.recipes.muon_adamw, (0.1,), ()),
+    "average": (jopt.ema, (jopt.sgd(0.1),), ()),
+    "counts": (jopt.swa, (jopt.sgd(0.1),), ("start", "every")),
+    "wrapper": (jopt.skip_nonfinite, (jopt.sgd(0.1),), ()),
+}
+
+
+@pytest.mark.parametrize("label", OTHERS)
+def test_every_other_factory_can_be_injected(label):
+    factory, given, static = OTHERS[label]
+    tx = optax.inject_hyperparams(factory, static_args=static)(*given)
+    state = jax.eval_shape(tx.init, params_of())
+    after = jax.eval_shape(tx.update, params_of(), state, params_of())[1]
+    assert jax.tree.structure(after) == jax.tree.structure(state)
