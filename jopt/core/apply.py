@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jopt.base import ConfigError, TreeError
+from jopt.core.boxes import put_on, taken_off
 from jopt.core.checks import as_array, is_sparse
 from jopt.core.row import stepped
 from jopt.core.rows import add_rows
@@ -173,8 +174,9 @@ def step(
         raise TreeError("step", "needs the parameters", fix="Call jopt.step(tx, grads, state, p).")
     if key is not None:
         extra["key"] = key
+    state, boxes = taken_off(state)
     flow = tx.flow(updates, state, params, extra)
     add = _adding("step", flow.layout, flow.params or [], rounding, key)
     leaves, new = stepped(tx.parts, flow, state, add)
     after: T = flow.tree(leaves)
-    return after, new
+    return after, put_on(new, boxes)

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jopt.base import StateError
+from jopt.core.boxes import taken_off
 from jopt.core.checks import check_slot_names
 from jopt.core.codecs import PLAIN, Bfloat16, Codec, Int8
 from jopt.core.part import SpecPart
@@ -45,10 +46,11 @@ def convert_state(tx: Transform, state: State, params: Tree) -> State:
     >>> {k: x.nbytes for k, x in sorted(small["adamw"]["mu"]["w"].items())}
     {'scale': 256, 'signed_dynamic_256': 16384}
     """
+    state, _ = taken_off(state)
     tx.check_labels(state)
     layout, leaves = tx.layout(params)
     of = {path: (name, p) for path, name, p in zip(layout.paths, layout.names, leaves, strict=True)}
-    return _converted(tx.parts, state, of)
+    return tx.boxed(_converted(tx.parts, state, of), layout, leaves)
 
 
 def _converted(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, overload
 
+from jopt.core.boxes import taken_off
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import State, Transform
 from jopt.core.tree import Layout, Path, Tree, flatten_dict, shown
@@ -87,8 +88,9 @@ def extend(
     if not report:
         return new
     layout, leaves = tx.layout(params)
-    places = {k: part.places(layout, leaves, new[k]) for k, part in tx.parts.items()}
-    before, after = flatten_dict(state), flatten_dict(new)
+    bare, _ = taken_off(new)
+    places = {k: part.places(layout, leaves, bare[k]) for k, part in tx.parts.items()}
+    before, after = flatten_dict(taken_off(state)[0]), flatten_dict(bare)
     fresh: dict[str, set[str]] = {}
     for path, place in flatten_dict(places).items():
         if path not in before and place.index is not None:

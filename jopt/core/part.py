@@ -108,12 +108,10 @@ class SpecPart(Part):
                 self.store.first(slot, params[i], self._own(node, labels[i])) for i in holders
             ]
             node[slot.name] = nest([layout.paths[i] for i in holders], leaves)
-        # Of no parameters the state has what it would have of some.
-        groups = self._members(labels, live, params) if params else {DEFAULT: []}
         for slot in self.shared:
             node[slot.name] = {
                 label: fresh(slot, self._stand_in(members), self._own(node, label), self.options)
-                for label, members in groups.items()
+                for label, members in self._members(labels, live, params).items()
             }
         return node
 
@@ -220,7 +218,7 @@ class SpecPart(Part):
 
     def _stand_in(self, params: Leaves) -> Any:
         # A group's slot is computed in the widest dtype of its parameters.
-        return jax.ShapeDtypeStruct((), widest(jnp.float32, *(real_dtype(p.dtype) for p in params)))
+        return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
 
     def _own(self, node: Node, label: str) -> dict[str, Any]:
         numbers = own_numbers(node)

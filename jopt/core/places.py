@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from jopt.core.boxes import closed
 from jopt.core.codecs import PLAIN, Codec
 from jopt.core.spec import Options, Shape, Slot
 from jopt.core.tree import Layout, has, lookup, nest
@@ -114,6 +115,18 @@ def by_path(layout: Layout, params: Sequence[Any], node: Any) -> Any:
         return SHARED
 
     return jax.tree_util.tree_map_with_path(place, node)
+
+
+def boxed(layout: Layout, params: Sequence[Any], node: Any, places: Any) -> Any:
+    """A node, or a whole state, in boxes like the parameters', as far as axes are shared."""
+
+    def one(x: Any, place: Place) -> Any:
+        if place.index is None:
+            return x
+        shape = tuple(params[place.index].shape)
+        return closed(layout.boxes[place.index], x, place.axes, shape)
+
+    return jax.tree.map(one, node, places) if layout.boxes else node
 
 
 def renumbered(places: Any, members: Sequence[int]) -> Any:

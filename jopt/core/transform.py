@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, Configured, StateError
+from jopt.core.boxes import put_on, taken_off
 from jopt.core.checks import as_array, check_gradient
 from jopt.core.flow import ENTRYWISE as ENTRYWISE
 from jopt.core.flow import Add as Add
@@ -25,6 +26,7 @@ from jopt.core.flow import State as State
 from jopt.core.flow import like_given as like_given
 from jopt.core.flow import moved as moved
 from jopt.core.outline import is_stand_in, outline
+from jopt.core.places import boxed
 from jopt.core.row import through
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 
@@ -73,7 +75,8 @@ class Transform(Configured):
         if is_stand_in(params):
             return outline(self.init, params)
         layout, leaves = self.layout(params)
-        return {label: part.init(layout, leaves) for label, part in self.parts.items()}
+        state = {label: part.init(layout, leaves) for label, part in self.parts.items()}
+        return self.boxed(state, layout, leaves)
 
     def update(
         self, updates: T, state: State, params: Tree | None = None, **extra: Any
@@ -108,6 +111,7 @@ class Transform(Configured):
         narrow: bool = False,
     ) -> tuple[T, State]:
         """See `update`; with `narrow`, steps too have the dtypes of the gradients."""
+        state, boxes = taken_off(state)
         flow = self.flow(updates, state, params, extra)
         given = flow.updates
         flow, new = through(self.parts, flow, state)
@@ -118,7 +122,7 @@ class Transform(Configured):
         for i in still:
             out[i] = _zero(like[i])
         done: T = flow.tree(out)
-        return done, new
+        return done, put_on(new, boxes)
 
     def flow(
         self, updates: Tree, state: State, params: Tree | None, extra: Mapping[str, Any]
@@ -142,9 +146,18 @@ class Transform(Configured):
 
     def extend(self, state: State, params: Tree) -> State:
         """See `jopt.extend`."""
+        state, _ = taken_off(state)
         self.check_labels(state)
         layout, leaves = self.layout(params)
-        return {k: part.extend(layout, leaves, state[k]) for k, part in self.parts.items()}
+        new = {k: part.extend(layout, leaves, state[k]) for k, part in self.parts.items()}
+        return self.boxed(new, layout, leaves)
+
+    def boxed(self, state: State, layout: Layout, params: Leaves) -> State:
+        """The state with flax's boxes around the slots of parameters that have them."""
+        if not layout.boxes:
+            return state
+        places = {k: part.places(layout, params, state[k]) for k, part in self.parts.items()}
+        return boxed(layout, params, state, places)  # type: ignore[no-any-return]
 
     def layout(self, params: Tree) -> tuple[Layout, Leaves]:
         """The layout of the parameters, and their leaves in its order."""

@@ -16,7 +16,7 @@ import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, PyTreeDef, SequenceKey
 
 from jopt.base import TreeError
-from jopt.core.boxes import Box, opened
+from jopt.core.boxes import Box, bare, opened
 
 Path = tuple[str, ...]
 Tree = Any
@@ -35,7 +35,7 @@ class Layout:
     **Attributes:** `treedef`; `paths`, one tuple of strings a leaf; `names`, the same as `shown`,
     for patterns and errors; `still`, the leaves that some part of the transform freezes, which
     every part leaves alone; `elsewhere`, paths of the leaves that the transform has sent another
-    way.
+    way; `boxes`, flax's around each leaf, empty if there are none.
     """
 
     treedef: PyTreeDef
@@ -43,6 +43,7 @@ class Layout:
     names: tuple[str, ...]
     still: frozenset[int] = frozenset()
     elsewhere: tuple[Path, ...] = ()
+    boxes: tuple[Box, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -126,28 +127,31 @@ class _Seen:
 
 def _make(who: str, seen: _Seen) -> Layout:
     found = [*_found(seen.tree)]
-    paths = tuple(path for path, _ in found)
+    paths = tuple(path for path, _, _ in found)
     _check_distinct(who, paths)
-    return Layout(seen.treedef, paths, tuple(map(shown, paths)))
+    boxes = tuple(box for _, _, box in found)
+    return Layout(seen.treedef, paths, tuple(map(shown, paths)), boxes=boxes if any(boxes) else ())
 
 
 _cached = functools.lru_cache(maxsize=256)(_make)
 
 
-def _found(tree: Tree, at: Path = (), within: Box = ()) -> Iterator[tuple[Path, Box]]:
-    """The path of every leaf, and the boxes around it. A box adds nothing to a path."""
-    keyed, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_closed)
+def _found(
+    tree: Tree, at: Path = (), within: Box = (), nones: bool = False
+) -> Iterator[tuple[Path, Any, Box]]:
+    """Every leaf with its path and the boxes around it. A box adds nothing to a path."""
+
+    def ends(x: Any) -> bool:
+        return (nones and x is None) or opened(x) is not None
+
+    keyed, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=ends)
     for keys, x in keyed:
         path = (*at, *(part_of(k) for k in keys))
         if (inside := opened(x)) is None:
-            yield path, within
+            yield path, x, within
         else:
             child, box = inside
-            yield from _found(child, path, (*within, box))
-
-
-def _is_closed(x: Any) -> bool:
-    return opened(x) is not None
+            yield from _found(child, path, (*within, box), nones)
 
 
 def part_of(key: Any) -> str:
@@ -223,12 +227,29 @@ def merged(new: Tree, old: Tree) -> Tree:
 
 
 def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:
-    """The leaves of `tree` in the order of `layout`; `None` may stand where a leaf would."""
+    """The leaves of `tree` in the order of `layout`; `None` may stand where a leaf would.
+
+    Either may be in boxes where the other is not.
+    """
     try:
-        leaves = layout.treedef.flatten_up_to(tree)
+        return [bare(x) for x in layout.treedef.flatten_up_to(tree)]
     except (ValueError, TypeError):
-        raise _mismatch(who, what, layout, tree) from None
-    return list(leaves)
+        leaves = _by_path(layout, tree)
+        if leaves is None:
+            raise _mismatch(who, what, layout, tree) from None
+        return leaves
+
+
+def _by_path(layout: Layout, tree: Tree) -> list[Any] | None:
+    """The leaves of a tree that differs in its boxes only, if it does."""
+    found = list(_found(tree, nones=True))
+    if not (layout.boxes or any(box for _, _, box in found)):
+        return None
+    leaves = {path: x for path, x, _ in found}
+    known = set(layout.paths)
+    if not known <= leaves.keys() or any(x is not None and p not in known for p, x, _ in found):
+        return None
+    return [leaves[path] for path in layout.paths]
 
 
 def _mismatch(who: str, what: str, layout: Layout, tree: Tree) -> TreeError:

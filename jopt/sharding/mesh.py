@@ -9,6 +9,7 @@ from typing import Any
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jopt.base import TreeError
+from jopt.core.boxes import Box, spec_of
 from jopt.core.places import Place
 from jopt.core.spec import Shape
 from jopt.core.tree import Layout
@@ -19,9 +20,10 @@ FIX = "Place the parameters with jax.device_put(params, NamedSharding(mesh, ...)
 def param_shardings(
     who: str, layout: Layout, params: Sequence[Any], mesh: Mesh | None
 ) -> tuple[Mesh, list[NamedSharding]]:
-    """The one mesh of the parameters, and the sharding of each; replicated where it has none.
+    """The one mesh of the parameters, and the sharding of each.
 
-    Shapes that come from a trace name their mesh without its devices: `mesh` gives them.
+    One that is on no mesh is split as its box says, and replicated without a box. Shapes that
+    come from a trace name their mesh without its devices: `mesh` gives them.
     """
     found = [_named(who, path, x) for path, x in zip(layout.names, params, strict=True)]
     if mesh is None:
@@ -44,7 +46,28 @@ def param_shardings(
                 expected=_shown(mesh),
                 found=_shown(sharding.mesh),
             )
-    return mesh, [_on(mesh, s) for s in found]
+    boxes = layout.boxes or ((),) * len(found)
+    told = [
+        _told(who, path, box, x, mesh) if s is None and box else s
+        for path, box, x, s in zip(layout.names, boxes, params, found, strict=True)
+    ]
+    return mesh, [_on(mesh, s) for s in told]
+
+
+def _told(who: str, path: str, box: Box, x: Any, mesh: Mesh) -> NamedSharding | None:
+    """The sharding that a parameter's box names."""
+    spec = spec_of(box, x)
+    try:
+        return None if spec is None else NamedSharding(mesh, spec)
+    except ValueError:
+        raise TreeError(
+            who,
+            "a parameter's box names axes that the mesh does not have",
+            path=path,
+            expected=_shown(mesh),
+            found=spec,
+            fix="Of logical axes the rules are wanted: with flax.linen.logical_axis_rules(...).",
+        ) from None
 
 
 def _on(mesh: Mesh, sharding: NamedSharding | None) -> NamedSharding:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jopt.base import ConfigError, TreeError
 from jopt.core import State, Transform
+from jopt.core.boxes import put_on, taken_off
 from jopt.core.places import Place
 from jopt.core.tree import Tree, layout_of
 from jopt.sharding.mesh import along, param_shardings, split
@@ -28,8 +29,8 @@ def state_sharding(
 
     - `tx`: a jopt transform. Of foreign parts, an array whose path ends with a parameter's
       path and that has its shape is sharded like it; all others are replicated.
-    - `params`: arrays, or `jax.ShapeDtypeStruct`s with a sharding. A leaf on no mesh counts as
-      replicated.
+    - `params`: arrays, or `jax.ShapeDtypeStruct`s with a sharding. A leaf on no mesh
+      is split as flax's box around it says, and without one counts as replicated.
     - `mesh`: where to, if no parameter says it. It also gives the devices to shardings that
       name their mesh without them, as those out of `jax.eval_shape`.
     - `state`: the state to place, or its shapes; by default a fresh one. One that has lived
@@ -177,6 +178,6 @@ def _placed(
             raise _straddled(who, layout.names[place.index], *error.args) from None
         return own if axis is None else split(own, axis, shape, place)
 
-    abstract = jax.eval_shape(tx.init, params) if state is None else state
+    abstract, boxes = taken_off(jax.eval_shape(tx.init, params) if state is None else state)
     places = {k: part.places(layout, leaves, abstract[k]) for k, part in tx.parts.items()}
-    return jax.tree.map(one, abstract, places)
+    return put_on(jax.tree.map(one, abstract, places), boxes)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, StateError, configured
 from jopt.core import Groups, Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
+from jopt.core.boxes import taken_off
 from jopt.core.hyperparams import nodes
 from jopt.core.transform import T
 from jopt.core.tree import has, layout_of, lookup
@@ -175,7 +176,7 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
         )
     if not found:
         return params
-    average = found[label or next(iter(found))]
+    average, _ = taken_off(found[label or next(iter(found))])
     layout = layout_of("eval_params", params)
     leaves = layout.treedef.flatten_up_to(params)
     for i, (path, p) in enumerate(zip(layout.paths, leaves, strict=True)):

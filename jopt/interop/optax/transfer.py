@@ -11,6 +11,7 @@ import numpy as np
 from jopt.base import StateError
 from jopt.checkpoint.leaves import flatten, join, rebuild
 from jopt.core import State, Transform, hyperparams, set_hyperparams
+from jopt.core.boxes import put_on, taken_off
 from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import nodes
 from jopt.core.numbers import is_schedule
@@ -69,7 +70,7 @@ def import_state(
     """
     who = "import_state"
     theirs = read(who, optax_state)
-    state = tx.init(params)
+    state, boxes = taken_off(tx.init(params))
     known = _agreed(who, theirs, count)
     layout, leaves = tx.layout(params)
     state = _aged(who, tx.parts, state, known)
@@ -82,7 +83,7 @@ def import_state(
         made = move.make() if move.make else held[move.theirs or ()]
         stored = as_stored(who, move.ours, made, like)
         values[move.ours] = stored if move.factor == 1 else stored * move.factor
-    whole: State = nest(values, values.values())
+    whole: State = put_on(nest(values, values.values()), boxes)
     return whole
 
 
@@ -109,6 +110,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     {'w': Array([1., 1.], dtype=float32)}
     """
     who = "export_state"
+    state, _ = taken_off(state)
     theirs = read(who, like)
     layout, leaves = tx.layout(params)
     aged = [label for label, node in nodes(state) if node.get("leaf_count")]

@@ -14,6 +14,7 @@ from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint import differences
 from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
+from jopt.core.boxes import put_on, taken_off
 from jopt.core.transform import State
 from jopt.interop.torch.build import spec_of
 from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
@@ -96,11 +97,12 @@ def import_optimizer(
     found = targets(IMPORT, tx, params)
     files = by_label(IMPORT, found, state_dict)
     everything = tx.layout(params)[0].names
-    state = tx.init(params)
+    state, boxes = taken_off(tx.init(params))
     for target in found:
         own = named(IMPORT, everything, target, names)
         state = _imported(tx, target, state, files[target.label], own, count, cast)
-    return state
+    whole: State = put_on(state, boxes)
+    return whole
 
 
 def export_optimizer(
@@ -142,6 +144,7 @@ def export_optimizer(
     ({}, 0.1, [0])
     """
     found = targets(EXPORT, tx, params)
+    state, _ = taken_off(state)
     if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
         raise CheckpointError(EXPORT, join("the state is not of this transform", lines))
     everything = tx.layout(params)[0].names
