@@ -119,8 +119,9 @@ class Transform(Configured):
         out = list(flow.updates) if wide else like_given(flow.updates, given)
         still = flow.layout.still
         like = (flow.params or self.layout(updates)[1]) if still else []
+        given = match_leaves(self.name, "the updates", flow.layout, updates) if still else given
         for i in still:
-            out[i] = _zero(like[i])
+            out[i] = _zero(like[i], given[i] if narrow else None)
         done: T = flow.tree(out)
         return done, put_on(new, boxes)
 
@@ -192,6 +193,12 @@ class Transform(Configured):
             )
 
 
-def _zero(x: Any) -> Any:
-    """The update of a leaf that stays; `None` where nothing can be added, as to random keys."""
-    return None if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.zeros_like(x)
+def _zero(x: Any, g: Any = None) -> Any:
+    """The update of a leaf that stays; `None` where nothing can be added, as to random keys.
+
+    It has the dtype of the gradient `g`, if there is one.
+    """
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        return None
+    of = getattr(g, "dtype", x.dtype)
+    return jnp.zeros_like(x, of if jnp.issubdtype(of, jnp.inexact) else x.dtype)

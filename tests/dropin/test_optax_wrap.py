@@ -67,6 +67,20 @@ def test_leaves_without_gradient_and_rows_of_tables():
     assert_identical(update.indices, adam.update(rows, adam.init(table), table)[0].indices)
 
 
+def test_frozen_leaves_have_the_gradients_dtype_too():
+    params = {**params_of("bfloat16"), "ids": jnp.arange(3)}
+    tx = jopt.sgd(0.1, groups={"still": jopt.group("^(bias|ids)$", freeze=True)})
+    for dtype in ("bfloat16", "float32"):
+        grads = {**params_of(dtype), "ids": np.zeros(3, jax.dtypes.float0)}
+        updates, _ = wrap(tx).update(grads, tx.init(params), params)
+        assert {k: str(u.dtype) for k, u in updates.items()} == {
+            "kernel": dtype,
+            "bias": dtype,
+            "ids": "int32",
+        }
+        assert not np.any(updates["bias"])
+
+
 WRAPPERS = {
     "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
     "conditionally_transform": lambda tx: optax.conditionally_transform(tx, lambda s: s < 1),
