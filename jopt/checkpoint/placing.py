@@ -42,7 +42,11 @@ def placed(
     size = 0
     for path, value in values:
         target = targets.get(path)
-        if type(target) is np.ndarray or not isinstance(target, jax.Array | jax.ShapeDtypeStruct):
+        if (
+            type(target) is np.ndarray
+            or not isinstance(target, jax.Array | jax.ShapeDtypeStruct)
+            or isinstance(value, jax.Array)  # it was put there by who read it
+        ):
             yield path, value
             continue
         if value.dtype.itemsize > 4:

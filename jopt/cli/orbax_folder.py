@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jopt.base import CheckpointError
+from jopt.checkpoint.manifest import Manifest
 from jopt.core.tree import Tree
 
 
@@ -20,6 +21,14 @@ def read(who: str, path: str) -> Tree:
     if os.path.exists(os.path.join(path, FILE)):
         return restore(path)
     return _plain(who, os.path.abspath(path))
+
+
+def recorded(who: str, path: str) -> Manifest | None:
+    """What jopt's handler says about a folder, `None` of one that orbax alone has written."""
+    from jopt.interop.orbax.handler import FILE
+    from jopt.interop.orbax.store import recorded
+
+    return recorded(who, path) if os.path.exists(os.path.join(path, FILE)) else None
 
 
 def write(who: str, path: str, tree: Tree) -> None:
@@ -42,7 +51,11 @@ def _plain(who: str, folder: str) -> Tree:
             "this folder is no orbax checkpoint of one tree",
             fix="In a manager's folder, name the item: steps/100/default.",
         )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        known: Any = checkpointer.metadata(folder).item_metadata
-        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), known.tree)
-        return checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=on_host))
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            known: Any = checkpointer.metadata(folder).item_metadata
+            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), known.tree)
+            return checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=on_host))
+    except Exception as error:  # of tensorstore, JSON, orbax: all mean an unreadable folder
+        what = f"orbax cannot read {folder}"
+        raise CheckpointError(who, what, found=f"{type(error).__name__}: {error}") from error

@@ -15,7 +15,8 @@ from jopt.base import CheckpointError
 from jopt.checkpoint import files, wire
 from jopt.checkpoint.leaves import Kind, flatten, kinds_of
 from jopt.checkpoint.manifest import ValueEntry
-from jopt.cli.formats import format_of
+from jopt.cli import orbax_folder
+from jopt.cli.formats import FORMATS, format_of
 from jopt.core.tree import Path, shown
 
 PIECE = 2**22
@@ -31,8 +32,8 @@ class Source:
 
     **Attributes:** `name`, `format`, and `size` on the disk; `kinds` of all leaves, in the
     order of their paths; `values`, those that are no arrays; `scan`, the entries of all arrays,
-    or of those that are wanted, in the same order, in pieces; `transform` and `version`, what a
-    jopt checkpoint records.
+    or of those that are wanted, in the same order, in pieces; `transform` and `version`, what
+    jopt has recorded; `summed`, whether there are checksums, which reading all of it compares.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     scan: Callable[[Wanted | None], Pieces]
     transform: Mapping[str, Any] | None = None
     version: int | None = None
+    summed: bool = False
 
 
 def chosen(who: str, match: re.Pattern[str] | None, *sources: Source) -> list[set[Path]]:
@@ -61,19 +63,25 @@ def chosen(who: str, match: re.Pattern[str] | None, *sources: Source) -> list[se
 @contextmanager
 def opened(who: str, path: str, named: str | None = None) -> Iterator[Source]:
     """The file at `path`; print nothing within, as its errors count as errors of this file."""
-    found = format_of(who, path, exists=True, named=named)
-    if found.name == "jopt":
+    found = format_of(who, path, exists=True, named=named).name
+    label = f"{who} {path}"
+    if found in _STREAMED:
         with files.reading(who, path) as file:
-            yield _checkpoint(f"{who} {path}", path, file)
-        return
-    who = f"{who} {path}"
-    flat = flatten(who, found.read(who, path))
+            yield _STREAMED[found](label, path, file)
+    else:
+        yield _whole(label, path, found)
+
+
+def _whole(who: str, path: str, name: str) -> Source:
+    """A file that is read at once."""
+    flat = flatten(who, FORMATS[name].read(who, path))
     leaves = {p: flat[p] for p in sorted(flat)}
     kinds = kinds_of(who, leaves)
     arrays = {p: np.asarray(x) for p, x in leaves.items() if kinds[p].shape is not None}
-    yield Source(
+    manifest = orbax_folder.recorded(who, path) if name == "orbax" else None
+    return Source(
         name=path,
-        format=found.name,
+        format=name,
         size=_size(path),
         kinds=kinds,
         values={p: x for p, x in leaves.items() if p not in arrays},
@@ -83,6 +91,26 @@ def opened(who: str, path: str, named: str | None = None) -> Iterator[Source]:
             if wanted is None or wanted(p)
             for piece in _cut(x)
         ),
+        transform=manifest.transform if manifest else None,
+        version=manifest.version if manifest else None,
+        summed=manifest is not None,
+    )
+
+
+def _safetensors(who: str, path: str, file: BinaryIO) -> Source:
+    from jopt.interop.safetensors.reading import contents, scan
+
+    found = contents(who, path, file)
+    return Source(
+        name=path,
+        format="safetensors",
+        size=_size(path),
+        kinds={p: found.kinds[p] for p in sorted(found.kinds)},
+        values=found.values,
+        scan=lambda wanted: scan(who, file, found, PIECE, wanted),
+        transform=found.manifest.transform if found.manifest else None,
+        version=found.manifest.version if found.manifest else None,
+        summed=found.manifest is not None,
     )
 
 
@@ -96,17 +124,21 @@ def _checkpoint(who: str, path: str, file: BinaryIO) -> Source:
             if not isinstance(entry, ValueEntry):
                 yield at, piece
 
-    entries = {p: manifest.leaves[p] for p in sorted(manifest.leaves)}
+    entries = manifest.leaves
     return Source(
         name=path,
         format="jopt",
         size=_size(path),
-        kinds={p: entry.kind for p, entry in entries.items()},
+        kinds={p: entries[p].kind for p in sorted(entries)},
         values={p: e.value for p, e in entries.items() if isinstance(e, ValueEntry)},
         scan=scan,
         transform=manifest.transform,
         version=manifest.version,
+        summed=True,
     )
+
+
+_STREAMED = {"jopt": _checkpoint, "safetensors": _safetensors}
 
 
 def _cut(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:

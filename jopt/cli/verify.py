@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
-from jopt.base import JoptError
+from jopt.base import CheckpointError, JoptError
 from jopt.cli.arguments import add_common
+from jopt.cli.formats import format_of
 from jopt.cli.output import complain, leaves, printable, size, write, write_json
 from jopt.cli.sources import opened
 
@@ -16,6 +18,7 @@ EXAMPLES = """\
 examples:
   jopt verify run.jopt
   jopt verify checkpoints/*.jopt && echo all are sound
+  jopt verify run.safetensors steps/100      # of jopt.interop.safetensors and orbax
   jopt verify run.jopt --json | jq .ok
 
 exit codes: 0 all are sound, 1 one is damaged, 2 one cannot be read
@@ -24,7 +27,12 @@ exit codes: 0 all are sound, 1 one is damaged, 2 one cannot be read
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("files", metavar="FILE", nargs="+", help="jopt checkpoints")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="jopt checkpoints: files, safetensors files, orbax folders",
+    )
     add_common(parser, json=True)
 
 
@@ -51,10 +59,29 @@ def run(args: argparse.Namespace) -> int:
 def _check(name: str) -> tuple[dict[str, Any], JoptError | None]:
     result: dict[str, Any] = {"file": name, "ok": False, "leaves": None, "size": None}
     try:
-        with opened("jopt verify", name, "jopt") as source:
+        with opened("jopt verify", name, _format(name)) as source:
+            if not source.summed:
+                raise CheckpointError(
+                    f"jopt verify {name}",
+                    f"this {source.format} checkpoint was not written by jopt: it has no checksums",
+                    fix="jopt convert gives it some; jopt inspect shows what is in it.",
+                )
             result |= {"leaves": len(source.kinds), "size": source.size}
             for _ in source.scan(None):
                 pass
     except JoptError as error:
         return {**result, "at": error.path, "error": str(error)}, error
     return {**result, "ok": True, "at": None, "error": None}, None
+
+
+def _format(name: str) -> str:
+    """What it would have to be if it is a checkpoint of jopt's."""
+    if os.path.isdir(name):
+        return "orbax"
+    try:
+        found = format_of("jopt verify", name, exists=True).name
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        found = "jopt"
+    return found if found == "safetensors" else "jopt"

@@ -1,5 +1,7 @@
 """`jopt diff`: what differs, how far, and the exit code."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,23 @@ def test_numbers_of_python_are_compared_as_arrays_are(work, capsys, a, b, option
     jopt.save("a.jopt", {"x": a})
     jopt.save("b.jopt", {"x": b})
     assert jopt_command(capsys, "diff", "a.jopt", "b.jopt", *options)[0] == code
+
+
+def test_configurations_of_safetensors_and_orbax(tmp_path, capsys):
+    plain, heavy = jopt.sgd(0.1), jopt.sgd(0.1, momentum=0.9, nesterov=True)
+    params = {"b": np.ones(2, np.float32), "w": np.ones((2, 3), np.float16)}
+    for tx, name in ((plain, "plain"), (heavy, "heavy")):
+        for kind in ("safetensors", "orbax"):
+            module = importlib.import_module(f"jopt.interop.{kind}")
+            module.save(
+                tmp_path / f"{name}.{kind}", {"params": params, "state": tx.init(params)}, tx=tx
+            )
+    for a, b in (("safetensors", "orbax"), ("orbax", "safetensors"), ("safetensors",) * 2):
+        words = ("diff", tmp_path / f"plain.{a}", tmp_path / f"heavy.{b}")
+        report = report_of(capsys, *words, code=1)
+        assert "sgd/options/nesterov" in [x["at"] for x in report["configuration"]]
+        assert [x["path"] for x in report["structure"] if x["path"].startswith("params")] == []
+        assert report["numbers"] == []
+        same = report_of(capsys, "diff", tmp_path / f"plain.{a}", tmp_path / f"plain.{b}")
+        assert same["same"]
+        assert same["compared"] >= 4

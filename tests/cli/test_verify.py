@@ -1,7 +1,14 @@
 """`jopt verify`: sound files, damaged ones, and what cannot be read."""
 
-import pytest
+import shutil
 
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import jopt
+import jopt.interop.orbax
+import jopt.interop.safetensors
 from tests.cli.helpers import jopt_command, report_of
 
 
@@ -64,3 +71,51 @@ def test_another_kind_of_file_fails(work, tmp_path, capsys):
     code, _, err = jopt_command(capsys, "verify", "notes.txt")
     assert code == 1
     assert "jopt verify notes.txt: this is no jopt checkpoint" in err
+
+
+TREE = {"w": np.random.default_rng(0).standard_normal((64, 8)), "b": np.ones(3, np.int8), "n": 1}
+
+
+def test_a_safetensors_file(tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    jopt.interop.safetensors.save(path, TREE)
+    code, out, _ = jopt_command(capsys, "verify", path)
+    assert (code, out.split(",")[:2]) == (0, [f"{path}: ok", " 3 leaves"])
+    place = path.read_bytes().index(TREE["w"].tobytes())
+    damage(path, place + 99, "bad.safetensors")
+    code, out, err = jopt_command(capsys, "verify", tmp_path / "bad.safetensors")
+    assert (code, out) == (1, "")
+    assert "the bytes of an array do not match their checksum\n  at:       w" in err
+    damage(path, 12, "bad.safetensors")
+    assert jopt_command(capsys, "verify", tmp_path / "bad.safetensors")[0] == 1
+
+
+# orbax, stopped by an error, leaves coroutines behind that complain of their closed loop.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_orbax_folder(tmp_path, capsys):
+    path = tmp_path / "x"
+    jopt.interop.orbax.save(path, TREE)
+    code, out, _ = jopt_command(capsys, "verify", path)
+    assert (code, out.split(",")[:2]) == (0, [f"{path}: ok", " 3 leaves"])
+    for file in sorted(path.glob("**/d/*")):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    report = report_of(capsys, "verify", path, code=1)
+    assert not report["ok"]
+    shutil.rmtree(path)
+    path.mkdir()
+    code, _, err = jopt_command(capsys, "verify", path)
+    assert code == 1
+    assert "this folder is no orbax checkpoint" in err
+
+
+def test_what_has_no_checksums_cannot_be_verified(tmp_path, capsys):
+    save_file({"w": np.ones(2)}, tmp_path / "x.safetensors")
+    code, _, err = jopt_command(capsys, "verify", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "was not written by jopt: it has no checksums\n  jopt convert gives it some" in err
+
+
+def test_a_missing_file_cannot_be_read(tmp_path, capsys):
+    assert jopt_command(capsys, "verify", tmp_path / "none.safetensors")[0] == 2

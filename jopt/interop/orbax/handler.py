@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from jopt.base import CheckpointError
 from jopt.checkpoint.config import describe, mismatch
 from jopt.checkpoint.decoding import unpack_manifest
-from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of, rebuild
+from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import (
     ArrayEntry,
@@ -25,7 +25,6 @@ from jopt.checkpoint.manifest import (
     damaged,
 )
 from jopt.checkpoint.migrations import migrate
-from jopt.checkpoint.placing import place
 from jopt.core import Transform
 from jopt.core.tree import Path, Tree, nest, pointer, shown
 from jopt.interop.orbax.sums import checksum
@@ -72,6 +71,7 @@ class Restore(ocp.args.CheckpointArgs):  # type: ignore[misc]
     strict: bool = True
     rename: Rename = None
     keep: Keep = None
+    cast: bool = False
 
 
 class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
@@ -119,34 +119,38 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
         """The tree; with `strict=False` the pair of tree and report."""
         args = args or Restore()
         who = f"restore({str(directory)!r})"
-        manifest, sums = _manifest(who, self._read_json(who, directory))
+        manifest, sums = manifest_of(who, self._read_json(who, directory))
         kinds = {path: entry.kind for path, entry in manifest.leaves.items()}
         wrong = mismatch(who, args.tx, manifest.transform)
-        changes = Changes(args.rename, args.keep)
+        changes = Changes(args.rename, args.keep, args.cast)
         if args.item is None:
             made = plan_bare(who, kinds, changes, strict=args.strict, mismatch=wrong)
         else:
             made = plan(who, args.item, kinds, changes, strict=args.strict, mismatch=wrong)
         targets: Mapping[Path, Any] = made.targets or {}
-        names = {path: manifest.name_of(path) for path in manifest.in_file}
-        goes = {path: made.goes.get(name) for path, name in names.items() if name is not None}
-        wanted = {p: targets.get(to) for p, to in goes.items() if to is not None}
+        # What is cast is cast on the host, where numbers that overflow are seen.
+        wanted = {
+            path: None if to in made.casts else targets.get(to)
+            for path in manifest.in_file
+            if (name := manifest.name_of(path)) is not None
+            and (to := made.goes.get(name)) is not None
+        }
         arrays = self._read_arrays(who, directory, manifest.in_file, wanted)
-        new = dict(targets)
-        for path in wanted:
-            entry, to = manifest.in_file[path], goes[path]
-            assert to is not None
-            if isinstance(entry, ValueEntry):
-                new[to] = entry.value
-                continue
-            value = arrays.get(path)
-            if value is None:
-                value = np.zeros(entry.shape, DTYPES[entry.dtype])
-            else:
-                _verify(who, path, entry, value, sums.get(pointer(path)))
-            new[to] = value if isinstance(value, jax.Array) else place(who, to, value, wanted[path])
-        tree = nest(sorted(new), [new[p] for p in sorted(new)])
-        tree = tree if args.item is None else rebuild(who, made.like, new)
+
+        def leaves() -> Iterator[tuple[Path, Any]]:
+            for path in wanted:
+                entry, name = manifest.in_file[path], manifest.name_of(path)
+                assert name is not None
+                if isinstance(entry, ValueEntry):
+                    yield name, entry.value
+                elif path not in arrays:
+                    yield name, np.zeros(entry.shape, DTYPES[entry.dtype])
+                else:
+                    value = arrays.pop(path)
+                    _verify(who, path, entry, value, sums.get(pointer(path)))
+                    yield name, value
+
+        tree = made.tree(who, leaves())
         return tree if args.strict else (tree, made.report)
 
     def metadata(self, directory: Any) -> Any:
@@ -169,8 +173,8 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
         except FileNotFoundError:
             fix = "Restore what orbax alone has written with orbax, then jopt.load_state_dict."
             raise CheckpointError(who, "this is no checkpoint of jopt's handler", fix=fix) from None
-        except (ValueError, RecursionError) as error:
-            raise damaged(who, f"{FILE} cannot be decoded ({error})") from None
+        except Exception as error:  # not JSON, a folder, not to be read
+            raise damaged(who, f"{FILE} cannot be decoded ({error})") from error
 
     def _read_arrays(
         self, who: str, directory: Any, entries: Mapping[Path, Entry], wanted: Mapping[Path, Any]
@@ -247,7 +251,8 @@ def _has(dtype: str) -> bool:
     return True
 
 
-def _manifest(who: str, said: Any) -> tuple[Manifest, dict[str, str]]:
+def manifest_of(who: str, said: Any) -> tuple[Manifest, dict[str, str]]:
+    """The manifest and the checksums in what `FILE` says."""
     try:
         text, sums = said["jopt"], said["sums"]
         written = base64.b64decode(text, validate=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
-from jopt.base import CheckpointError
+from jopt.base import CheckpointError, JoptError
 from jopt.checkpoint.loading import Keep, Rename
+from jopt.checkpoint.manifest import Manifest, damaged
 from jopt.core import Transform
 from jopt.core.tree import Tree
-from jopt.interop.orbax.handler import Handler, Restore, Save
+from jopt.interop.orbax.handler import FILE, Handler, Restore, Save, manifest_of
 
 
 def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = None) -> None:
@@ -50,6 +53,7 @@ def restore(
     strict: bool = True,
     rename: Rename = None,
     keep: Keep = None,
+    cast: bool = False,
 ) -> Any:
     """The tree in an orbax checkpoint that `save` or a `Handler` wrote, every array verified.
 
@@ -58,7 +62,8 @@ def restore(
     - `path`: the folder.
     - `like`: the structure wanted. Each leaf goes to the devices and has the sharding that it has
       in `like`, whatever the mesh it was saved from. `None` gives NumPy arrays in nested dicts.
-    - `tx`, `strict`, `rename`, `keep`: as for `jopt.load`.
+    - `tx`, `strict`, `rename`, `keep`, `cast`: as for `jopt.load`. What is cast is read whole by
+      every process.
 
     **Raises:** `CheckpointError` for a changed bit, a tree that does not fit, another
     configuration of the transform, or a folder that no `Handler` wrote.
@@ -66,5 +71,25 @@ def restore(
     folder = os.path.abspath(path)
     if not os.path.isdir(folder):
         raise CheckpointError("restore", f"{folder} is no folder", fix="Correct the path.")
-    with ocp.Checkpointer(Handler()) as checkpointer:
-        return checkpointer.restore(folder, args=Restore(like, tx, strict, rename, keep))
+    asked = Restore(like, tx, strict, rename, keep, cast)
+    try:
+        with ocp.Checkpointer(Handler()) as checkpointer:
+            return checkpointer.restore(folder, args=asked)
+    except JoptError:
+        raise
+    except Exception as error:  # of orbax, before or after the handler: a dozen kinds
+        who = f"restore({folder!r})"
+        raise damaged(who, f"orbax says: {type(error).__name__}: {error}") from error
+
+
+def recorded(who: str, path: str | os.PathLike[str]) -> Manifest:
+    """What a folder says about itself; no array is read."""
+    try:
+        said = json.loads((Path(path) / FILE).read_bytes())
+    except OSError as error:
+        fix = "Only folders that jopt's handler has written say what is in them."
+        problem = "this is no checkpoint of jopt's handler"
+        raise CheckpointError(who, problem, found=error.strerror, fix=fix) from None
+    except (ValueError, RecursionError) as error:
+        raise damaged(who, f"{FILE} cannot be decoded ({error})") from None
+    return manifest_of(who, said)[0]

@@ -58,6 +58,11 @@ class Tensor:
     kind: Kind
     begin: int
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return math.prod(self.kind.shape or ()) * DTYPES[self.kind.dtype].itemsize
+
 
 def pack(who: str, arrays: list[Path], entries: Mapping[Path, Entry], transform: Any) -> bytes:
     """The header of a file with these arrays in this order, with the manifest of all entries."""

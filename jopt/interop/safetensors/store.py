@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import files, memory
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
 from jopt.checkpoint.fetching import fetched
-from jopt.checkpoint.leaves import DTYPES, flatten, join, kinds_of
+from jopt.checkpoint.leaves import flatten, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
-from jopt.checkpoint.manifest import ArrayEntry, Manifest, ValueEntry, blank, damaged
+from jopt.checkpoint.manifest import ArrayEntry, blank
 from jopt.core import Transform
-from jopt.core.tree import Path, Tree, shown
-from jopt.interop.safetensors.format import (
-    METADATA,
-    NAMES,
-    ORDER,
-    Tensor,
-    pack,
-    paths_of,
-    read_header,
-    read_manifest,
-)
+from jopt.core.tree import Tree, shown
+from jopt.interop.safetensors.format import METADATA, NAMES, ORDER, pack
+from jopt.interop.safetensors.reading import contents, read
 
 
 def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = None) -> None:
@@ -86,20 +77,13 @@ def load(
     who = f"load({os.fspath(path)!r})"
     changes = Changes(rename, keep, cast)
     with files.reading("load", path) as file:
-        tensors, metadata, start = read_header(who, path, file)
-        manifest = read_manifest(who, tensors, metadata)
-        if manifest is None:
-            named = paths_of(who, tensors)
-            kinds = {p: tensors[name].kind for p, name in named.items()}
-        else:
-            named = {p: shown(p) for p in manifest.in_file if shown(p) in tensors}
-            kinds = {p: entry.kind for p, entry in manifest.leaves.items()}
-        wrong = mismatch(who, tx, manifest.transform if manifest else None)
+        found = contents(who, path, file)
+        wrong = mismatch(who, tx, found.manifest.transform if found.manifest else None)
         if like is None:
-            made = plan_bare(who, kinds, changes, strict=strict, mismatch=wrong)
+            made = plan_bare(who, found.kinds, changes, strict=strict, mismatch=wrong)
         else:
-            made = plan(who, like, kinds, changes, strict=strict, mismatch=wrong)
-        tree = made.tree(who, _read(who, file, start, tensors, named, manifest))
+            made = plan(who, like, found.kinds, changes, strict=strict, mismatch=wrong)
+        tree = made.tree(who, read(who, file, found))
         return tree if strict else (tree, made.report)
 
 
@@ -130,34 +114,3 @@ def _write(who: str, file: BinaryIO, tree: Tree, tx: Transform | None) -> None:
     file.seek(start)
     file.write(pack(who, arrays, entries, transform))
     file.seek(end)
-
-
-def _read(
-    who: str,
-    file: BinaryIO,
-    start: int,
-    tensors: Mapping[str, Tensor],
-    named: Mapping[Path, str],
-    manifest: Manifest | None,
-) -> Iterator[tuple[Path, Any]]:
-    """Every leaf in the order of the file, verified if there are checksums."""
-    for path, entry in (manifest.in_file if manifest else {}).items():
-        name = manifest.name_of(path) if manifest else None
-        if isinstance(entry, ValueEntry) and name is not None:
-            yield name, entry.value
-    for path, called in sorted(named.items(), key=lambda item: tensors[item[1]].begin):
-        tensor = tensors[called]
-        array = memory.empty(tensor.kind.shape or (), DTYPES[tensor.kind.dtype])
-        data = memory.bytes_of(array)
-        file.seek(start + tensor.begin)
-        if file.readinto(data) != len(data):  # type: ignore[attr-defined]
-            raise damaged(who, "it became shorter while it was read", path=shown(path))
-        if manifest is not None:
-            known, found = manifest.in_file[path], f"{zlib.crc32(data):08x}"
-            if isinstance(known, ArrayEntry) and known.crc32 != found:
-                what = "the bytes of an array do not match their checksum"
-                facts = {"expected": known.crc32, "found": found}
-                raise damaged(who, what, path=shown(path), **facts)
-        to = path if manifest is None else manifest.name_of(path)
-        if to is not None:
-            yield to, array
