@@ -76,7 +76,9 @@ class Manifest:
 
     **Attributes:** `leaves` and `transform`, as this version of jopt names them; `version`, that
     of the file; `stored` and `names`, `None` unless an older version named the leaves otherwise:
-    what the file holds under its own names, and the present name of each leaf still wanted.
+    what the file holds under its own names, and the present name of each leaf still wanted;
+    `factors`, what the numbers of a leaf are multiplied by; `at_zero`, leaves that must hold 0,
+    because otherwise nobody can tell what others mean.
     """
 
     leaves: Mapping[Path, Entry]
@@ -84,6 +86,8 @@ class Manifest:
     version: int = field(default_factory=lambda: VERSION)
     stored: Mapping[Path, Entry] | None = None
     names: Mapping[Path, Path] | None = None
+    factors: Mapping[Path, float] = field(default_factory=dict)
+    at_zero: frozenset[Path] = frozenset()
 
     @property
     def in_file(self) -> Mapping[Path, Entry]:

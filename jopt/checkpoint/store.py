@@ -8,11 +8,13 @@ from typing import BinaryIO, Literal, overload
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import files, memory, wire
+from jopt.checkpoint import manifest as present
 from jopt.checkpoint import progress as bars
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
 from jopt.checkpoint.leaves import flatten
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
+from jopt.checkpoint.rounds import without_frozen
 from jopt.core import Transform
 from jopt.core.tree import Tree
 
@@ -240,6 +242,8 @@ def _read(
     changes: Changes,
 ) -> Tree | tuple[Tree, Report]:
     manifest = wire.read_manifest(who, file)
+    if like is not None and manifest.version < present.VERSION:
+        manifest = without_frozen(manifest, flatten(who, like))
     kinds = {path: entry.kind for path, entry in manifest.leaves.items()}
     wrong = mismatch(who, tx, manifest.transform)
     if like is None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import msgpack
+import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import memory
@@ -131,7 +132,9 @@ def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[
         if isinstance(entry, ValueEntry):
             yield path, entry.value
         elif last:
-            yield path, held.pop()[0]  # and no reference stays here while the next is read
+            array = _migrated(who, manifest, path, held.pop()[0])
+            yield path, array
+            del array  # no reference stays here while the next is read
 
 
 def scan(
@@ -157,7 +160,27 @@ def scan(
         return data
 
     for path, entry, _ in _read(who, file, manifest, size, room, wanted):
-        yield path, entry, entry.value if isinstance(entry, ValueEntry) else parts.pop()
+        if isinstance(entry, ValueEntry):
+            yield path, entry, entry.value
+        else:
+            yield path, entry, _migrated(who, manifest, path, parts.pop())
+
+
+def _migrated(who: str, manifest: Manifest, path: Path, array: memory.Host) -> memory.Host:
+    """The numbers of a leaf as the present version means them."""
+    if path in manifest.factors:
+        np.multiply(array, array.dtype.type(manifest.factors[path]), out=array)
+    if path in manifest.at_zero and np.any(array):
+        raise CheckpointError(
+            who,
+            "this file stands in the middle of a round of accumulate, and does not say how long "
+            "the round is",
+            path=shown(path),
+            expected="0, or a file that was saved with tx=",
+            found=array.reshape(-1)[:1].tolist()[0],
+            fix="Let the jopt that wrote it end the round, or save it with tx=.",
+        )
+    return array
 
 
 def _read(
