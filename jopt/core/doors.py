@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jopt.base import configured
@@ -217,10 +218,11 @@ def unview(
 def cast_numbers(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:
     """The numbers in the dtype of a leaf, so that no product changes the leaf's."""
 
-    # Keys (of random numbers) keep their dtype; numbers and counts become the leaf's.
+    # Keys (of random numbers) keep their dtype; numbers and counts become the leaf's. A state that
+    # a serializer gave back holds NumPy's.
     def one(x: Any) -> Any:
-        if isinstance(x, Array) and jnp.issubdtype(x.dtype, jnp.number):
-            return cast(x, dtype)
+        if isinstance(x, Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.number):
+            return cast(jnp.asarray(x), dtype)
         return x
 
     return {k: one(v) for k, v in h.items()}
