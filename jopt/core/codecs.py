@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError
-from jopt.core.spec import Options, Shape, Slot
+from jopt.core.spec import Options, Shape, Slot, slot_axes
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
-from jopt.numerics.blocks import folded, of_codes, scales, spread, to_codes
+from jopt.numerics.blocks import folded, grain, of_codes, scales, spread, to_codes
 from jopt.numerics.dither import to_bfloat16, turns
+from jopt.numerics.explicit import placed
 
 StateDtype = Literal["int8", "bfloat16"] | None
 
@@ -177,15 +178,12 @@ class Int8(Compressed):
         return as_complex(value) if is_complex(dtype) else value
 
     def grain(self, stored: Any) -> Any:
-        """Whole blocks of codes: see `numerics.blocks.folded`."""
+        """Whole blocks of codes: see `numerics.blocks.grain`."""
         grains = super().grain(stored)
         if not isinstance(stored, dict):
             return grains
         ((key, codes),) = ((k, x) for k, x in stored.items() if k != "scale")
-        shape = codes.shape
-        lead, length = folded(shape, self.block)
-        rows = self.block // math.gcd(self.block, length // shape[lead])
-        grains[key] = (*(1,) * lead, min(rows, shape[lead]), *shape[lead + 1 :])
+        grains[key] = grain(codes.shape, self.block)
         return grains
 
 
@@ -257,7 +255,7 @@ def dtype_of(slot: Slot, p: Any, options: Options) -> jnp.dtype:
 
 
 def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> Array:
-    """The slot's first value for the parameter `p`, with its sharding where the shapes agree.
+    """The slot's first value for the parameter `p`, split along the axes that it shares with it.
 
     `numbers` gives the hyperparameter that `slot.init` may name.
     """
@@ -274,6 +272,13 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
         fill = jnp.array(numbers[fill], copy=True)
     if is_complex(dtype):  # a pair of reals to the rule: both components start at `fill`
         fill = jax.lax.complex(*(jnp.asarray(fill, real_dtype(dtype)),) * 2)
-    if shape == tuple(p.shape) and isinstance(p, Array):
+    if not isinstance(p, Array):
+        return jnp.full(shape, fill, dtype)
+    if shape == tuple(p.shape):
         return jax.lax.full_like(p, fill, dtype)
-    return jnp.full(shape, fill, dtype)
+    where = placed(p, slot_axes(slot, tuple(p.shape), options))
+    return (
+        jnp.full(shape, fill, dtype)
+        if where is None
+        else jax.lax.full(shape, fill, dtype, sharding=where)
+    )

@@ -28,6 +28,7 @@ from jopt.core.work import Work
 from jopt.numerics import compute_dtype, is_complex, widest
 from jopt.numerics.blocks import folded, keys_of, of_codes, scale_of, to_codes
 from jopt.numerics.dither import turns_at
+from jopt.numerics.explicit import sharded
 
 Kernel = Literal["xla", "pallas"]
 Stored = dict[str, Any]
@@ -71,9 +72,10 @@ def check_kernel(spec: Spec, codec: Codec, kernel: Any) -> bool:
 def fits(codec: Codec, slots: Sequence[Slot], w: Work) -> bool:
     """Whether the kernel can take this leaf: real, of whole blocks, and all its slots codes.
 
-    Slots that are one number of the leaf may stand beside them.
+    Slots that are one number of the leaf may stand beside them. What its type splits over a
+    mesh is left to XLA, which knows how.
     """
-    if not isinstance(codec, Int8) or w.p is None:
+    if not isinstance(codec, Int8) or w.p is None or sharded(w.p):
         return False
     g, p, stored = w.g, w.p, w.stored
     real = not is_complex(g.dtype) and not is_complex(p.dtype)

@@ -11,6 +11,9 @@ A matrixwise rule is written for one matrix, as a generator:
 and `batch(stack, h)` maps a stack of shape `(k, m, n)` to one of the same shape. Tall and wide
 matrices are stacked apart: turning one over costs a pass over it, and products do not mind.
 What surrounds the `yield` stays with the leaf, so only what the linear algebra reads is copied.
+
+On a mesh of explicit axes `batch` sees whole matrices only: those of one layout are a stack, and
+its devices share it out, see `way_to_whole`. Results go back to where the leaf lies.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.work import Work
 from jopt.numerics import real_dtype
+from jopt.numerics.explicit import reshard, way_to_whole
 
 Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
 Batch = Callable[[Array, Any], Array]
@@ -79,15 +83,18 @@ class MatrixPart(SpecPart):
     def _batched(self, xs: list[Array], first: Work) -> list[Array]:
         stacks: dict[tuple[Any, ...], list[int]] = {}
         for i, x in enumerate(xs):
-            stacks.setdefault((x.shape, x.dtype), []).append(i)
+            stacks.setdefault((x.shape, x.dtype, jax.typeof(x).sharding), []).append(i)
         results: dict[int, Array] = {}
-        for (_, dtype), members in stacks.items():
+        for (_, dtype, _), members in stacks.items():
             h = SimpleNamespace(
                 **cast_numbers(first.numbers.read(), real_dtype(dtype)), **dict(self.frozen_options)
             )
             # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
             # reads gradient and slots again to stack them.
-            stack = self.batch(jnp.stack(jax.lax.optimization_barrier([xs[i] for i in members])), h)
+            stack = jnp.stack(jax.lax.optimization_barrier([xs[i] for i in members]))
+            way = way_to_whole(stack)
+            stack = self.batch(reshard(stack, way[1:]), h)
+            stack = reshard(stack, way[-2::-1])
             for row, i in enumerate(members):
                 results[i] = stack[row]
         return [results[i] for i in range(len(xs))]

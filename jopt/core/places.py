@@ -13,10 +13,8 @@ import jax
 
 from jopt.core.boxes import closed
 from jopt.core.codecs import PLAIN, Codec
-from jopt.core.spec import Options, Shape, Slot
+from jopt.core.spec import Axes, Options, Shape, Slot, slot_axes
 from jopt.core.tree import Layout, has, lookup, nest
-
-Axes = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -72,30 +70,6 @@ def by_slot(
         return Place(index, (*axes[: len(x.shape)], *(None,) * spare), grain)
 
     return jax.tree.map(place, stored, codec.grain(stored))
-
-
-def slot_axes(slot: Slot, shape: Shape, options: Options) -> Axes:
-    """For each axis of the slot, the axis of a parameter of this shape that it runs along."""
-    n = len(shape)
-    match slot.shape:
-        case "like":
-            return tuple(range(n))
-        case "scalar":
-            return ()
-        case "row":
-            return (*range(n)[:-1], None)
-        case "column":
-            return (*range(n)[:-2], None, *range(n)[-1:])
-        case rule:
-            return _trailing(shape, rule(shape, options))
-
-
-def _trailing(shape: Shape, of: Shape) -> Axes:
-    # A history has the parameter's axes after its own; a statistic of columns has the last one.
-    same = 0
-    while same < min(len(shape), len(of)) and shape[-1 - same] == of[-1 - same]:
-        same += 1
-    return (*(None,) * (len(of) - same), *range(len(shape) - same, len(shape)))
 
 
 def by_path(layout: Layout, params: Sequence[Any], node: Any) -> Any:

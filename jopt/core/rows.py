@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -23,6 +22,7 @@ from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.work import Work
 from jopt.numerics import compute_dtype, widest
+from jopt.numerics.explicit import laid, like, whole
 
 
 @configured("jopt.", shared=Common, named_by="spec")
@@ -79,20 +79,38 @@ def coalesced(g: Any) -> tuple[Array, Array]:
 
     As many places as `g` has entries: shapes stay static.
     """
-    ids = g.indices[:, 0]
+    # Rows with one number may come from every shard of a batch: here all of them are.
+    ids, data = whole(g.indices, 0)[:, 0], whole(g.data, 0)
     count, rows = ids.shape[0], g.shape[0]
     ids = jnp.where(ids < 0, ids + rows, ids)  # from the end, as in `table[ids]`
     unique, where = jnp.unique(ids, size=count, fill_value=rows, return_inverse=True)
-    wide = g.data.astype(compute_dtype(g.data.dtype))
-    return unique, jax.ops.segment_sum(wide, where.reshape(-1), num_segments=count)
+    wide = data.astype(compute_dtype(data.dtype))
+    sums = jnp.zeros_like(wide).at[where.reshape(-1)]
+    return unique, sums.add(wide, mode="drop", out_sharding=laid(wide, *range(wide.ndim)))
+
+
+def taken(table: Array, ids: Array) -> Array:
+    """These rows of a table; zeros for the row after the last."""
+    return table.at[ids].get(mode="fill", fill_value=0, out_sharding=_rows_of(table))
+
+
+def put(table: Array, ids: Array, rows: Array) -> Array:
+    """The table with these rows in place; the row after the last goes nowhere."""
+    rows = like(rows, _rows_of(table))
+    return table.at[ids].set(rows, mode="drop", out_sharding=laid(table, *range(table.ndim)))
 
 
 def add_rows(p: Array, u: Any, rounded: Callable[[Array], Array]) -> Array:
     """p with the rows of `u` added, in at least float32 and then `rounded` to the dtype of p."""
     ids, values = coalesced(u)
     wide = widest(compute_dtype(p.dtype), values.dtype)
-    rows = p.at[ids].get(mode="fill", fill_value=0).astype(wide) + values.astype(wide)
-    return p.at[ids].set(rounded(rows), mode="drop")
+    values = like(values, _rows_of(p)).astype(wide)
+    return put(p, ids, rounded(taken(p, ids).astype(wide) + values))
+
+
+def _rows_of(table: Array) -> Any:
+    """How some of its rows lie: their number is split nowhere."""
+    return laid(table, None, *range(1, table.ndim))
 
 
 class RowPart(SpecPart):
@@ -103,9 +121,9 @@ class RowPart(SpecPart):
         for w in work:
             ids, values = coalesced(w.g)
             w.p, w.slots = jnp.asarray(w.p), {k: jnp.asarray(v) for k, v in w.slots.items()}
-            slots = {k: v.at[ids].get(mode="fill", fill_value=0) for k, v in w.slots.items()}
-            p = w.p.at[ids].get(mode="fill", fill_value=0)
+            slots = {k: taken(v, ids) for k, v in w.slots.items()}
+            p, values = taken(w.p, ids), like(values, _rows_of(w.p))
             u, new = apply_rule(self.rule, self.frozen_options, values, slots, p, w.numbers)
-            w.slots = {k: w.slots[k].at[ids].set(v, mode="drop") for k, v in new.items()}
+            w.slots = {k: put(w.slots[k], ids, v) for k, v in new.items()}
             w.update = type(w.g)((u, ids[:, None]), shape=w.g.shape)
         return {}

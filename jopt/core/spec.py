@@ -20,6 +20,7 @@ from jopt.base import ConfigError, alike, plain, settled
 
 Shape = tuple[int, ...]
 Options = Mapping[str, Any]
+Axes = tuple[int | None, ...]
 ShapeRule = Literal["like", "row", "column", "scalar"] | Callable[[Shape, Options], Shape]
 
 
@@ -131,6 +132,30 @@ class Slot:
                 return (*shape[:-2], 1, *shape[-1:])
             case rule:
                 return rule(shape, options)
+
+
+def slot_axes(slot: Slot, shape: Shape, options: Options) -> Axes:
+    """For each axis of the slot, the axis of a parameter of this shape that it runs along."""
+    n = len(shape)
+    match slot.shape:
+        case "like":
+            return tuple(range(n))
+        case "scalar":
+            return ()
+        case "row":
+            return (*range(n)[:-1], None)
+        case "column":
+            return (*range(n)[:-2], None, *range(n)[-1:])
+        case rule:
+            return _trailing(shape, rule(shape, options))
+
+
+def _trailing(shape: Shape, of: Shape) -> Axes:
+    # A history has the parameter's axes after its own; a statistic of columns has the last one.
+    same = 0
+    while same < min(len(shape), len(of)) and shape[-1 - same] == of[-1 - same]:
+        same += 1
+    return (*(None,) * (len(of) - same), *range(len(shape) - same, len(shape)))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dither import thresholds
+from jopt.numerics.explicit import sharded, whole
 
 DECADES = 7
 
@@ -47,12 +48,23 @@ def folded(shape: tuple[int, ...], block: int) -> tuple[int, int]:
     return lead, math.prod(shape[lead:])
 
 
+def grain(shape: tuple[int, ...], block: int) -> tuple[int, ...]:
+    """For each axis, how many entries must stay on one device for blocks to stay whole."""
+    lead, length = folded(shape, block)
+    rows = block // math.gcd(block, length // shape[lead])
+    return (*(1,) * lead, min(rows, shape[lead]), *shape[lead + 1 :])
+
+
 def scales(x: Array, block: int, signed: bool) -> Array:
     """One number a block: the entry of the largest magnitude, with its sign if `signed`.
 
     It is 0 where that is no normal number, and NaN where an entry is infinite or NaN.
     """
     lead, length = folded(x.shape, block)
+    if sharded(x):
+        own = jax.typeof(x).sharding.shard_shape(x.shape)
+        if any(n % of for n, of in zip(own, grain(x.shape, block), strict=True)):
+            x = whole(x, *range(lead, x.ndim))  # blocks that shards share: all read all of them
     count = -(-length // block)
     rows = x.reshape(*x.shape[:lead], length)
     spare = count * block - length

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, widest
+from jopt.numerics.explicit import sharded
 from jopt.numerics.once import once_if
 from jopt.numerics.roots import safe_sqrt
 
@@ -129,11 +130,6 @@ def partial(
 
 def _flat(x: Array) -> Array:
     return x if x.ndim == 1 else jax.lax.reshape(x, (x.size,))
-
-
-def sharded(x: Array) -> bool:
-    """Whether `x` is sharded by its very type: only a mesh of explicit axes puts it there."""
-    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
 def _wide(x: Array) -> Array:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import real_dtype, widest
-from jopt.numerics.norms import partial, sharded
+from jopt.numerics.explicit import laid, sharded
+from jopt.numerics.norms import partial
 
 Vector = list[Array]
 
@@ -119,7 +120,13 @@ def row_dots_whole(rows: Vector, x: Vector) -> Array:
 
     def one(r: Array, a: Array) -> Array:
         over = tuple(range(1, r.ndim)), tuple(range(a.ndim))
-        return jax.lax.dot_general(r, a, (over, ((), ())), precision=jax.lax.Precision.HIGHEST)
+        return jax.lax.dot_general(
+            r,
+            a,
+            (over, ((), ())),
+            precision=jax.lax.Precision.HIGHEST,
+            out_sharding=laid(a, None),
+        )
 
     wide = widest(*(a.dtype for a in x))
     parts = [one(r, a).astype(wide) for r, a in zip(rows, x, strict=True)]

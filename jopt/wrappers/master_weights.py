@@ -14,7 +14,7 @@ from jopt.base import ConfigError, StateError, TreeError, configured
 from jopt.core import Transform
 from jopt.core.apply import added
 from jopt.core.checks import EXTEND, check_slot, is_sparse
-from jopt.core.rows import coalesced
+from jopt.core.rows import coalesced, put, taken
 from jopt.core.transform import Add, Flow, Leaves, Node
 from jopt.core.tree import Layout, has, lookup, nest
 from jopt.core.wrap import WrapperPart
@@ -117,8 +117,8 @@ class MasterWeightsPart(WrapperPart):
             g, p, master = flow.updates[i], flow.params[i], wide[i]
             if is_sparse(g):  # other rows are left alone
                 ids, _ = coalesced(g)
-                rows = _if_changed(_rows(master, ids), _rows(p, ids))
-                wide[i] = master.at[ids].set(rows, mode="drop")
+                rows = _if_changed(taken(master, ids), taken(p, ids))
+                wide[i] = put(master, ids, rows)
             else:
                 wide[i] = _if_changed(master, p)
         return wide, held
@@ -143,8 +143,8 @@ def _led(master: Array, step: Any, p: Array) -> tuple[Array, Any]:
         return master, None
     if is_sparse(step):
         ids, _ = coalesced(step)
-        rows, u = _update(_rows(master, ids), _rows(p, ids))
-        master = master.at[ids].set(rows, mode="drop")
+        rows, u = _update(taken(master, ids), taken(p, ids))
+        master = put(master, ids, rows)
         return master, type(step)((u, ids[:, None]), shape=step.shape)
     return _update(master, p)
 
@@ -160,10 +160,6 @@ def _update(master: Array, p: Array) -> tuple[Array, Array]:
     u = jnp.where(target == wide, 0, target - wide)  # ∞ − ∞ is no step
     after = wide + u
     return jnp.where(nearest(after, p.dtype) == target, master, after), u
-
-
-def _rows(table: Array, ids: Array) -> Array:
-    return table.at[ids].get(mode="fill", fill_value=0)
 
 
 @configured("jopt.")

@@ -1,0 +1,103 @@
+"""Arrays whose very type says how they are split: those on a mesh of explicit axes.
+
+Elsewhere the compiler finds out who needs what. Here an operation that would have to move data
+is refused, and what is to move has to be said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def sharded(x: Array) -> bool:
+    """Whether `x` is split by its very type: only a mesh of explicit axes puts it there."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
+def laid(like: Array, *axes: int | None) -> NamedSharding | None:
+    """The layout of an array whose axes run along these axes of `like`, as `out_sharding` has it.
+
+    `None` where types say nothing.
+    """
+    own: NamedSharding = jax.typeof(like).sharding
+    if AxisType.Explicit not in own.mesh.axis_types:
+        return None
+    spec = PartitionSpec(*(None if i is None else own.spec[i] for i in axes))
+    found: NamedSharding = own.update(spec=spec)
+    return found
+
+
+def placed(of: Array, axes: Sequence[int | None]) -> NamedSharding | None:
+    """As `laid`, and for an array that is there as it lies, whatever its mesh.
+
+    `None` for a single number.
+    """
+    if not axes:
+        return None
+    if isinstance(of, jax.core.Tracer):
+        return laid(of, *axes)
+    own = of.sharding
+    if not isinstance(own, NamedSharding):
+        return None
+    entries = [*own.spec, *(None,) * (of.ndim - len(own.spec))]
+    return own.update(spec=PartitionSpec(*(None if i is None else entries[i] for i in axes)))
+
+
+def like(x: Array, sharding: NamedSharding | None) -> Array:
+    """`x` in this layout, see `laid`."""
+    return x if sharding is None else jax.sharding.reshard(x, sharding)
+
+
+def whole(x: Array, *axes: int) -> Array:
+    """`x`, these axes of it not split."""
+    if all(jax.typeof(x).sharding.spec[i] is None for i in axes):
+        return x
+    return like(x, laid(x, *(None if i in axes else i for i in range(x.ndim))))
+
+
+def way_to_whole(stack: Array) -> list[NamedSharding]:
+    """Layouts to go through from a stack of split matrices to one of whole ones, its own first.
+
+    One mesh axis at a time leaves the matrices, in one exchange each: for the stack, where it
+    goes into it, so that every device has some of the matrices; else every device gets all.
+
+    **Arguments:** `stack`: shape `(k, m, n)`.
+    """
+    own = jax.typeof(stack).sharding
+    way, (lead, *rest) = [own], [_names(entry) for entry in own.spec]
+    parts = _size(own, lead)
+    for names in rest:
+        while names:
+            # The last name splits finest: what moves then are the pieces that lie there.
+            name = names.pop()
+            size = own.mesh.shape[name]
+            if stack.shape[0] % (parts * size) == 0:
+                lead, parts = [*lead, name], parts * size
+            entries = [tuple(n) or None for n in (lead, *rest)]
+            way.append(own.update(spec=PartitionSpec(*entries)))
+    return way
+
+
+def reshard(x: Array, way: list[NamedSharding]) -> Array:
+    """`x` through these layouts, one after the other."""
+    for sharding in way:
+        x = jax.sharding.reshard(x, sharding)
+    return x
+
+
+def _names(entry: Any) -> list[str]:
+    if entry is None:
+        return []
+    return [entry] if isinstance(entry, str) else [*entry]
+
+
+def _size(sharding: NamedSharding, names: list[str]) -> int:
+    size = 1
+    for name in names:
+        size *= sharding.mesh.shape[name]
+    return size

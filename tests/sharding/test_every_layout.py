@@ -1,0 +1,105 @@
+"""However parameters are split, on either kind of mesh: the numbers of one device, laid out alike.
+
+For all optimizers, wrappers and recipes. On explicit axes an operation that would have to move
+data is refused unless it says so, and types tell where everything lies: that part of the law
+costs no compilation.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+import jopt
+from tests.sharding.layouts import CASES, MESHES, mesh_of
+
+AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
+
+pytestmark = pytest.mark.usefixtures("x64", "optax_promotes")
+
+
+@pytest.fixture
+def optax_promotes():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def run(case, params, grads_of, *, jit=True, donate=(), steps=2, init=None):
+    state = (init or case.tx.init)(params)
+    step = jax.jit(case.taken, donate_argnums=donate) if jit else case.taken
+    for i in range(steps):
+        params, state = step(params, state, grads_of(i + 1))
+    return params, state
+
+
+@functools.cache
+def whole(label):
+    case, mesh = CASES[label], mesh_of((4,), AUTO)  # shapes are the same for every mesh
+    return run(case, case.values(mesh, 0), functools.partial(case.values, mesh))
+
+
+def assert_laid_out(case, mesh, params, state):
+    placed = case.placed(mesh, 0)
+    wanted = case.where(mesh), jopt.sharding.state_sharding(case.tx, placed, state=state)
+    found = jax.tree.leaves_with_path((params, state))
+    for (path, x), sharding in zip(found, jax.tree.leaves(wanted), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert x.sharding.is_equivalent_to(sharding, x.ndim), (where, x.sharding.spec)
+
+
+def types(tree):
+    """Dtypes, shapes and how they are split, as `float32[8@f,16]`."""
+    return jax.tree.map(lambda x: str(jax.typeof(x)), tree)
+
+
+def furthest(found, wanted):
+    """The leaf that differs most, in units of its largest value, and by how much."""
+    leaves = zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True)
+    worst, at = 0.0, ""
+    for (path, x), y in leaves:
+        x, y = np.asarray(x).astype(np.float64), np.asarray(y).astype(np.float64)
+        off = np.abs(x - y).max(initial=0) / max(np.abs(y).max(initial=0), 1e-30)
+        if not off <= worst:
+            worst, at = off, jax.tree_util.keystr(path)
+    return worst, at
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_types_stand_still(label):
+    case, mesh = CASES[label], mesh_of((2, 2, 2), EXPLICIT)
+    params = case.placed(mesh, 0)
+    state = case.tx.init(params)
+    after = jax.eval_shape(case.taken, params, state, case.placed(mesh, 1))
+    assert types(after) == types((params, state))
+
+
+def check(label, shape, kind, **how):
+    case, mesh = CASES[label], mesh_of(shape, kind)
+    found = run(case, case.placed(mesh, 0), functools.partial(case.placed, mesh), **how)
+    off, at = furthest(found, whole(label))
+    assert off <= case.off[kind is EXPLICIT], at
+    assert_laid_out(case, mesh, *found)
+
+
+# What moves data of its own accord: matrices, inner products, means, rows.
+@pytest.mark.parametrize("label", ["muon", "lbfgs", "adafactor", "sparse_adam"])
+def test_what_moves_data_on_explicit_axes(label):
+    check(label, (2, 2), EXPLICIT, donate=(0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AUTO, EXPLICIT], ids=["auto", "explicit"])
+@pytest.mark.parametrize("shape", MESHES, ids=str)
+@pytest.mark.parametrize("label", CASES)
+def test_every_case_on_every_mesh(label, shape, kind):
+    check(label, shape, kind, init=functools.partial(jopt.sharding.init, CASES[label].tx))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["adamw", "muon", "lbfgs", "adafactor", "8 bits"])
+def test_without_jit(label):
+    check(label, (2, 2), EXPLICIT, jit=False, steps=2)
