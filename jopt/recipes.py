@@ -2,42 +2,89 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
-import jax
-
-from jopt.base import configured
+from jopt.base import ConfigError, GroupError, configured
 from jopt.core import Groups, StateDtype, Transform, Value, route
+from jopt.core.groups import Match, Picker, picked
+from jopt.core.kinds import kinds, runs
+from jopt.core.numbers import StatefulSchedule
 from jopt.optimizers import adamw, muon
+from jopt.schedules import product
+
+HEADS = (
+    r"(?i)((lm|mlm|output|out|cls|class|classifier|classification|decoder|final|mlp|policy|pred|"
+    r"prediction|qa|task|token|value|vocab)_?)?head(_\d+)?|lm_out|logits|embed_out"
+)
+"""What output layers are called: a key of the path, all of it."""
 
 
-class Matrices:
-    """The predicate of `muon_adamw`: matrices, unless their path says they are something else."""
+class Matrices(Picker):
+    """The leaves that `muon_adamw` gives to Muon; it refuses those of which it cannot tell."""
 
-    def __init__(self, exclude: str) -> None:
-        self.exclude = exclude
+    def __init__(self, exclude: str, also_adamw: Match | None, also_muon: Match | None) -> None:
+        self.settings = exclude, also_adamw, also_muon
 
-    def __call__(self, path: str, leaf: jax.ShapeDtypeStruct) -> bool:
-        """Whether the leaf at `path` goes to Muon."""
-        return len(leaf.shape) == 2 and re.search(self.exclude, path) is None
+    def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
+        """Whether each leaf goes to Muon."""
+        exclude, also_adamw, also_muon = self.settings
+        shapes = [tuple(x.shape) for x in leaves]
+        adamw = _also("also_adamw", also_adamw, names, leaves)
+        muon = _also("also_muon", also_muon, names, leaves)
+        chosen: list[bool] = []
+        unclear: list[str] = []
+        for i, kind in enumerate(kinds(names, shapes)):
+            if adamw[i] and muon[i]:
+                raise GroupError("muon_adamw", "also_adamw and also_muon both match", path=names[i])
+            output = any(re.fullmatch(exclude, run) for run in runs(names[i]))
+            chosen.append(muon[i] or (kind == "matrix" and not output and not adamw[i]))
+            if kind == "stack" and not (output or adamw[i] or muon[i]):
+                unclear.append(f"{names[i]} {shapes[i]}")
+        if unclear:
+            raise GroupError(
+                "muon_adamw",
+                "these may be stacks of layers, heads or filters, and Muon is for one matrix at a "
+                "time:\n  " + "\n  ".join(unclear),
+                fix='Say which AdamW is to have: also_adamw="Conv|Attention", or other patterns '
+                "for the path. also_muon= is for matrices of two axes.",
+            )
+        return chosen
 
     def __repr__(self) -> str:
-        return f"Matrices(exclude={self.exclude!r})"
+        shown = zip(("exclude", "also_adamw", "also_muon"), self.settings, strict=True)
+        own = [f"{k}={v!r}" for k, v in shown if v not in (None, HEADS)]
+        return f"Matrices({', '.join(own)})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Matrices) and self.exclude == other.exclude
+        return isinstance(other, Matrices) and self.settings == other.settings
 
     def __hash__(self) -> int:
-        return hash(self.exclude)
+        return hash(self.settings)
+
+
+def _also(
+    argument: str, match: Match | None, names: Sequence[str], leaves: Sequence[Any]
+) -> Sequence[bool]:
+    if match is None:
+        return [False] * len(names)
+    found = picked("muon_adamw", match, names, leaves)
+    if not any(found):
+        raise GroupError("muon_adamw", f"{argument} matches no leaf", found=repr(match))
+    return found
 
 
 @configured("jopt.recipes.")
 def muon_adamw(
     learning_rate: Value = 2e-2,
     *,
-    adamw_learning_rate: Value = 3e-4,
-    exclude: str = r"(?i)(embed|head|lm_out|logits)",
+    adamw_learning_rate: Value | None = None,
+    adamw_ratio: float | None = None,
+    exclude: str = HEADS,
+    also_adamw: Match | None = None,
+    also_muon: Match | None = None,
     weight_decay: Value = 0.1,
     momentum: Value = 0.95,
     b1: Value = 0.9,
@@ -50,16 +97,34 @@ def muon_adamw(
 ) -> Transform:
     """Muon for the matrices inside a network, AdamW for all the rest.
 
-    Embeddings and output heads are matrices too, but are not meant to be orthogonal: they are
-    told by their path and go to AdamW. `jopt.routing(tx, params)` lists who goes where; look
-    at it once for every new model.
+    A parameter of two axes goes to Muon, unless its path says that it is something else:
+
+    - biases, scales and norms, by the names that flax, equinox, haiku and torch give them: under
+      `nn.scan` or in heads these have two axes and more;
+    - embeddings (a word such as `Embed`, `tok_embedding`, `wte`);
+    - output layers, see `exclude`.
+
+    A parameter of three axes or more may be a stack of matrices (`nn.scan`, experts), heads of
+    attention, or filters of a convolution, and so may one of two axes in a module whose
+    parameters all begin with a number of layers. No name tells which axes are the matrix, so
+    that these are refused until `also_adamw` says that AdamW is to have them. For a
+    convolutional network in flax that is `also_adamw="Conv"`, with attention
+    `also_adamw="Attention"`, under `nn.scan` the name of the scanned module.
+
+    `jopt.routing(tx, params)` lists who goes where; look at it once for every new model.
 
     **Arguments:**
 
     - `learning_rate`: Muon's; 0.02 is Jordan's.
-    - `adamw_learning_rate`: AdamW's; 3·10⁻⁴ is Jordan's for his auxiliary Adam, as are `b1`
-      and `eps`.
-    - `exclude`: matrices whose path this pattern is found in go to AdamW.
+    - `adamw_learning_rate`: AdamW's. `None` is 3·10⁻⁴ unless there is a ratio: Jordan's for his
+      auxiliary Adam, as are `b1` and `eps`.
+    - `adamw_ratio`: AdamW's learning rate as so many times Muon's, a number: one schedule for both.
+    - `exclude`: parameters with a key that this pattern matches go to AdamW: all of one key
+      of the path or of several in a row, as `head` and `decoder/out`. The default has names of
+      heads: `head`, `lm_head`, `logits` and the like.
+    - `also_adamw`: more for AdamW: a pattern searched in the path, or a predicate, as in
+      `jopt.group`.
+    - `also_muon`: matrices whose name or place says otherwise: as `also_adamw`.
     - `weight_decay`: of both, decoupled; 0.1 is torch's for Muon.
     - `momentum`, `adjust_lr`: Muon's, see `jopt.muon`.
     - `kernels`: how matrices are stored; `"in_out"`, as flax does, is the default here.
@@ -69,14 +134,28 @@ def muon_adamw(
 
     **State:** `{"route": {"inner": {"muon": {...}, "adamw": {...}}}}`.
 
-    Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks".
+    **Raises:** `GroupError`, when the optimizer meets the parameters, for those that may be
+    stacks, all of them named; for a pattern that matches no leaf, or no matrix left for Muon.
+
+    **One rate.** With `adjust_lr="match_rms_adamw"` Muon's steps have the size of AdamW's, and the
+    learning rate and decay that suited AdamW alone suit both:
 
     >>> import jax.numpy as jnp, jopt
+    >>> rate = jopt.schedules.warmup_cosine(3e-3, 10, 100)
+    >>> tx = jopt.recipes.muon_adamw(rate, adamw_ratio=1.0, adjust_lr="match_rms_adamw")
     >>> params = {"embed": {"w": jnp.ones((9, 4))}, "mlp": {"kernel": jnp.ones((4, 8)),
     ...           "bias": jnp.ones(8)}}
-    >>> jopt.routing(jopt.recipes.muon_adamw(), params)
+    >>> jopt.routing(tx, params)
     {'embed/w': 'rest', 'mlp/bias': 'rest', 'mlp/kernel': 'matrices'}
+
+    Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu
+    et al., 2025, "Muon is scalable for LLM training", for the one rate.
     """
+    try:
+        re.compile(exclude)
+    except re.error as error:
+        problem = f"exclude is no regular expression: {error}"
+        raise ConfigError("muon_adamw", problem, found=repr(exclude)) from None
     matrices = muon(
         learning_rate,
         weight_decay=weight_decay,
@@ -86,7 +165,7 @@ def muon_adamw(
         state_dtype=state_dtype,
     )
     rest = adamw(
-        adamw_learning_rate,
+        _rate(learning_rate, adamw_learning_rate, adamw_ratio),
         b1=b1,
         b2=b2,
         eps=eps,
@@ -94,4 +173,29 @@ def muon_adamw(
         groups=adamw_groups,
         state_dtype=state_dtype,
     )
-    return route(rest, matrices=(Matrices(exclude), matrices))
+    return route(rest, matrices=(Matrices(exclude, also_adamw, also_muon), matrices))
+
+
+def _rate(of_muon: Value, own: Value | None, ratio: float | None) -> Value:
+    """AdamW's learning rate."""
+    if ratio is None:
+        return 3e-4 if own is None else own
+    if own is not None:
+        raise ConfigError(
+            "muon_adamw",
+            "AdamW has a learning rate twice",
+            found=f"adamw_learning_rate={own!r}, adamw_ratio={ratio!r}",
+            fix="Drop one.",
+        )
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < math.inf:
+        raise ConfigError(
+            "muon_adamw", "adamw_ratio is a number", expected="[0, inf)", found=repr(ratio)
+        )
+    if isinstance(of_muon, StatefulSchedule):
+        raise ConfigError(
+            "muon_adamw",
+            "a schedule with a memory cannot be shared",
+            found=repr(of_muon),
+            fix="Give adamw_learning_rate= a schedule of its own: both see the same metric.",
+        )
+    return product(ratio, of_muon) if callable(of_muon) else of_muon * ratio

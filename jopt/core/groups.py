@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,16 @@ from jopt.core.tree import Layout
 
 DEFAULT = "default"
 
-Match = str | re.Pattern[str] | Callable[[str, jax.ShapeDtypeStruct], bool]
+
+class Picker(abc.ABC):
+    """A choice of leaves that looks at all of them at once; it may refuse them."""
+
+    @abc.abstractmethod
+    def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
+        """For each leaf whether it is chosen."""
+
+
+Match = str | re.Pattern[str] | Callable[[str, jax.ShapeDtypeStruct], bool] | Picker
 
 
 class Group(Configured):
@@ -87,7 +97,7 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
             re.compile(match)
         except re.error as error:
             raise ConfigError("group", f"{match!r} is no regular expression: {error}") from None
-    elif not isinstance(match, re.Pattern) and not callable(match):
+    elif not isinstance(match, re.Pattern | Picker) and not callable(match):
         raise ConfigError(
             "group",
             "`match` selects leaves",
@@ -118,9 +128,16 @@ def unless_off(value: Any, common: Common, name: str) -> Any:
 
 def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
     """Whether `match` selects the leaf called `name`."""
+    return picked("", match, [name], [leaf])[0]
+
+
+def picked(who: str, match: Match, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
+    """For each of these leaves whether `match` selects it; `who` asks."""
+    if isinstance(match, Picker):
+        return match.pick(who, names, leaves)
     if isinstance(match, str | re.Pattern):
-        return re.search(match, name) is not None
-    return bool(match(name, leaf))
+        return [re.search(match, name) is not None for name in names]
+    return [bool(match(*pair)) for pair in zip(names, leaves, strict=True)]
 
 
 def check_groups(who: str, groups: Groups) -> dict[str, Group]:
@@ -167,9 +184,10 @@ def _assign(
     shapes: tuple[tuple[tuple[int, ...], Any], ...],
 ) -> tuple[str, ...]:
     chosen: list[str] = []
-    for name, (shape, dtype) in zip(names, shapes, strict=True):
-        leaf = jax.ShapeDtypeStruct(shape, dtype)
-        held = [label for label, match in matches if holds(match, name, leaf)]
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    mine = {label: picked(who, match, names, leaves) for label, match in matches}
+    for i, name in enumerate(names):
+        held = [label for label, has in mine.items() if has[i]]
         if len(held) > 1:
             raise GroupError(
                 who,

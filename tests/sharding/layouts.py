@@ -118,6 +118,7 @@ def _by_chance(tx, grads, state, params, **extra):
 CASES: dict[str, Case] = {
     **{e.name: Case(e.make(), e.ndims, sparse=is_sparse(e)) for e in CATALOG},
     **{f"{name}()": Case(tx) for name, tx in WRAPPERS.items()},
+    "muon_adamw()": Case(WRAPPERS["muon_adamw"], (0, 1, 2)),
     "clips": Case(
         jopt.chain(
             jopt.clip_by_value(2.0),
