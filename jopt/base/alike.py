@@ -9,6 +9,7 @@ over and the globals that it names.
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ def alike(value: Any, within: frozenset[int] = frozenset()) -> Any:
     value = plain(value)
     if isinstance(value, FunctionType):
         return value if _is_importable(value) else _by_value(value, within)
+    if isinstance(value, functools.partial):
+        return alike((value.func, value.args, value.keywords), within)
     if isinstance(value, Mapping):
         return frozenset((k, alike(v, within)) for k, v in value.items())
     if isinstance(value, list | tuple):

@@ -1,6 +1,7 @@
 """Transforms made outside jopt print, compare, hash and pickle as its own do."""
 
 import copy
+import functools
 import os
 import pathlib
 import pickle
@@ -87,6 +88,20 @@ def test_what_cannot_be_imported_compares_by_its_code_and_what_it_closes_over():
     again = cloudpickle.loads(cloudpickle.dumps(used(closed_over(3.0))))
     assert again == closed_over(3.0)
     assert jopt.group(lambda path, leaf: True) != jopt.group(lambda path, leaf: False)
+
+
+def scaled(k, g, s, p, h):
+    return [k * x for x in g], {}
+
+
+def test_partial_functions_compare_by_what_they_hold():
+    def made(k):
+        return jopt.treewise(outside.DROP, functools.partial(scaled, k))
+
+    assert made(2.0) == made(2.0) == pickle.loads(pickle.dumps(made(2.0)))
+    assert hash(made(2.0)) == hash(made(2.0))
+    assert made(2.0) != made(3.0)
+    assert " at 0x" not in repr(made(2.0))
 
 
 def test_another_process_has_the_same(tmp_path):
