@@ -83,7 +83,8 @@ def skip_nonfinite(tx: Any) -> Transform:
     overflowed; scale the loss and the gradients yourself.
 
     A metric (`value=`) given with a step that was left out is not lost: where the next step comes
-    with none (a NaN), what is inside gets the mean of the finite ones left out before.
+    with none (a NaN), what is inside gets the mean of the finite ones left out before. A `flush=`
+    for an `accumulate` inside is left out with its gradients: give it again.
 
     **Arguments:** `tx`: any transform.
 
