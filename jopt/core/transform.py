@@ -65,9 +65,9 @@ class Transform(Configured):
         **Arguments:**
 
         - `params`: any pytree of inexact arrays. Slots take the shape and sharding of the
-          parameter, in at least float32. From `jax.ShapeDtypeStruct`s the state has the right
-          structure, but no sharding, and what starts from a parameter's value starts from 0:
-          see `jopt.sharding.init`.
+          parameter, in at least float32, and flax's box if it is in one. From
+          `jax.ShapeDtypeStruct`s the state has the right structure, but no sharding, and what
+          starts from a parameter's value starts from 0: see `jopt.sharding.init`.
 
         **Raises:** `TreeError` for integer or otherwise unfit leaves, `GroupError` if the
         groups do not fit.

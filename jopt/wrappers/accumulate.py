@@ -18,7 +18,7 @@ from jopt.core.metrics import given, mean, none_kept, with_this
 from jopt.core.row import only_if, stepped, through
 from jopt.core.side_by_side import Numbers, side_by_side
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, State, like_given
-from jopt.core.tree import Layout, flatten_dict, has, lookup, nest
+from jopt.core.tree import Layout, flatten_dict, has, lookup, match_leaves, nest
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import compute_dtype, number_dtype, once_if
 
@@ -35,7 +35,9 @@ class Turn:
         """The flow with the means of the round, of the gradients and of the metrics."""
         means, extra = self.means(), dict(self.extra)
         if extra.get("grad") is not None:
-            extra["grad"] = flow.tree(like_given(means, flow.updates))
+            given = match_leaves("update", "the gradients of grad=", flow.layout, extra["grad"])
+            each = zip(like_given(means, flow.updates), given, strict=True)
+            extra["grad"] = flow.tree([g if mean is None else mean for mean, g in each])
         return replace(flow, updates=means, extra=extra)
 
 

@@ -161,3 +161,25 @@ def test_optax_finds_the_copies_of_the_parameters(tx):
     for path, mark in jax.tree.leaves_with_path(found):
         own = [end for end in ends if [*path][-len(end) :] == end]
         assert mark == (own[0][-1].key if own else "none"), path
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
+def test_frozen_leaves_are_arrays_too(kind):
+    lbfgs = jopt.lbfgs(0.1, max_iter=2, groups={"b": jopt.group("b$", freeze=True)})
+
+    def run(kind):
+        params = {"layer": kind(W, B)}
+
+        def loss(p):
+            return sum(jnp.sum((x - 0.5) ** 2) for x in jax.tree.leaves(p))
+
+        tx = jopt.accumulate(lbfgs, 1)
+        value, grads = jax.value_and_grad(loss)(params)
+        extra = {"value": value, "grad": grads, "value_fn": loss}
+        return tx.update(grads, tx.init(params), params, **extra)
+
+    (updates, state), (wanted, its_state) = run(kind), run(plain)
+    assert isinstance(updates["layer"], kind)
+    same(state, its_state)
+    same(updates["layer"].w, wanted["layer"]["w"])
+    assert not updates["layer"].b.any()
