@@ -54,7 +54,7 @@ def _kind(path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape]) -> Kind:
         return "vector"
     if any(EMBEDDING.fullmatch(word) for segment in path for word in words(segment)):
         return "embedding"
-    plain = axes == 2 and (path[-1:] == ("kernel",) or not _is_stacked(path, tree))
+    plain = axes == 2 and (path[-1:] == ("kernel",) or not in_stack(path, tree, sure=False))
     return "matrix" if plain else "stack"
 
 
@@ -78,13 +78,19 @@ def _is_norm(own: Sequence[str]) -> bool:
     return bool(left) and NORM.fullmatch(left[-1]) is not None
 
 
-def _is_stacked(path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape]) -> bool:
-    """Whether a module around this leaf holds a stack of layers: all begins with their number."""
+def in_stack(
+    path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape], *, sure: bool = True
+) -> bool:
+    """Whether a module around this leaf holds a stack of layers: all begins with their number.
+
+    **Arguments:** `tree`: the shapes of all leaves; `sure`: only if a bias or a scale shows it,
+    which has one axis in a single layer.
+    """
     for depth in range(1, len(path)):
         around = {p: s for p, s in tree.items() if p[:depth] == path[:depth]}
         first = {shape[0] if shape else 0 for shape in around.values()}
-        vectors = [s for p, s in around.items() if _is_vector(p, tree)]
+        vectors = [len(s) for p, s in around.items() if _is_vector(p, tree)]
         deep = any(len(shape) > 2 for shape in around.values())
-        if len(first) == 1 and deep and all(len(shape) > 1 for shape in vectors):
+        if len(first) == 1 and deep and min(vectors, default=1 if sure else 2) > 1:
             return True
     return False

@@ -53,18 +53,13 @@ def layouts(mesh):
 
 @dataclass(frozen=True)
 class Case:
-    """A transform, the ranks of parameter it takes, and how its step is taken.
-
-    `off`: how far from one device it may end, in units of a leaf's largest value, on automatic
-    and on explicit axes.
-    """
+    """A transform, the ranks of parameter it takes, and how its step is taken."""
 
     tx: jopt.Transform
     ndims: tuple[int, ...] = (0, 1, 2, 3)
     dtype: str = "float64"
     sparse: bool = False
     step: Callable[..., Any] | None = None
-    off: tuple[float, float] = (1e-11, 1e-11)
 
     def leaves(self, mesh):
         def kept(tree):

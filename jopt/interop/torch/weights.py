@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 
 from jopt.base import ConfigError
+from jopt.core.kinds import in_stack
 from jopt.core.tree import Path, Tree, layout_of
 
 
@@ -95,9 +96,10 @@ def flax_weights(
     **Raises:** `ConfigError` for a parameter that is not in `order`, for two parameters with one
     name, and, naming all of them, for parameters that are no permutation of torch's: recurrent
     cells (torch packs the gates into one matrix), attention and `DenseGeneral` kernels (torch has
-    a matrix), and `ConvTranspose` (its kernel is flipped in space, except with
-    `transpose_kernel=True`, whose axes are those of a `Conv`). A tree has no classes: a
-    `ConvTranspose` by another name passes for a `Conv`.
+    a matrix), layers stacked by `nn.scan` (torch has one by one), and `ConvTranspose` (its kernel
+    is flipped in space, except with `transpose_kernel=True`, whose axes are those of a `Conv`). A
+    tree has no classes: a `ConvTranspose` by another name passes for a `Conv`, and so does a
+    stack in which no bias or scale shows the layers.
 
     >>> import jax.numpy as jnp
     >>> params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
@@ -151,6 +153,8 @@ def _refusal(path: Path, leaves: Mapping[Path, tuple[int, ...]]) -> str | None:
                 return f"attention with heads, {shape}, where torch has a matrix: a reshape"
     if path[-1] == "kernel" and _transposes(module):
         return "a ConvTranspose kernel, which torch holds flipped, or with transpose_kernel=True"
+    if in_stack(path, leaves):
+        return f"of a stack of layers, {leaves[path]}, which torch has one by one"
     bias = len(leaves.get((*module, "bias"), ()))
     general = any("DenseGeneral" in part for part in module) or bias > 1
     shape = leaves[path]

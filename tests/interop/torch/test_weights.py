@@ -240,6 +240,21 @@ def test_what_is_no_permutation_is_refused(name):
     )
 
 
+class Scanned(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+        return x + nn.Dense(4, use_bias=False)(nn.LayerNorm()(x)), None
+
+
+def test_layers_stacked_by_scan_are_refused():
+    over = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "length": 3}
+    params = {"blocks": shapes(nn.scan(Scanned, **over)(), X, None)}
+    with pytest.raises(jopt.ConfigError, match="Dense_0/kernel: of a stack of layers") as error:
+        flax_weights(params)  # by its axes the kernel could be a Conv's
+    assert str(error.value).count(": of a stack") == len(jax.tree.leaves(params)) == 3
+    assert flax_weights({"Conv_0": {"kernel": jnp.ones((3, 3, 4))}})["Conv_0/kernel"].axes
+
+
 @pytest.mark.parametrize("cell", [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell])
 def test_recurrent_cells_of_nnx_are_refused(cell):
     params = nnx.state(cell(2, 3, rngs=nnx.Rngs(0)), nnx.Param)
