@@ -30,7 +30,11 @@ def tolerance(text: str) -> float:
 
 
 def add_common(
-    parser: argparse.ArgumentParser, *, json: bool = False, source: bool = False
+    parser: argparse.ArgumentParser,
+    *,
+    json: bool = False,
+    source: bool = False,
+    whole: bool = False,
 ) -> None:
     """The options that every command has, and those that the flags ask for."""
     if source:
@@ -43,6 +47,11 @@ def add_common(
         )
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    if whole:
+        parser.add_argument(
+            "--all", action="store_true", help="show every row, however many there are"
+        )
+    if json:
         parser.add_argument(
             "--color", choices=COLORS, default="auto", help="auto: on a terminal, without NO_COLOR"
         )

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rtol", type=tolerance, metavar="X", help="relative tolerance (0)")
     parser.add_argument("--atol", type=tolerance, metavar="X", help="absolute tolerance (0)")
     parser.add_argument("--exact", action="store_true", help="compare bit by bit")
-    add_common(parser, json=True, source=True)
+    add_common(parser, json=True, source=True, whole=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if printer is None:
         write_json(report)
     else:
-        _show(printer, report)
+        _show(printer, report, whole=args.all)
     return 0 if report["same"] else 1
 
 
@@ -151,7 +151,7 @@ def _aligned(xs: Iterator[Host], ys: Iterator[Host]) -> Iterator[tuple[Host, Hos
             return
 
 
-def _show(printer: Printer, report: dict[str, Any]) -> None:
+def _show(printer: Printer, report: dict[str, Any], *, whole: bool) -> None:
     tables = {
         "configuration": ("<at", "<A", "<B"),
         "structure": ("=problem", "<path", "<A", "<B"),
@@ -159,11 +159,12 @@ def _show(printer: Printer, report: dict[str, Any]) -> None:
     for part, columns in tables.items():
         if report[part]:
             printer.heading(part)
-            printer.table(columns, [[printable(str(v)) for v in x.values()] for x in report[part]])
+            rows = [[printable(str(v)) for v in x.values()] for x in report[part]]
+            printer.beginning(columns, rows, whole=whole)
     if report["numbers"]:
         printer.heading("numbers")
         columns = ("<path", ">differ", ">of", ">largest abs", ">largest rel", ">A", ">B")
-        printer.table(columns, [_row(found) for found in report["numbers"]])
+        printer.beginning(columns, [_row(found) for found in report["numbers"]], whole=whole)
         printer.heading(f"{len(report['numbers'])} of {leaves(report['compared'])} differ")
     elif report["same"]:
         printer.line(f"no difference in {leaves(report['compared'])}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from jopt.base import JoptError
@@ -16,6 +17,22 @@ COLORS = ("auto", "always", "never")
 
 GAP, FOLDED = 2, 20
 """Blanks between columns, and the width that a folded column keeps."""
+
+SCREEN = 60
+"""So many rows of a table are shown where there may be any number."""
+
+DRAWN = 1000
+"""rich is too slow for more rows."""
+
+
+class Rows(Iterable[Sequence[str]]):
+    """Rows that are made when they are needed, as often as they are."""
+
+    def __init__(self, make: Callable[[Any], Sequence[str]], things: Iterable[Any]) -> None:
+        self._make, self._things = make, things
+
+    def __iter__(self) -> Iterator[Sequence[str]]:
+        return map(self._make, self._things)
 
 
 def printable(text: str) -> str:
@@ -30,9 +47,36 @@ def write(text: str, file: TextIO | None = None) -> None:
     file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def write_json(report: Any) -> None:
-    """Print a report as JSON: what JSON has no number for is a string, `"NaN"`."""
-    write(json.dumps(_valid(report), indent=2, allow_nan=False))
+def write_json(report: Mapping[str, Any]) -> None:
+    """Print a report as JSON: what JSON has no number for is a string, `"NaN"`.
+
+    Lists have a line for each entry, and are written as they are made: they may be long.
+    """
+    begin = "{"
+    for key, value in report.items():
+        head = f"{begin}\n  {json.dumps(str(key))}: "
+        if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+            _write_list(head, value)
+        else:
+            _put(head + _dumped(value))
+        begin = ","
+    write("{}" if begin == "{" else "\n}")
+
+
+def _write_list(head: str, values: Iterable[Any]) -> None:
+    begin = "["
+    for value in values:
+        _put(f"{head}{begin}\n    {_dumped(value)}")
+        head, begin = "", ","
+    _put(f"{head}[]" if begin == "[" else "\n  ]")
+
+
+def _put(text: str) -> None:
+    sys.stdout.write(text)  # JSON is ASCII
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(_valid(value), allow_nan=False)
 
 
 def _valid(value: Any) -> Any:
@@ -88,8 +132,29 @@ class Printer:
         write(text)
         self._begun = True
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table. Columns in `<` are text that may be folded, in `=` text, in `>` numbers."""
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table. Columns in `<` are text that may be folded, in `=` text, in `>` numbers.
+
+        Of very many rows, which are gone through twice, nothing is folded.
+        """
+        first = list(itertools.islice(rows, DRAWN + 1))
+        if len(first) > DRAWN:
+            return self._listed(columns, rows)
+        return self._drawn(columns, first)
+
+    def _listed(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        widths = [len(column) - 1 for column in columns]
+        for row in rows:
+            widths = [max(width, len(text)) for width, text in zip(widths, row, strict=True)]
+        for row in itertools.chain([[column[1:] for column in columns]], rows):
+            cells = [
+                text.rjust(width) if column[0] == ">" else text.ljust(width)
+                for column, text, width in zip(columns, row, widths, strict=True)
+            ]
+            write((" " * GAP).join(cells).rstrip())
+        self._begun = True
+
+    def _drawn(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.table import Table
         from rich.text import Text
 
@@ -108,6 +173,15 @@ class Printer:
         for row in rows:
             made.add_row(*map(Text, row))
         self._print(made, least)
+
+    def beginning(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool
+    ) -> None:
+        """A table, or its first rows and how many there are beside."""
+        shown = rows if whole else rows[:SCREEN]
+        self.table(columns, shown)
+        if len(rows) > len(shown):
+            write(f"... and {len(rows) - len(shown):,} more: --all shows them")
 
     def _print(self, thing: Any, least: int = 0) -> None:
         from rich.console import Console

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -47,17 +48,21 @@ class Source:
     summed: bool = False
 
 
-def chosen(who: str, match: re.Pattern[str] | None, *sources: Source) -> list[set[Path]]:
+def chosen(who: str, match: re.Pattern[str] | None, *sources: Source) -> list[AbstractSet[Path]]:
     """The leaves of each source whose name the pattern occurs in: of one of them at least."""
-    found = [{p for p in s.kinds if match is None or match.search(shown(p))} for s in sources]
-    if match is not None and not any(found):
+    if match is None:
+        return [source.kinds.keys() for source in sources]
+    found: list[AbstractSet[Path]] = [
+        {p for p in s.kinds if match.search(shown(p))} for s in sources
+    ]
+    if not any(found):
         raise CheckpointError(
             who,
             "--match has a pattern that matches no leaf",
             found=repr(match.pattern),
             fix=f"jopt inspect --no-stats {sources[0].name} shows the names.",
         )
-    return found
+    return [*found]
 
 
 @contextmanager

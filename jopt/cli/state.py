@@ -79,10 +79,11 @@ def shares(kinds: Mapping[Path, Kind]) -> tuple[Share, dict[tuple[Path, str], Sh
     floating arrays outside of the state.
     """
     inside = nodes(kinds)
+    depths = sorted({len(node) for node in inside}, reverse=True)
     named = any(path[:1] == ("params",) for path in kinds)
     params, slots, rest = Share(), dict[tuple[Path, str], Share](), Share()
     for path, kind in kinds.items():
-        node = next((path[:i] for i in range(len(path) - 1, -1, -1) if path[:i] in inside), None)
+        node = next((path[:i] for i in depths if i < len(path) and path[:i] in inside), None)
         if named and path[0] == "params":
             params.add(kind)
         elif node is not None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 Host = np.ndarray[Any, Any]
 
+JOINED = 2**16
+"""From so many entries on the time of a call goes into them."""
 
-@dataclass
+
+@dataclass(slots=True)
 class Stats:
     """Mean and largest magnitude of the finite entries, and how many are not finite.
 
@@ -54,6 +57,35 @@ class Stats:
             "nans": self.nans,
             "infs": self.infs,
         }
+
+
+@dataclass(slots=True)
+class Joint:
+    """The same over many leaves: their pieces are put together first, as most are small."""
+
+    stats: Stats = field(default_factory=Stats)
+    _pieces: list[Host] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, piece: Host) -> None:
+        """Take in the next entries."""
+        if self._pieces and self._pieces[0].dtype != piece.dtype:
+            self._flush()
+        self._pieces.append(piece)
+        self._size += piece.size
+        if self._size >= JOINED:
+            self._flush()
+
+    def plain(self) -> dict[str, Any]:
+        """The facts by name."""
+        self._flush()
+        return self.stats.plain()
+
+    def _flush(self) -> None:
+        if self._pieces:
+            one = len(self._pieces) == 1
+            self.stats.add(self._pieces[0] if one else np.concatenate(self._pieces))
+        self._pieces, self._size = [], 0
 
 
 def numeric(piece: Host) -> Host:
