@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, settled
 from jopt.schedules import Plateau, constant
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def schedule(
         from matplotlib import pyplot
 
         ax = pyplot.subplots(layout="constrained")[1]
+    metric = settled(metric)
     drawn = schedules if isinstance(schedules, Mapping) else {"": schedules}
     for label, one in drawn.items():
         style: dict[str, Any] = {"label": label, **line} if label else line
@@ -79,7 +80,7 @@ def values(schedule: Any, steps: int, *, metric: Any = None) -> np.ndarray[Any, 
 def _series(metric: Any, at: jax.Array) -> jax.Array:
     if callable(metric):
         return jnp.asarray(jax.vmap(lambda t: jnp.asarray(metric(t)))(at))
-    series = None if metric is None else jnp.asarray(metric)
+    series = None if metric is None else jnp.asarray(settled(metric))
     if series is None or series.shape != at.shape:
         raise ConfigError(
             "plot",

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jopt.base import CheckpointError
+from jopt.base import CheckpointError, as_row
 from jopt.checkpoint.compare import Difference, Report, compare
 from jopt.checkpoint.config import Mismatch
 from jopt.checkpoint.leaf_counts import with_counts_of
@@ -36,6 +36,9 @@ class Changes:
     rename: Rename = None
     keep: Keep = None
     cast: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", as_row(self.keep))
 
 
 @dataclass(frozen=True)

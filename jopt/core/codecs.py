@@ -20,7 +20,7 @@ from jax import Array
 from jopt.base import ConfigError
 from jopt.core.spec import Options, Shape, Slot, slot_axes
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
-from jopt.numerics.blocks import folded, grain, of_codes, scales, spread, to_codes
+from jopt.numerics.blocks import folded, grain, of_blocks, scales, spread, to_codes
 from jopt.numerics.dither import to_bfloat16, turns
 from jopt.numerics.explicit import placed
 
@@ -223,7 +223,15 @@ def codec_for(who: str, state_dtype: Any) -> Codec:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _to_bfloat16(x: Array, step: Array, seed: int) -> Array:
-    return to_bfloat16(x.astype(jnp.float32), turns(x.shape, step, seed))
+    return to_bfloat16(_within_float32(x), turns(x.shape, step, seed))
+
+
+def _within_float32(x: Array) -> Array:
+    """x in float32, and at its ends what is finite in a wider dtype only."""
+    if x.dtype == jnp.float32:
+        return x
+    most = float(jnp.finfo(jnp.float32).max)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -most, most), x).astype(jnp.float32)
 
 
 _scales = functools.partial(jax.jit, static_argnums=(1, 2))(scales)
@@ -237,7 +245,7 @@ def _to_int8(x: Array, scale: Array, step: Array, block: int, signed: bool, seed
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _of_int8(codes: Array, scale: Array, block: int, signed: bool) -> Array:
-    return of_codes(codes, signed).astype(scale.dtype) * spread(scale, codes.shape, block)
+    return of_blocks(codes, spread(scale, codes.shape, block), signed)
 
 
 def seed_of(slot: Slot) -> int:

@@ -26,7 +26,7 @@ from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add
 from jopt.core.work import Work
 from jopt.numerics import compute_dtype, is_complex, widest
-from jopt.numerics.blocks import folded, keys_of, of_codes, scale_of, to_codes
+from jopt.numerics.blocks import folded, of_blocks, scales_of_rows, to_codes
 from jopt.numerics.dither import turns_at
 from jopt.numerics.explicit import sharded
 
@@ -151,7 +151,7 @@ def fused(
         seen = {k: x != 0 if k in flags else x for k, x in read.items()}
         old, (out_ref, *new_refs) = refs[: 2 * len(coded)], refs[2 * len(coded) :]
         values = {
-            s.name: of_codes(old[2 * i][...], s.signed) * old[2 * i + 1][...][:, None]
+            s.name: of_blocks(old[2 * i][...], old[2 * i + 1][...][:, None], s.signed)
             for i, s in enumerate(coded)
         }
         own = {k: seen[k] for k in alone}
@@ -164,7 +164,7 @@ def fused(
         where = first + along[0] * jnp.uint32(block) + along[1]
         for i, s in enumerate(coded):
             x = new[s.name].astype(jnp.float32)
-            scale = scale_of(jnp.max(keys_of(x, s.signed), axis=1), jnp.float32, s.signed)
+            scale = scales_of_rows(x, s.signed)
             turn = turns_at(where, step_ref[0], seed_of(s))
             new_refs[2 * i][...] = to_codes(x, scale[:, None], turn, s.signed)
             new_refs[2 * i + 1][...] = scale

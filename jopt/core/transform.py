@@ -86,7 +86,8 @@ class Transform(Configured):
         **Arguments:**
 
         - `updates`: the gradients, in the structure of `params`. A leaf may be `None`: that
-          parameter is skipped wholly, as in torch; a zero gradient is not.
+          parameter is skipped wholly, as in torch; a zero gradient is not. Of complex parameters
+          they are the conjugates of what `jax.grad` gives: see below.
         - `state`: from `init` or the last `update`.
         - `params`: the parameters the gradients were taken at. Optimizers need them.
         - `**extra`: `value=`, `grad=`, `value_fn=` or `key=` for transforms that use them; the
@@ -98,6 +99,17 @@ class Transform(Configured):
         **Raises:** `TreeError` if gradients and parameters differ in structure, shape or kind
         of dtype, or `params` is missing; `StateError` for the state of another transform;
         `ConfigError` for an extra argument that a transform needs and does not get.
+
+        **Complex parameters:** a loss falls along minus the conjugate of `jax.grad`'s result,
+        and rises in the imaginary parts along minus that result itself. torch's gradients are
+        conjugated already, optax's and jopt's transforms take what they are given:
+
+        >>> import jax, jax.numpy as jnp, jopt
+        >>> tx, z = jopt.sgd(0.5), jnp.complex64(1 + 1j)
+        >>> grads = jax.grad(lambda z: jnp.abs(z) ** 2)(z)
+        >>> updates, _ = tx.update(jax.tree.map(jnp.conj, grads), tx.init(z), z)
+        >>> jopt.apply_updates(z, updates)  # the minimum; without conj it is 2j
+        Array(0.+0.j, dtype=complex64)
         """
         return self.updated(updates, state, params, extra)
 

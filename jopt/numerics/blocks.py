@@ -17,14 +17,15 @@ that this entry is 1, exactly: the signed map has no −1, and a block that is s
 again would shrink. Rounding is dithered, see `numerics.dither`. And unsigned, nothing above 0 is
 stored as 0: what divides by a second moment would be thrown far off.
 
-All but `scales` and `spread` works entry by entry, without tables or gathers: kernels call it on
-their tiles.
+All but `scales` and `spread` works without tables or gathers: kernels call it on their tiles.
+
+One entry that is infinite or NaN leaves its block's neighbours alone: it is no part of the scale.
+A second moment that is infinite, as 10²⁰ squared is, has to stay so: it is why the entry rests.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,9 @@ from jopt.numerics.dither import thresholds
 from jopt.numerics.explicit import sharded, whole
 
 DECADES = 7
+
+BELOW_ONE = 1 - 0.45 / 128
+"""The greatest value of the unsigned map but 1: the middle of its last cell."""
 
 
 def folded(shape: tuple[int, ...], block: int) -> tuple[int, int]:
@@ -56,9 +60,11 @@ def grain(shape: tuple[int, ...], block: int) -> tuple[int, ...]:
 
 
 def scales(x: Array, block: int, signed: bool) -> Array:
-    """One number a block: the entry of the largest magnitude, with its sign if `signed`.
+    """One number a block: the finite entry of the largest magnitude, with its sign if `signed`.
 
-    It is 0 where that is no normal number, and NaN where an entry is infinite or NaN.
+    It is 0 for zeros, and for a signed block without a normal number. Unsigned, the sign says
+    whether an entry is infinite or NaN: below 0 the code 255 is that entry, and −254/255 of the
+    scale, nearly, the largest of the others.
     """
     lead, length = folded(x.shape, block)
     if sharded(x):
@@ -71,38 +77,51 @@ def scales(x: Array, block: int, signed: bool) -> Array:
     if spare:
         rows = jnp.pad(rows, [(0, 0)] * lead + [(0, spare)])
     blocks = rows.reshape(*x.shape[:lead], count, block)
-    # As integers, for a maximum of floats takes no notice of NaN on a CPU.
-    integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
-    bits, sign = jax.lax.bitcast_convert_type(blocks, integer), jnp.iinfo(integer).min
+    return _apart(blocks, signed)
+
+
+def _apart(blocks: Array, signed: bool) -> Array:
     if not signed:
-        return _usable(jax.lax.bitcast_convert_type(jnp.max(bits & ~sign, axis=-1), x.dtype))
-    # The bits of the largest above 0 and of the largest below, without its sign.
-    above, below = (jnp.maximum(jnp.max(b, axis=-1), 0) for b in (bits, bits ^ sign))
-    most = jax.lax.bitcast_convert_type(jnp.maximum(above, below), x.dtype)
-    return _usable(jnp.where(above > below, most, -most))
+        return scales_of_rows(blocks, signed)
+    found: Array = jax.lax.platform_dependent(
+        blocks,
+        cpu=lambda x: scales_of_rows(x, signed),
+        default=lambda x: scales_of_rows(x, signed, two=True),
+    )
+    return found
 
 
-def keys_of(x: Array, signed: bool) -> Array:
-    """Unsigned integers that order as magnitudes do; the sign, if any, comes along.
+def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
+    """The same for an array whose last axis is a block each.
 
-    The greatest of a block gives its scale, see `scale_of`: as `scales`, where a maximum would
-    not take notice of NaN.
+    With `two` the largest above 0 and the largest below are found apart: a GPU reads the array
+    once for both, and a CPU twice.
     """
-    # Magnitudes order as the integers with their bits do; a sign bit at the end comes along.
-    unsigned = f"uint{jnp.finfo(x.dtype).bits}"
-    keys = jax.lax.bitcast_convert_type(jnp.abs(x), unsigned) << 1
-    return keys | (x < 0).astype(unsigned) if signed else keys
-
-
-def scale_of(key: Array, dtype: Any, signed: bool) -> Array:
-    """The scale of a block, of this dtype, whose greatest key this is; see `scales`."""
-    size = jax.lax.bitcast_convert_type(key >> 1, dtype)
-    return _usable(jnp.where(key & 1 == 1, -size, size) if signed else size)
-
-
-def _usable(scale: Array) -> Array:
-    scale = jnp.where(jnp.isfinite(scale), scale, jnp.asarray(jnp.nan, scale.dtype))
-    return jnp.where(jnp.abs(scale) < float(jnp.finfo(scale.dtype).tiny), 0, scale)
+    # As integers, for a maximum of floats takes no notice of NaN on a CPU or in Triton.
+    integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
+    bits, sign = jax.lax.bitcast_convert_type(x, integer), jnp.iinfo(integer).min
+    beyond = jax.lax.bitcast_convert_type(jnp.asarray(jnp.inf, x.dtype), integer)
+    size = bits & ~sign
+    finite = jnp.where(size < beyond, size, 0)
+    if not signed:
+        flawed = jnp.max(size, axis=-1) >= beyond
+        most = jax.lax.bitcast_convert_type(jnp.max(finite, axis=-1), x.dtype)
+        # Not 0 for what is above it, and of a sign.
+        some = jax.lax.bitcast_convert_type(most, integer) > 0
+        most = jnp.maximum(most, jnp.asarray(jnp.finfo(x.dtype).tiny, x.dtype))
+        raised = jnp.minimum(most * (1 / BELOW_ONE), jnp.finfo(x.dtype).max)
+        return jnp.where(flawed, -raised, jnp.where(some, most, 0))
+    if two:
+        bits = jnp.where(size < beyond, bits, 0)
+        above, below = (jnp.maximum(jnp.max(b, axis=-1), 0) for b in (bits, bits ^ sign))
+        largest, falls = jnp.maximum(above, below), above <= below
+    else:
+        # A sign bit at the end comes along, and the order is that of integers without a sign.
+        key = jnp.max(((finite << 1) | (bits < 0).astype(integer)) ^ sign, axis=-1) ^ sign
+        largest, falls = (key >> 1) & ~sign, key & 1 == 1
+    most = jax.lax.bitcast_convert_type(largest, x.dtype)
+    most = jnp.where(most < float(jnp.finfo(x.dtype).tiny), 0, most)
+    return jnp.where(falls, -most, most)
 
 
 def spread(scale: Array, shape: tuple[int, ...], block: int) -> Array:
@@ -113,8 +132,13 @@ def spread(scale: Array, shape: tuple[int, ...], block: int) -> Array:
 
 
 def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
-    """The codes of x, whose entries have these scales and turns, see `numerics.dither`."""
-    y = jnp.where((scale == 0) | jnp.isnan(scale), 0, x / scale).astype(jnp.float32)
+    """The codes of x, whose entries have these scales and turns, see `numerics.dither`.
+
+    What is infinite is stored as the largest of its block with its sign, and NaN as 0, if signed;
+    unsigned, both as the code that says so.
+    """
+    y = jnp.where(scale == 0, 0, x / scale).astype(jnp.float32)
+    y = jnp.where(jnp.isnan(y), 0, jnp.clip(y, -1, 1))
     size = jnp.abs(y)
     cells = [2.0 ** (i if signed else i + 1) for i in range(DECADES)]
     firsts = [10.0 ** (i - 6) * (0.1 + 0.45 / n) for i, n in enumerate(cells)]
@@ -136,8 +160,18 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     k = jnp.floor(rank + thresholds(turns)).astype(jnp.int32)
     k = jnp.minimum(k, int(2 * cells[-1]))
     if not signed:
-        return (k - 1).astype(jnp.uint8)
+        code = jnp.where(scale < 0, jnp.minimum(k - 1, 254), k - 1)
+        return jnp.where(jnp.isfinite(x), code, 255).astype(jnp.uint8)
     return (127 + jnp.where(y < 0, -jnp.minimum(k, 127), k)).astype(jnp.uint8)
+
+
+def of_blocks(codes: Array, scale: Array, signed: bool) -> Array:
+    """The entries with these codes and scales: what `to_codes` was given, nearly."""
+    value = of_codes(codes, signed).astype(scale.dtype) * scale
+    if signed:
+        return value
+    beyond = (scale < 0) & (codes == 255)
+    return jnp.where(beyond, jnp.asarray(jnp.inf, value.dtype), jnp.abs(value))
 
 
 def of_codes(codes: Array, signed: bool) -> Array:

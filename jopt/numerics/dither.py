@@ -49,10 +49,13 @@ def thresholds(turns: Array) -> Array:
 def to_bfloat16(x: Array, turns: Array) -> Array:
     """A float32 array as bfloat16, up or down by its turn; what bfloat16 can hold stays.
 
-    Infinities and NaN stay. The derivative is that of x.
+    Infinities and NaN stay, and no finite number becomes one. The derivative is that of x.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    cut = (bits + (turns >> 16)) & jnp.uint32(0xFFFF0000)
+    # Adding to the bits of the greatest numbers would make infinities of them.
+    sign, most = bits & jnp.uint32(0x80000000), jnp.uint32(0x7F7F0000)
+    cut = jnp.minimum((bits ^ sign) + (turns >> 16), most | jnp.uint32(0xFFFF))
+    cut = (cut & jnp.uint32(0xFFFF0000)) | sign
     rounded = jax.lax.bitcast_convert_type(cut, jnp.float32)
     return jnp.where(jnp.isfinite(x), rounded, x).astype(jnp.bfloat16)
 

@@ -15,6 +15,7 @@ import torch
 
 import jopt
 import jopt.interop.torch
+import jopt.plot
 from jopt.core.spec import REGISTRY
 from tests.core.helpers import error
 
@@ -293,3 +294,23 @@ def test_what_is_given_may_change_later():
 def test_a_mapping_is_no_row():
     with pytest.raises(jopt.ConfigError, match="milestones are steps in a row"):
         S.multistep(1.0, {3: 0.5})
+
+
+def test_rows_for_functions_that_make_nothing():
+    names = ["a.weight", "a.bias"]
+    both = jopt.interop.torch.huggingface_groups(names)
+    assert jopt.interop.torch.huggingface_groups(iter(names)) == both == (names[:1], names[1:])
+    params = {"w": jnp.ones(2), "b": jnp.zeros(2)}
+    tx = jopt.chain(jopt.clip_by_norm(1.0), jopt.sgd(0.1, 0.9))
+    state = tx.init(params)
+    order = ["w", "b"]
+    saved = jopt.interop.torch.export_optimizer(tx, params, state, order)
+    for row in (iter(order), dict.fromkeys(order).keys(), np.array(order)):
+        made = jopt.interop.torch.import_optimizer(tx, params, saved, row)
+        assert made.keys() == state.keys()
+    for row in (iter(["learning_rate", "momentum$"]), {"learning_rate": 0, "momentum$": 0}.keys()):
+        report = jopt.load_state_dict(state, jopt.state_dict(state), keep=row)
+        assert report.keys() == state.keys()
+    plan = S.plateau(1.0, factor=0.5, patience=0)
+    metric = [3.0, 2.0, 2.0, 1.0]
+    assert jopt.plot.values(plan, 4, metric=iter(metric)).tolist() == [1.0, 1.0, 1.0, 0.5]

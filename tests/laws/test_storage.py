@@ -171,3 +171,49 @@ def test_sharded_like_the_parameters_and_equal_to_whole(entry, kind):
         # A sum in another order may take an entry over a threshold, to the next code.
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         assert np.mean(np.abs(x - y) > 1e-5 * np.abs(y).max()) < 0.002
+
+
+OUT_OF_RANGE = (3e20, 1e38, -3e38, 1e-45, 3.4e38)
+NO_NUMBERS = (np.nan, np.inf, -np.inf)
+
+
+def with_bad(entry, seed, bad):
+    """Gradients of which one entry in a block each is one of these."""
+    grads = {k: np.array(g) for k, g in tree(entry, seed).items()}
+    for i, value in enumerate(bad):
+        for name, at in (("long", 256 * i + 7), ("ragged", (i, 300))):
+            if name in grads:
+                grads[name][at] = value
+    return jax.tree.map(jnp.asarray, grads)
+
+
+def ends(entry, tx, bad):
+    """The parameters after a step with such gradients, and after each of three more."""
+    params = tree(entry)
+    params, state = stepper(entry.name, tx)(params, tx.init(params), with_bad(entry, 1000, bad))
+    found = [params]
+    for seed in (1001, 1002, 1003):
+        params, state = stepper(entry.name, tx)(params, state, tree(entry, seed))
+        found.append(params)
+    return found
+
+
+@each
+@pytest.mark.parametrize("bad", [OUT_OF_RANGE, NO_NUMBERS], ids=["range", "numbers"])
+def test_what_is_finite_with_full_precision_is_finite(entry, kind, bad):
+    want, got = (ends(entry, entry.make(**kw), bad) for kw in ({}, {"state_dtype": kind}))
+    for x, y in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
+        assert not (np.isfinite(x) & ~np.isfinite(y)).any()
+    if not REGISTRY[entry.name].elementwise:
+        return
+    # An entry that is no number is its own affair: others move as if its gradient were 0.
+    if bad is NO_NUMBERS:
+        calm = ends(entry, entry.make(state_dtype=kind), (0.0,) * len(bad))
+        for name, start in tree(entry).items():
+            x, y = np.asarray(calm[-1][name]), np.asarray(got[-1][name])
+            others = np.asarray(with_bad(entry, 1000, (0.0,) * len(bad))[name]) != 0
+            moved = np.abs(x - np.asarray(start))[others].max()
+            assert np.abs(x - y)[others].max() <= 0.1 * moved
+            # And it ends as with full precision: no number, or where it was.
+            same = np.isfinite(np.asarray(want[-1][name])) == np.isfinite(y)
+            assert same.all()

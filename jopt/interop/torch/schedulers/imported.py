@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jopt import schedules
-from jopt.base import CheckpointError, ConfigError, plain
+from jopt.base import CheckpointError, ConfigError, as_row, plain
 from jopt.interop.torch.schedulers.arguments import arguments
 from jopt.interop.torch.schedulers.build import FACTORS, momentum_schedule, scheduler
 from jopt.interop.torch.schedulers.paced import paced, resumed
@@ -112,7 +112,7 @@ def _saved(
     base_lr: float | None,
     given: Mapping[str, Any],
 ) -> Saved:
-    groups = param_groups
+    groups = as_row(param_groups)
     if isinstance(param_groups, Mapping):
         groups = param_groups.get("param_groups") or ()
     saved = Saved(name, state_dict, group, groups, base_lr, given)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jopt.base import CheckpointError, ConfigError
+from jopt.base import CheckpointError, ConfigError, as_row
 from jopt.checkpoint.leaves import join
 from jopt.core.groups import DEFAULT
 from jopt.core.spec import Shape
@@ -16,6 +16,11 @@ from jopt.interop.torch.weights import Unordered, Weight
 
 Axes = tuple[int, ...]
 Names = Sequence[str] | Mapping[str, Any] | None
+
+
+def in_a_row(names: Any) -> Any:
+    """`names`, read once: an iterator would be used up by the first part of a chain."""
+    return names if isinstance(names, str | Mapping | Sequence) else as_row(names)
 
 
 def named(who: str, all_names: Sequence[str], target: Target, names: Names) -> Names:

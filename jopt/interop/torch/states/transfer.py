@@ -25,7 +25,14 @@ from jopt.interop.torch.states.numbers import (
     put_numbers,
     read_group,
 )
-from jopt.interop.torch.states.places import Names, matched, named, named_in, placed
+from jopt.interop.torch.states.places import (
+    Names,
+    in_a_row,
+    matched,
+    named,
+    named_in,
+    placed,
+)
 from jopt.interop.torch.states.rounds import (
     Round,
     gradients,
@@ -96,7 +103,7 @@ def import_optimizer(
         raise ConfigError(IMPORT, "count= is a number of steps", expected="an int", found=count)
     found = targets(IMPORT, tx, params)
     files = by_label(IMPORT, found, state_dict)
-    everything = tx.layout(params)[0].names
+    everything, names = tx.layout(params)[0].names, in_a_row(names)
     state, boxes = taken_off(tx.init(params))
     for target in found:
         own = named(IMPORT, everything, target, names)
@@ -147,7 +154,7 @@ def export_optimizer(
     state, _ = taken_off(state)
     if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
         raise CheckpointError(EXPORT, join("the state is not of this transform", lines))
-    everything = tx.layout(params)[0].names
+    everything, names = tx.layout(params)[0].names, in_a_row(names)
     out = {}
     for target in found:
         own = named(EXPORT, everything, target, names)
@@ -182,6 +189,7 @@ def from_state_dict(
     [target] = targets(IMPORT, factory(), params)
     groups = checked(IMPORT, state_dict)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
+    names = in_a_row(names)
     own = named(IMPORT, target.layout.names, target, names)
     members = matched(IMPORT, target, groups, own)
     base: dict[str, Any] = ours[0] if ours else {}
