@@ -137,7 +137,9 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     What is infinite is stored as the largest of its block with its sign, and NaN as 0, if signed;
     unsigned, both as the code that says so.
     """
-    y = jnp.where(scale == 0, 0, x / scale).astype(jnp.float32)
+    # A compiler may multiply by 1 / scale, which of the largest scales is next to nothing.
+    down = jnp.where(jnp.abs(scale) > 2.0**64, jnp.asarray(2.0**-64, scale.dtype), 1)
+    y = jnp.where(scale == 0, 0, x * down / (scale * down)).astype(jnp.float32)
     y = jnp.where(jnp.isnan(y), 0, jnp.clip(y, -1, 1))
     size = jnp.abs(y)
     cells = [2.0 ** (i if signed else i + 1) for i in range(DECADES)]
