@@ -62,7 +62,7 @@ def grain(shape: tuple[int, ...], block: int) -> tuple[int, ...]:
 def scales(x: Array, block: int, signed: bool) -> Array:
     """One number a block: the finite entry of the largest magnitude, with its sign if `signed`.
 
-    It is 0 for zeros, and for a signed block without a normal number. Unsigned, the sign says
+    It is 0 for zeros, and for a signed block without a normal number, and 2¹²⁶ for larger ones. Unsigned, the sign says
     whether an entry is infinite or NaN: below 0 the code 255 is that entry, and −254/255 of the
     scale, nearly, the largest of the others.
     """
@@ -101,6 +101,8 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
     integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
     bits, sign = jax.lax.bitcast_convert_type(x, integer), jnp.iinfo(integer).min
     beyond = jax.lax.bitcast_convert_type(jnp.asarray(jnp.inf, x.dtype), integer)
+    # Compilers multiply by 1 / scale, which of the largest numbers counts as 0.
+    greatest = jnp.asarray(1 / float(jnp.finfo(x.dtype).tiny), x.dtype)
     size = bits & ~sign
     finite = jnp.where(size < beyond, size, 0)
     if not signed:
@@ -109,8 +111,8 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
         # Not 0 for what is above it, and of a sign.
         some = jax.lax.bitcast_convert_type(most, integer) > 0
         most = jnp.maximum(most, jnp.asarray(jnp.finfo(x.dtype).tiny, x.dtype))
-        raised = jnp.minimum(most * (1 / BELOW_ONE), jnp.finfo(x.dtype).max)
-        return jnp.where(flawed, -raised, jnp.where(some, most, 0))
+        raised = jnp.minimum(jnp.minimum(most, greatest) * (1 / BELOW_ONE), greatest)
+        return jnp.where(flawed, -raised, jnp.where(some, jnp.minimum(most, greatest), 0))
     if two:
         bits = jnp.where(size < beyond, bits, 0)
         above, below = (jnp.maximum(jnp.max(b, axis=-1), 0) for b in (bits, bits ^ sign))
@@ -120,7 +122,7 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
         key = jnp.max(((finite << 1) | (bits < 0).astype(integer)) ^ sign, axis=-1) ^ sign
         largest, falls = (key >> 1) & ~sign, key & 1 == 1
     most = jax.lax.bitcast_convert_type(largest, x.dtype)
-    most = jnp.where(most < float(jnp.finfo(x.dtype).tiny), 0, most)
+    most = jnp.where(most < float(jnp.finfo(x.dtype).tiny), 0, jnp.minimum(most, greatest))
     return jnp.where(falls, -most, most)
 
 
@@ -137,9 +139,7 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     What is infinite is stored as the largest of its block with its sign, and NaN as 0, if signed;
     unsigned, both as the code that says so.
     """
-    # A compiler may multiply by 1 / scale, which of the largest scales is next to nothing.
-    down = jnp.where(jnp.abs(scale) > 2.0**64, jnp.asarray(2.0**-64, scale.dtype), 1)
-    y = jnp.where(scale == 0, 0, x * down / (scale * down)).astype(jnp.float32)
+    y = jnp.where(scale == 0, 0, x / scale).astype(jnp.float32)
     y = jnp.where(jnp.isnan(y), 0, jnp.clip(y, -1, 1))
     size = jnp.abs(y)
     cells = [2.0 ** (i if signed else i + 1) for i in range(DECADES)]
