@@ -62,9 +62,9 @@ def grain(shape: tuple[int, ...], block: int) -> tuple[int, ...]:
 def scales(x: Array, block: int, signed: bool) -> Array:
     """One number a block: the finite entry of the largest magnitude, with its sign if `signed`.
 
-    It is 0 for zeros, and for a signed block without a normal number, and 2¹²⁶ for larger ones. Unsigned, the sign says
-    whether an entry is infinite or NaN: below 0 the code 255 is that entry, and −254/255 of the
-    scale, nearly, the largest of the others.
+    It is 0 for zeros, and for a signed block without a normal number, and 2¹²⁶ for larger ones.
+    Unsigned, the sign says whether an entry is infinite or NaN: below 0 the code 255 is that
+    entry, and `BELOW_ONE` times the scale the largest of the others.
     """
     lead, length = folded(x.shape, block)
     if sharded(x):
