@@ -14,7 +14,7 @@ from jopt.core.places import by_path
 from jopt.core.row import stepped, through
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Add, Flow, Leaves, Node, Part
-from jopt.core.tree import Layout, merged
+from jopt.core.tree import Layout, flatten_dict, has, lookup, merged, shown
 
 
 class WrapperPart(Part):
@@ -53,6 +53,18 @@ class WrapperPart(Part):
         inner = {label: part.init(layout, params) for label, part in self.inner.items()}
         return {**self.own_init(layout, params), "inner": inner}
 
+    def _check_shapes(self, entry: str, fresh: Node, held: Node) -> None:
+        for path, x in flatten_dict(fresh).items():
+            found = getattr(lookup(held, path), "shape", None) if has(held, path) else x.shape
+            if found != x.shape:
+                raise StateError(
+                    self.name,
+                    f"{entry!r} in the state does not have the shape it should",
+                    path=shown(path),
+                    expected=tuple(x.shape),
+                    found=found,
+                )
+
     def check_own(self, node: Node, *entries: str) -> None:
         """Raise `StateError` unless a node has the wrapper's own entries."""
         expected = {*entries, "inner", *(["metrics"] if self.metrics else [])}
@@ -85,6 +97,7 @@ class WrapperPart(Part):
         for entry, tree in fresh.items():
             if isinstance(tree, dict) and entry not in NODE_KEYS:
                 check_gone(self.name, node.get(entry, {}), (*layout.paths, *layout.elsewhere))
+                self._check_shapes(entry, tree, node.get(entry, {}))
         return {k: merged(fresh[k], node[k]) if k in node else fresh[k] for k in fresh}
 
     def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:

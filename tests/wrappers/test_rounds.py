@@ -127,6 +127,12 @@ def test_a_leaf_that_is_gone_is_an_error_also_where_only_the_sum_knew_it():
         jopt.extend(tx, state, W)
 
 
+def test_a_leaf_of_another_shape_is_one_clear_error():
+    tx = by(2)
+    with pytest.raises(jopt.StateError, match="'sum' in the state does not have the shape"):
+        jopt.extend(tx, tx.init({"w": jnp.ones(3)}), W)
+
+
 def test_a_state_of_another_layout_is_one_clear_error():
     tx = by(2)
     node = dict(tx.init(W)["accumulate"])
