@@ -93,7 +93,7 @@ def _series(metric: Any, at: jax.Array) -> jax.Array:
 
 def _run(schedule: Plateau, series: jax.Array) -> jax.Array:
     def one(memory: dict[str, Any], metric: jax.Array) -> tuple[dict[str, Any], jax.Array]:
-        memory = schedule.update(memory, value=metric)
-        return memory, memory["value"]
+        now, memory = schedule.update(memory, value=metric)
+        return memory, now
 
     return jax.lax.scan(one, schedule.init(), series)[1]

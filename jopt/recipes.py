@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from jopt.base import ConfigError, GroupError, configured
-from jopt.core import Groups, StateDtype, Transform, Value, route
+from jopt.core import Groups, Skips, StateDtype, Transform, Value, route
 from jopt.core.groups import Match, Picker, picked
 from jopt.core.kinds import kinds, runs
 from jopt.core.numbers import StatefulSchedule
@@ -94,6 +94,7 @@ def muon_adamw(
     kernels: Literal["out_in", "in_out"] = "in_out",
     adamw_groups: Groups = None,
     state_dtype: StateDtype = None,
+    skips: Skips = None,
 ) -> Transform:
     """Muon for the matrices inside a network, AdamW for all the rest.
 
@@ -131,6 +132,8 @@ def muon_adamw(
     - `b1`, `b2`, `eps`: AdamW's.
     - `adamw_groups`: groups among the leaves that AdamW has.
     - `state_dtype`: how the slots of both are stored, see `jopt.Common`.
+    - `skips`: which of AdamW's leaves may have no gradient at some steps, see `jopt.Common`;
+      Muon's may.
 
     **State:** `{"route": {"inner": {"muon": {...}, "adamw": {...}}}}`.
 
@@ -163,6 +166,7 @@ def muon_adamw(
         adjust_lr=adjust_lr,
         kernels=kernels,
         state_dtype=state_dtype,
+        skips=skips,
     )
     rest = adamw(
         _rate(learning_rate, adamw_learning_rate, adamw_ratio),
@@ -172,6 +176,7 @@ def muon_adamw(
         weight_decay=weight_decay,
         groups=adamw_groups,
         state_dtype=state_dtype,
+        skips=skips,
     )
     return route(rest, matrices=(Matrices(exclude, also_adamw, also_muon), matrices))
 

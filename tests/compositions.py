@@ -52,9 +52,12 @@ SCHEDULES: tuple[s.Schedule, ...] = (
 # Of a metric that never improves: bad at steps 1 and 2, reduced, at rest for four steps.
 PLATEAU = s.plateau(0.1, factor=0.5, patience=1, cooldown=4)
 
+ABSENT = "^(late|never)$"
+"""Leaves that the cases leave without gradient at times."""
+
 WRAPPERS: dict[str, jopt.Transform] = {
     "accumulate": jopt.accumulate(jopt.adamw(s.cosine(0.1, 50), weight_decay=0.1), every=4),
-    "skip_nonfinite": jopt.skip_nonfinite(jopt.adam(PLATEAU, amsgrad=True)),
+    "skip_nonfinite": jopt.skip_nonfinite(jopt.adam(PLATEAU, amsgrad=True, skips=ABSENT)),
     "ema": jopt.ema(jopt.sgd(0.05, momentum=0.9), decay=s.linear(0.5, 0.9, 20)),
     "swa": jopt.swa(jopt.adamw(0.01), start=2, every=2),
     "master_weights": jopt.master_weights(
@@ -64,7 +67,7 @@ WRAPPERS: dict[str, jopt.Transform] = {
         )
     ),
     "route": jopt.route(
-        jopt.adamw(0.01),
+        jopt.adamw(0.01, skips=ABSENT),
         matrices=("kernel$", jopt.muon(0.02)),
         slow=("bias$", jopt.chain(jopt.clip_by_norm(1.0), jopt.sgd(0.01, momentum=0.9))),
     ),

@@ -192,12 +192,23 @@ def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -
     if counted is not like:
         like, targets = counted, flatten(who, counted)
     wanted = kinds_of(who, targets, "`like` has leaves that no checkpoint holds")
-    found = [d for d in compare(wanted, state) if d.path not in keep]
+    found = _without_given([*compare(wanted, state)])
+    found = [d for d in found if d.path not in keep]
     casts: list[Difference] = []
     rest: list[Difference] = []
     for d in found:
         (casts if changes.cast and _is_cast(d, wanted, state) else rest).append(d)
     return Fit(like, targets, wanted, state, names, keep, casts, rest)
+
+
+def _without_given(found: list[Difference]) -> list[Difference]:
+    """The differences without those of `given`, where they follow from numbers told by name."""
+    nodes = {d.path[:-3] for d in found if len(d.path) > 2 and d.path[-3] == "hyperparams"}
+    return [
+        d
+        for d in found
+        if d.path[-1:] != ("given",) or d.problem == "dtype" or d.path[:-1] not in nodes
+    ]
 
 
 def _is_cast(d: Difference, wanted: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> bool:

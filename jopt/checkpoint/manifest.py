@@ -6,18 +6,20 @@ The manifest determines every byte of the file but the numbers in the arrays.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import msgpack
+import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint.leaves import Kind, kind_like, printable
 from jopt.core.tree import Path, pointer
 
 FORMAT = "jopt checkpoint"
-VERSION = 1
+VERSION = 2
 
 LIMIT = 2**61
 """No array is as long, in bytes: msgpack could not count its pieces."""
@@ -78,7 +80,8 @@ class Manifest:
     of the file; `stored` and `names`, `None` unless an older version named the leaves otherwise:
     what the file holds under its own names, and the present name of each leaf still wanted;
     `factors`, what the numbers of a leaf are multiplied by; `at_zero`, leaves that must hold 0,
-    because otherwise nobody can tell what others mean.
+    because otherwise nobody can tell what others mean; `added`, the leaves that an older version
+    did not have, with their values.
     """
 
     leaves: Mapping[Path, Entry]
@@ -88,6 +91,7 @@ class Manifest:
     names: Mapping[Path, Path] | None = None
     factors: Mapping[Path, float] = field(default_factory=dict)
     at_zero: frozenset[Path] = frozenset()
+    added: Mapping[Path, np.ndarray[Any, Any]] = field(default_factory=dict)
 
     @property
     def in_file(self) -> Mapping[Path, Entry]:
@@ -102,10 +106,32 @@ class Manifest:
         """With another name for each leaf, or none (`None`); the file stays as it is."""
         old = {p: p for p in self.leaves} if self.names is None else self.names
         names = {path: new for path, now in old.items() if (new := name(now)) is not None}
-        leaves = {new: self.in_file[path] for path, new in names.items()}
-        if len(leaves) < len(names):
+        added = {new: x for now, x in self.added.items() if (new := name(now)) is not None}
+        kept = replace(self, stored=self.in_file, names=names, added=added)
+        if len(kept._all()) < len(names) + len(added):
             raise ValueError("two leaves would have the same name")
-        return replace(self, leaves=leaves, stored=self.in_file, names=names)
+        return replace(kept, leaves=kept._all())
+
+    def extended(self, values: Mapping[Path, np.ndarray[Any, Any]]) -> Manifest:
+        """With more leaves, that the file has not; a leaf that is there stays."""
+        order = sorted(self.leaves) if values else []
+        more = {}
+        for path, x in values.items():
+            after = order[(at := bisect_left(order, path)) : at + 1]
+            inside = after and after[0][: len(path)] == path
+            within = any(path[:n] in self.leaves for n in range(len(path)))
+            if not inside and not within:
+                more[path] = x
+        names = {p: p for p in self.leaves} if self.names is None else self.names
+        new = replace(self, stored=self.in_file, names=names, added={**self.added, **more})
+        return replace(new, leaves=new._all())
+
+    def _all(self) -> dict[Path, Entry]:
+        found = {new: self.in_file[path] for path, new in (self.names or {}).items()}
+        for path, x in self.added.items():
+            crc = f"{zlib.crc32(x.tobytes()):08x}"
+            found[path] = ArrayEntry(x.shape, x.dtype.name, crc)
+        return found
 
     def pack(self) -> bytes:
         """The manifest as msgpack, every map sorted by key."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import msgpack
-import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import memory
@@ -32,7 +31,7 @@ from jopt.checkpoint.manifest import (
     not_ours,
     pack,
 )
-from jopt.checkpoint.migrations import migrate
+from jopt.checkpoint.migrations import migrate, migrated
 from jopt.checkpoint.pieces import Piece, pieces
 from jopt.core.tree import Path, pointer, shown
 
@@ -129,10 +128,12 @@ def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[
         return data if size == len(data) else memoryview(data)[start : start + size]
 
     for path, entry, last in _read(who, file, manifest, STEP, room):
-        if isinstance(entry, ValueEntry):
+        if path in manifest.added:
+            yield path, manifest.added[path].copy()
+        elif isinstance(entry, ValueEntry):
             yield path, entry.value
         elif last:
-            array = _migrated(who, manifest, path, held.pop()[0])
+            array = migrated(who, manifest, path, held.pop()[0])
             yield path, array
             del array  # no reference stays here while the next is read
 
@@ -160,27 +161,12 @@ def scan(
         return data
 
     for path, entry, _ in _read(who, file, manifest, size, room, wanted):
-        if isinstance(entry, ValueEntry):
+        if path in manifest.added:
+            yield path, entry, manifest.added[path].reshape(-1)
+        elif isinstance(entry, ValueEntry):
             yield path, entry, entry.value
         else:
-            yield path, entry, _migrated(who, manifest, path, parts.pop())
-
-
-def _migrated(who: str, manifest: Manifest, path: Path, array: memory.Host) -> memory.Host:
-    """The numbers of a leaf as the present version means them."""
-    if path in manifest.factors:
-        np.multiply(array, array.dtype.type(manifest.factors[path]), out=array)
-    if path in manifest.at_zero and np.any(array):
-        raise CheckpointError(
-            who,
-            "this file stands in the middle of a round of accumulate, and does not say how long "
-            "the round is",
-            path=shown(path),
-            expected="0, or a file that was saved with tx=",
-            found=array.reshape(-1)[:1].tolist()[0],
-            fix="Let the jopt that wrote it end the round, or save it with tx=.",
-        )
-    return array
+            yield path, entry, migrated(who, manifest, path, parts.pop())
 
 
 def _read(
@@ -193,8 +179,25 @@ def _read(
 ) -> Iterator[tuple[Path, Entry, bool]]:
     """Read the numbers to where `room` says, at most so many bytes at a time.
 
-    Says after each time which leaf it was, and whether it is whole and verified.
+    Says after each time which leaf it was, and whether it is whole and verified. What a migration
+    has added comes where its path stands among the others.
     """
+    added = sorted(path for path in manifest.added if wanted is None or wanted(path))
+    for found in _read_file(who, file, manifest, most, room, wanted):
+        while added and added[0] < found[0]:
+            yield added[0], manifest.leaves[added.pop(0)], True
+        yield found
+    yield from ((path, manifest.leaves[path], True) for path in added)
+
+
+def _read_file(
+    who: str,
+    file: BinaryIO,
+    manifest: Manifest,
+    most: int,
+    room: Room,
+    wanted: Callable[[Path], bool] | None = None,
+) -> Iterator[tuple[Path, Entry, bool]]:
     _check_size(who, file, manifest)
     _expect(who, file, Piece((), 0, MIDDLE))
     stored, names, crc = manifest.in_file, manifest.names, 0

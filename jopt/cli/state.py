@@ -15,7 +15,7 @@ import numpy as np
 from jopt.checkpoint.leaves import DTYPES, Kind
 from jopt.core.tree import Path
 
-NUMBERS = ("hyperparams", "schedules", "count", "leaf_count", "leaf_micro", "metrics")
+NUMBERS = ("hyperparams", "given", "schedules", "count", "leaf_count", "leaf_micro", "metrics")
 """The entries of a node that are no slots."""
 
 

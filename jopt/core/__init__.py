@@ -5,6 +5,7 @@ from jopt.core.apply import step as step
 from jopt.core.chain import chain as chain
 from jopt.core.codecs import StateDtype as StateDtype
 from jopt.core.convert import convert_state as convert_state
+from jopt.core.counts import Skips as Skips
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise
 from jopt.core.extending import Extension as Extension

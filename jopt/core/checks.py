@@ -15,6 +15,7 @@ from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
 from jopt.core.tree import Layout, Path, flatten_dict, shown
 from jopt.numerics import is_complex
 
+OLD = "For a state of an older jopt: state = jopt.extend(tx, state, params)."
 EXTENDS = "extend adds leaves"
 EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
 
@@ -57,7 +58,9 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
         raise StateError(
             who, "its node of the state is no dict", expected="a dict", found=type(node).__name__
         )
-    found = set(node) - {"hyperparams", "schedules", "leaf_count"}
+    found = set(node) - {"hyperparams", "given", "schedules", "leaf_count"}
+    if expected - found == {"count"} and found < expected:
+        raise StateError(who, "this state has no step count", path="count", expected="one", fix=OLD)
     if expected != found:
         raise StateError(
             who,

@@ -1,24 +1,61 @@
 """How many steps a node, and each of its leaves, has lived through.
 
-One counter serves every leaf. A leaf that has lived through fewer steps (it sat out, having
-no gradient, or joined later) has a counter of its own in `leaf_count`, at its path. Most
-states have no such leaf and no such entry.
+One counter serves every leaf. A leaf that may live through fewer steps has a counter of its own
+in `leaf_count`, at its path: one that `skips=` names, because it may have no gradient, and one
+that joined later. Most states have no such leaf and no such entry. An update never adds one: it
+would change the structure of the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.tree import Path, flatten_dict, nest
+from jopt.base import GroupError, TreeError
+from jopt.core.match import Match, check_match, holds
+from jopt.core.tree import Layout, Path, flatten_dict, nest
+
+Skips = bool | Match | None
+"""Which leaves may have no gradient at some steps: all, or those that this selects."""
 
 
 def ticked(count: Array) -> Array:
     """One more step, up to the largest int32: a run never ends in a negative step."""
     return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)
+
+
+def check_skips(who: str, skips: Skips) -> Skips:
+    """`skips`, or a `ConfigError` if it selects no leaves."""
+    if not isinstance(skips, bool | None):
+        check_match(who, "skips=", skips)
+    return skips
+
+
+def skipping(
+    who: str, skips: Skips, layout: Layout, leaves: Sequence[Any], live: Sequence[int]
+) -> list[Path]:
+    """The paths of the live leaves that `skips` names."""
+    if not skips:
+        return []
+
+    def named(i: int) -> bool:
+        x = leaves[i]
+        shape = jax.ShapeDtypeStruct(tuple(x.shape), x.dtype)
+        return skips is True or holds(skips, layout.names[i], shape)
+
+    found = [layout.paths[i] for i in live if named(i)]
+    if live and not found:
+        raise GroupError(
+            who,
+            "skips= matches no leaf",
+            expected=f"True, or a leaf that {skips!r} matches",
+            found=", ".join(layout.names[i] for i in live[:8]),
+        )
+    return found
 
 
 class Counts:
@@ -41,11 +78,28 @@ class Counts:
         """The `leaf_count` entry after a step that the `idle` leaves sat out, if there is one."""
         idle = set(idle)
         own = {p: c if p in idle else ticked(c) for p, c in self._own.items()}
-        own |= {p: self._count for p in idle if p not in own}
-        return {"leaf_count": nest(own, own.values())} if own else {}
+        return _entry(own)
 
-    def joined(self, paths: Iterable[Path], live: Container[Path]) -> dict[str, Any]:
-        """The `leaf_count` entry once these leaves have joined, and only `live` ones are left."""
-        own = {p: count for p, count in self._own.items() if p in live}
-        own |= {p: jnp.int32(0) for p in paths}
-        return {"leaf_count": nest(own, own.values())} if own else {}
+    def check_idle(self, who: str, layout: Layout, idle: Iterable[int]) -> None:
+        """Raise `TreeError` if a leaf sits out that has no counter of its own."""
+        for i in idle:
+            if layout.paths[i] not in self._own:
+                raise TreeError(
+                    who,
+                    "a gradient is None, and this leaf has no step count of its own",
+                    path=layout.names[i],
+                    fix="Build it with skips=True, or with a pattern for the leaves that may have "
+                    "none.\n  A state gets their counts by jopt.extend(tx, state, params).",
+                )
+
+    def grown(
+        self, joined: Iterable[Path], skipping: Iterable[Path], live: Container[Path]
+    ) -> dict[str, Any]:
+        """The `leaf_count` entry once leaves have joined, others may sit out, and some are gone."""
+        own = {p: jnp.array(self._count, copy=True) for p in skipping}
+        own |= {p: count for p, count in self._own.items() if p in live}
+        return _entry({**own, **{p: jnp.int32(0) for p in joined}})
+
+
+def _entry(own: dict[Path, Any]) -> dict[str, Any]:
+    return {"leaf_count": nest(own, own.values())} if own else {}

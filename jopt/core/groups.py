@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import abc
 import functools
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict, cast
 
 import jax
 
 from jopt.base import ConfigError, Configured, GroupError, configured
 from jopt.core.codecs import StateDtype
+from jopt.core.counts import Skips
 from jopt.core.kernels import Kernel
+from jopt.core.match import Match as Match
+from jopt.core.match import Picker as Picker
+from jopt.core.match import check_match
+from jopt.core.match import holds as holds
+from jopt.core.match import picked as picked
 from jopt.core.tree import Layout
 
 DEFAULT = "default"
-
-
-class Picker(abc.ABC):
-    """A choice of leaves that looks at all of them at once; it may refuse them."""
-
-    @abc.abstractmethod
-    def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
-        """For each leaf whether it is chosen."""
-
-
-Match = str | re.Pattern[str] | Callable[[str, jax.ShapeDtypeStruct], bool] | Picker
 
 
 class Group(Configured):
@@ -54,6 +47,9 @@ class Common(TypedDict, total=False):
       that are whole on one device, or inside `jax.shard_map`, and for optimizers that treat
       each entry alone. Other devices, and parameters that are not of whole blocks, run as with
       `"xla"`.
+    - `skips`: which leaves may have no gradient at some steps (`None`): all (`True`), or those
+      that a pattern or predicate selects, as in `jopt.group`. An optimizer that counts steps
+      keeps a count of its own for each of them; one that does not takes `None` anywhere.
 
     A field here is an argument of every factory and door: of its signature, its `config` and
     its checks. `Annotated` gives the default where that is not `None`.
@@ -62,6 +58,7 @@ class Common(TypedDict, total=False):
     groups: Groups
     state_dtype: StateDtype
     kernel: Annotated[Kernel, "xla"]
+    skips: Skips
 
 
 def parted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Common]:
@@ -92,18 +89,7 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     >>> group(r"(bias|scale)$", weight_decay=0.0)
     jopt.group(match='(bias|scale)$', weight_decay=0.0)
     """
-    if isinstance(match, str):
-        try:
-            re.compile(match)
-        except re.error as error:
-            raise ConfigError("group", f"{match!r} is no regular expression: {error}") from None
-    elif not isinstance(match, re.Pattern | Picker) and not callable(match):
-        raise ConfigError(
-            "group",
-            "`match` selects leaves",
-            expected="a regular expression, or a predicate of (path, leaf)",
-            found=repr(match),
-        )
+    check_match("group", "`match`", match)
     if freeze and hyperparameters:
         raise ConfigError(
             "group",
@@ -124,20 +110,6 @@ def unless_off(value: Any, common: Common, name: str) -> Any:
     groups = common.get("groups")
     of = groups.values() if isinstance(groups, Mapping) else ()
     return 0.0 if any(isinstance(g, Group) and name in g.numbers for g in of) else None
-
-
-def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
-    """Whether `match` selects the leaf called `name`."""
-    return picked("", match, [name], [leaf])[0]
-
-
-def picked(who: str, match: Match, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
-    """For each of these leaves whether `match` selects it; `who` asks."""
-    if isinstance(match, Picker):
-        return match.pick(who, names, leaves)
-    if isinstance(match, str | re.Pattern):
-        return [re.search(match, name) is not None for name in names]
-    return [bool(match(*pair)) for pair in zip(names, leaves, strict=True)]
 
 
 def check_groups(who: str, groups: Groups) -> dict[str, Group]:

@@ -41,9 +41,10 @@ def _sites(who: str, state: Any) -> list[Site]:
 def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
     """The numbers in force: `{label: {group: {name: scalar}}}`, inherited ones included.
 
-    A scheduled number is the one that the last update used, and before the first update the
-    one that it will use. The values are the state's own arrays: reading costs nothing under
-    `jit`, and `float(...)` gives a Python number.
+    They are those that the next update uses, scheduled ones too: to log what a step uses, read
+    before it. A transform that is built with another number than the state knows takes over at
+    its first update, or by `jopt.extend`. The values are the state's own arrays: reading costs
+    nothing under `jit`, and `float(...)` gives a Python number.
 
     **Arguments:** `state`: what `tx.init` or `tx.update` gave, or anything that holds it: the
     state of an `optax.chain`, `optax.MultiSteps` or the like, a `TrainState`, a list. Labels

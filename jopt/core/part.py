@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections import Counter
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import TreeError
+from jopt.core.absent import check_spared, seen, spoil
 from jopt.core.checks import (
     check_node,
     check_params,
@@ -22,24 +21,18 @@ from jopt.core.checks import (
     is_sparse,
 )
 from jopt.core.codecs import codec_for, fresh
-from jopt.core.counts import Counts, ticked
+from jopt.core.counts import Counts, check_skips, skipping, ticked
 from jopt.core.groups import DEFAULT, assign, check_groups, parted
+from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.kernels import check_kernel
 from jopt.core.metrics import metrics_of
-from jopt.core.numbers import (
-    check_names,
-    check_numbers,
-    init_numbers,
-    is_schedule,
-    own_numbers,
-    read_numbers,
-)
+from jopt.core.numbers import check_names, check_numbers, is_schedule, own_numbers
 from jopt.core.places import by_slots
-from jopt.core.side_by_side import TOGETHER, Numbers, side_by_side
+from jopt.core.side_by_side import Numbers, handed_out, side_by_side
 from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
-from jopt.core.tree import Layout, lookup, merged, nest
+from jopt.core.tree import Layout, Path, lookup, merged, nest
 from jopt.core.work import Work
 from jopt.numerics import cast, compute_dtype, number_dtype, real_dtype, widest
 
@@ -75,6 +68,7 @@ class SpecPart(Part):
         self.slots = tuple(s for s in active if s.scope == "leaf")
         self.shared = tuple(s for s in active if s.scope == "group")
         self.ticks = spec.counts_under(self.options)
+        self.skips = check_skips(spec.name, common.get("skips")) if self.ticks else None
         values = [*self.numbers.values()]
         values += [v for g in self.groups.values() for v in g.numbers.values()]
         schedules = [v for v in values if is_schedule(v)]
@@ -86,7 +80,8 @@ class SpecPart(Part):
         self.store = Store(spec.name, self.slots, self.options, codec)
         self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
         self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
-        self.counts = self.ticks or bool(schedules) or self.store.rounds
+        # Any number may be a schedule's tomorrow, which has to know how old the run is.
+        self.counts = self.ticks or bool(values) or self.store.rounds
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
@@ -102,6 +97,8 @@ class SpecPart(Part):
         check_params(self.spec, layout, params, live)
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
         node.update(init_numbers(self.spec, self.numbers, self.groups))
+        skips = skipping(self.name, self.skips, layout, params, live)
+        node.update(Counts(node).grown((), skips, ()))
         for slot in self.slots:
             holders = self.store.holders(slot, live, params)
             leaves = [
@@ -137,13 +134,12 @@ class SpecPart(Part):
         check_params(self.spec, flow.layout, leaves, live)
         check_node(self.name, node, self._entries())
         new: Node = dict(node)
-        step = node.get("count")
-        numbers, schedules = read_numbers(
+        step = node.get("count", jnp.int32(0))
+        numbers, entries = read_numbers(
             self.name, node, self.numbers, self.groups, step, flow.extra
         )
-        if schedules:
-            new["schedules"] = schedules
-        if step is not None:
+        new.update(entries)
+        if self.counts:
             new["count"] = ticked(step)
         work = self._work(flow, node, live, add)
         counts = Counts(node) if self.ticks else None
@@ -152,8 +148,13 @@ class SpecPart(Part):
             shared = {s.name: node[s.name][label] for s in self.shared}
             for name, value in self.run(mine, shared, flow).items():
                 new[name] = {**new[name], label: value.astype(shared[name].dtype)}
+            if flow.params is None and self.spec.steps:
+                spoil(self.spec, mine, numbers[label])
         if counts is not None:
-            new.update(counts.after([flow.layout.paths[i] for i in live if i not in work]))
+            idle = [i for i in live if i not in work]
+            if not self.spec.ageless:
+                counts.check_idle(self.name, flow.layout, idle)
+            new.update(counts.after(flow.layout.paths[i] for i in idle))
         for slot in self.slots:
             holders = self.store.holders(slot, live, leaves)
             own = [flow.layout.paths[i] for i in holders]
@@ -172,15 +173,17 @@ class SpecPart(Part):
         labels = assign(self.name, self.groups, layout, params)
         new = self.init(layout, params)
         live = self._live(layout, labels)
-        slots = {*self.slots, *self.shared}
-        check_slot_names(self.name, node, {s.name for s in slots})
+        check_slot_names(self.name, node, {s.name for s in (*self.slots, *self.shared)})
         new.update(self.store.extended(new, node, layout, params, live))
-        for key in ("count", "hyperparams", "schedules", *(s.name for s in self.shared)):
+        for key in ("count", *(s.name for s in self.shared)):
             if key in new and key in node:
                 new[key] = merged(new[key], node[key])
-        if self.ticks and self.slots:
-            joined = self.store.joined(node, layout, params, live)
-            new.update(Counts(node).joined(joined, {layout.paths[i] for i in live}))
+        new.update(extended_numbers(self.name, new, node, self.numbers, self.groups))
+        if self.ticks:
+            joined = self.store.joined(node, layout, params, live) if self.slots else []
+            skips = skipping(self.name, self.skips, layout, params, live)
+            new.pop("leaf_count", None)
+            new.update(Counts(node).grown(joined, skips, {layout.paths[i] for i in live}))
         return new
 
     def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
@@ -200,9 +203,7 @@ class SpecPart(Part):
     def _leaves(self, flow: Flow) -> Leaves:
         if flow.params is not None:
             return flow.params
-        if self.spec.steps or self.spec.needs_params:
-            problem, fix = "update needs the parameters", "Call tx.update(grads, state, params)."
-            raise TreeError(self.name, problem, fix=fix)
+        check_spared(self.spec, self.numbers, self.groups)
         return flow.updates
 
     def _live(self, layout: Layout, labels: tuple[str, ...]) -> list[int]:
@@ -230,12 +231,12 @@ class SpecPart(Part):
             if flow.updates[i] is not None:
                 name, rows = flow.layout.names[i], self.spec.sparse == "rows"
                 check_rows(self.name, name, flow.updates[i], rows)
-                p = None if flow.params is None else flow.params[i]
-                seen = flow.updates[i] if p is None else p
-                shape = tuple(seen.shape)
+                p = seen(self.spec, flow, i)
+                like = flow.updates[i] if p is None else p
+                shape = tuple(like.shape)
                 held = [s for s in self.slots if s.held_by(shape)]
                 stored = {s.name: self.store.found(s, node, flow.layout, i) for s in held}
-                slots = self.store.decoded_all(stored, name, seen)
+                slots = self.store.decoded_all(stored, name, like)
                 step = node.get("count")
                 work[i] = Work(i, flow.updates[i], p, slots, stored, step=step, add=add)
         return work
@@ -250,26 +251,25 @@ class SpecPart(Part):
     def _give_numbers(
         self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
     ) -> None:
+        seen = {k: flow.extra.get(k) for k in self.seen} | numbers
+
+        def made(path: Path) -> Numbers:
+            h: dict[str, Any] = dict(seen)
+            if counts is not None:
+                h["t"] = counts.t(path).astype(number_dtype())
+            known = SimpleNamespace(**h, **dict(self.frozen_options))
+            return side_by_side(h | (self.prepare(known) if self.prepare else {}))
+
         # Leaves of one age share one computation: equal leaves stay equal to the compiler.
         shared: dict[Any, Numbers] = {}
-        alike: Counter[Any] = Counter()
-        rows: dict[Any, dict[int, list[Work]]] = {}
-        for w in work:
-            path = flow.layout.paths[w.index]
-            age = counts.age(path) if counts is not None else None
+        paths = [flow.layout.paths[w.index] for w in work]
+        ages = [counts.age(path) if counts is not None else None for path in paths]
+        for age, path in zip(ages, paths, strict=True):
             if age not in shared:
-                h: dict[str, Any] = {k: flow.extra.get(k) for k in self.seen} | numbers
-                if counts is not None:
-                    h["t"] = counts.t(path).astype(number_dtype())
-                known = SimpleNamespace(**h, **dict(self.frozen_options))
-                shared[age] = side_by_side(h | (self.prepare(known) if self.prepare else {}))
-            kind = age, tuple(w.g.shape)
-            rows.setdefault(age, {}).setdefault(alike[kind] // TOGETHER, []).append(w)
-            alike[kind] += 1
-        for age, of_row in rows.items():
-            for mine, row in zip(of_row.values(), shared[age].apart(len(of_row)), strict=True):
-                for w in mine:
-                    w.numbers = row
+                shared[age] = made(path)
+        shapes = [tuple(w.g.shape) for w in work]
+        for w, row in zip(work, handed_out(shared, ages, shapes), strict=True):
+            w.numbers = row
 
     def _updates(self, flow: Flow, leaves: Leaves, work: dict[int, Work]) -> Leaves:
         updates: Leaves = []

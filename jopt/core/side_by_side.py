@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,6 +69,22 @@ def apart(x: Array, count: int) -> list[Array]:
         x, cuda=copies, rocm=copies, default=lambda x: [x] * count
     )
     return found
+
+
+def handed_out(
+    shared: Mapping[Any, Numbers], ages: Sequence[Any], shapes: Sequence[Any]
+) -> list[Numbers]:
+    """The numbers of each leaf, by its age; `TOGETHER` leaves of one shape read one array."""
+    alike: Counter[Any] = Counter()
+    turns: dict[Any, dict[int, list[int]]] = {}
+    for i, kind in enumerate(zip(ages, shapes, strict=True)):
+        turns.setdefault(kind[0], {}).setdefault(alike[kind] // TOGETHER, []).append(i)
+        alike[kind] += 1
+    found: dict[int, Numbers] = {}
+    for age, of_turn in turns.items():
+        for members, own in zip(of_turn.values(), shared[age].apart(len(of_turn)), strict=True):
+            found |= dict.fromkeys(members, own)
+    return [found[i] for i in range(len(ages))]
 
 
 def side_by_side(h: Mapping[str, Any]) -> Numbers:

@@ -172,12 +172,17 @@ class Spec:
     - `optional`: extra arguments that the rule uses if they are given; else it sees `None`.
     - `counts`: the rule reads `h.t`, the number of this step from 1; as `Slot.when`, it may
       depend on the static options.
+    - `ageless`: it counts, for torch does, and the rule does not read `h.t`: a leaf may sit a step
+      out without a count of its own.
     - `steps`: its output is the step to add to the parameters: it needs `params`, and a
       parameter without gradient gets a zero step. Otherwise it maps gradients to gradients.
     - `complex`: `"pairs"` shows complex leaves to the rule as reals with a last axis of 2, as
       torch does; `"no"` refuses them.
     - `ndim`: the number of axes every parameter must have; `None` for any.
     - `needs_params`: it needs `params` although it makes no steps.
+    - `params_by`: the hyperparameters that bring the parameter's value into the rule. Where all of
+      them are 0 or switched off, `update` does without `params`, and the rule sees zeros. `None`:
+      it always reads the parameter.
     - `sparse`: `"rows"`: gradients are `BCOO` arrays with whole rows, and the rule sees only
       those rows of the gradient, the slots and the parameter.
     - `elementwise`: an entry of the update and of the slots depends on that entry alone of the
@@ -193,10 +198,12 @@ class Spec:
     extra: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
     optional: tuple[str, ...] = ()
     counts: bool | Callable[[Options], bool] = False
+    ageless: bool = False
     steps: bool = True
     complex: Literal["pairs", "no"] = "pairs"
     ndim: int | None = None
     needs_params: bool = False
+    params_by: tuple[str, ...] | None = None
     sparse: Literal["no", "rows"] = "no"
     elementwise: bool = False
     torch: str | None = None
@@ -267,7 +274,7 @@ def _named(module: str, name: str) -> Spec:
 
 # What a node of state holds beside its slots.
 NODE_KEYS = frozenset(
-    {"count", "leaf_count", "leaf_micro", "hyperparams", "schedules", "metrics", "inner"}
+    {"count", "leaf_count", "leaf_micro", "hyperparams", "given", "schedules", "metrics", "inner"}
 )
 
 # Every declared Spec by name: how a bare state's label finds its valid ranges.

@@ -89,7 +89,8 @@ class Transform(Configured):
           parameter is skipped wholly, as in torch; a zero gradient is not. Of complex parameters
           they are the conjugates of what `jax.grad` gives: see below.
         - `state`: from `init` or the last `update`.
-        - `params`: the parameters the gradients were taken at. Optimizers need them.
+        - `params`: the parameters the gradients were taken at. They may be missing where the
+          step needs none: gradient transforms, optimizers without decay.
         - `**extra`: `value=`, `grad=`, `value_fn=` or `key=` for transforms that use them; the
           others ignore them.
 

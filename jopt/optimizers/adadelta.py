@@ -24,7 +24,9 @@ SPEC = Spec(
         Slot("nu_delta", torch="acc_delta", signed=False),
     ),
     options={"maximize": "maximize"},
-    counts=True,  # torch counts too; the rule does not read it
+    counts=True,
+    ageless=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

@@ -28,6 +28,7 @@ SPEC = Spec(
     slots=(Slot("sum_of_squares", init="initial_accumulator_value", torch="sum", signed=False),),
     options={"maximize": "maximize"},
     counts=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

@@ -31,6 +31,7 @@ SPEC = Spec(
         "decoupled": "decoupled_weight_decay",
     },
     counts=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

@@ -27,6 +27,7 @@ SPEC = Spec(
     ),
     options={"amsgrad": "amsgrad", "maximize": "maximize"},
     counts=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

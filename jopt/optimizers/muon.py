@@ -32,6 +32,7 @@ SPEC = Spec(
     },
     complex="no",
     ndim=2,
+    params_by=("weight_decay",),
 )
 
 

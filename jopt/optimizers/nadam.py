@@ -29,6 +29,7 @@ SPEC = Spec(
     ),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
     counts=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

@@ -23,6 +23,7 @@ SPEC = Spec(
     slots=(Slot("mu", torch="exp_avg"), Slot("nu", torch="exp_avg_sq", signed=False)),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
     counts=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

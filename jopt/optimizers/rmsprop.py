@@ -26,7 +26,9 @@ SPEC = Spec(
         Slot("mu", when=lambda on: on["centered"], torch="grad_avg"),
     ),
     options={"centered": "centered", "maximize": "maximize"},
-    counts=True,  # torch counts too; the rule does not read it
+    counts=True,
+    ageless=True,
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

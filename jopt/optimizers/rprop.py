@@ -26,6 +26,7 @@ SPEC = Spec(
     options={"maximize": "maximize"},
     counts=True,
     elementwise=True,
+    params_by=(),
 )
 
 

@@ -22,6 +22,7 @@ SPEC = Spec(
     slots=(Slot("momentum_buffer", when=lambda on: on["momentum"], torch="momentum_buffer"),),
     options={"nesterov": "nesterov", "maximize": "maximize"},
     counts=lambda on: on["momentum"],
+    params_by=("weight_decay",),
     elementwise=True,
 )
 

@@ -22,7 +22,7 @@ class Plateau(Configured):
         self._is = settings
 
     def init(self) -> dict[str, Any]:
-        """The memory before the first step; its `value` is the number in force."""
+        """The memory before the first step; its `value` is the number of that step."""
         s, dtype = self._is, number_dtype()
         return {
             "value": jnp.asarray(s["init_value"], dtype),
@@ -36,8 +36,8 @@ class Plateau(Configured):
 
     def update(
         self, memory: dict[str, Any], step: Array | None = None, *, value: Any
-    ) -> dict[str, Any]:
-        """The memory after a step at which the metric was `value`; see `plateau`."""
+    ) -> tuple[Array, dict[str, Any]]:
+        """The number of a step at which the metric was `value`, and the memory after it."""
         s, dtype = self._is, number_dtype()
         metric = jnp.asarray(value)
         if metric.shape != ():
@@ -45,24 +45,27 @@ class Plateau(Configured):
                 "plateau", "the metric is no number", expected="shape ()", found=metric.shape
             )
         metric = metric.astype(dtype)
-        now = memory["value"]
-        lower = jnp.maximum(now * s["factor"], s["min_value"])
-        now = jnp.where(memory["reduce"] & (now - lower > s["eps"]), lower, now)
+        now = jnp.where(memory["reduce"], self._lower(memory["value"]), memory["value"])
 
         news = ~jnp.isnan(metric) if s["nan"] == "skip" else jnp.bool_(True)
         total = jnp.where(news, memory["total"] + metric, memory["total"])
         seen = memory["seen"] + news.astype(jnp.int32)
         judged = seen >= s["every"]
-        found = self._judge(memory, total / s["every"])
-        kept = {**memory, "reduce": jnp.bool_(False)}
-        return {
-            "value": now,
-            **{k: jnp.where(judged, found[k], kept[k]) for k in found},
+        found, reduce = self._judge(memory, total / s["every"])
+        return now, {
+            "value": jnp.where(judged & reduce, self._lower(now), now),
+            **{k: jnp.where(judged, x, memory[k]) for k, x in found.items()},
+            "reduce": jnp.bool_(False),
             "seen": jnp.where(judged, 0, seen),
             "total": jnp.where(judged, 0, total),
         }
 
-    def _judge(self, memory: dict[str, Any], metric: Array) -> dict[str, Any]:
+    def _lower(self, now: Array) -> Array:
+        s = self._is
+        lower = jnp.maximum(now * s["factor"], s["min_value"])
+        return jnp.where(now - lower > s["eps"], lower, now)
+
+    def _judge(self, memory: dict[str, Any], metric: Array) -> tuple[dict[str, Any], Array]:
         s, zero = self._is, jnp.int32(0)
         better = self._better(metric, memory["best"])
         best = jnp.where(better, metric, memory["best"])
@@ -75,8 +78,7 @@ class Plateau(Configured):
             "best": best,
             "bad": jnp.where(reduce, zero, bad),
             "cooldown": jnp.where(reduce, jnp.int32(s["cooldown"]), cooldown),
-            "reduce": reduce,
-        }
+        }, reduce
 
     def _better(self, metric: Array, best: Array) -> Array:
         s, sign = self._is, -1.0 if self._is["mode"] == "min" else 1.0
@@ -119,8 +121,8 @@ def plateau(
 
     **When it acts:** as in torch, where `scheduler.step(metric)` follows `optimizer.step()`: the
     metric given at step k decides about the value at step k + 1. After an update the state's
-    `value` is the number which that step used, and `reduce` says whether the next one reduces it.
-    An edit by `jopt.set_hyperparams` replaces `value`, and what comes later acts on the new one.
+    `value` is the number of the step to come, reduced already if that was due. An edit by
+    `jopt.set_hyperparams` replaces it, and what comes later acts on the new one.
 
     **Once per epoch:** `every=n` takes the mean of n metrics as one, so that the training loss
     of every step may be given. For a validation metric take `nan="skip"`, and give it once, with
@@ -138,7 +140,8 @@ def plateau(
     For metrics below zero torch's relative threshold has the wrong sign: there an equal metric is
     "better", and the rate never falls. Here |b| is right for both; above zero it is torch's.
 
-    **State:** `value`, `best`, `bad`, `cooldown`, `reduce`, `seen`, `total`: scalars.
+    **State:** `value`, `best`, `bad`, `cooldown`, `reduce`, `seen`, `total`: scalars. `reduce` is
+    a reduction that is due and not in `value` yet, which states of older files may have.
 
     **Raises:** `ConfigError` for an argument out of range; in `update` for a missing `value=`, or
     one that is no scalar.
@@ -148,8 +151,8 @@ def plateau(
     >>> params, g = {"w": jnp.float32(0.0)}, {"w": jnp.float32(1.0)}
     >>> state, used = tx.init(params), []
     >>> for loss in (3.0, 2.0, 2.0, 1.0):
-    ...     _, state = tx.update(g, state, params, value=loss)
     ...     used.append(float(jopt.hyperparams(state)["sgd"]["default"]["learning_rate"]))
+    ...     _, state = tx.update(g, state, params, value=loss)
     >>> used
     [1.0, 1.0, 1.0, 0.5]
     """

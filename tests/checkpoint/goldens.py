@@ -21,7 +21,7 @@ from jopt.checkpoint.leaves import DTYPES
 from jopt.checkpoint.manifest import VERSION
 from tests.catalog import CATALOG
 
-FOLDER = Path(__file__).parent / "golden" / f"v{VERSION}"
+FOLDER = Path(__file__).parent / "golden"
 OWN = object()  # the golden file's own tree, which may be `None`
 
 
@@ -157,7 +157,7 @@ def filled(state):
         keys = [key.key for key in path]
         if keys[-1] == "count":
             leaf = np.full_like(leaf, 7)
-        elif "hyperparams" not in keys and leaf.dtype.kind == "f":
+        elif not {"hyperparams", "given"} & set(keys) and leaf.dtype.kind == "f":
             leaf = (np.arange(1, leaf.size + 1).reshape(leaf.shape) / 8).astype(leaf.dtype)
         leaves.append(leaf)
     return treedef.unflatten(leaves)
@@ -203,6 +203,8 @@ GOLDENS = {
     "empty": Golden(dict),
     "run": Golden(run, composed),
 }
+# These kept no count in version 1: a file of it has none, and it starts at 0.
+UNCOUNTED = {"clip_by_global_norm", "lbfgs", "muon"}
 STATES = {
     entry.name: Golden(lambda e=entry: filled(e.make().init(params_for(e))), entry.make)
     for entry in CATALOG
@@ -210,12 +212,24 @@ STATES = {
 ALL = {**GOLDENS, **{f"states/{name}": golden for name, golden in STATES.items()}}
 
 
-def path_of(name):
-    return FOLDER / f"{name}.jopt"
+def path_of(name, version=VERSION):
+    return FOLDER / f"v{version}" / f"{name}.jopt"
+
+
+def of_version_1(tree, path=()):
+    """What a file of version 1 holds of this: nobody knows what was given; few keep counts."""
+    if not isinstance(tree, dict):
+        return tree
+    new = {key: of_version_1(kid, (*path, key)) for key, kid in tree.items()}
+    if "given" in new:
+        new["given"] = np.full_like(new["given"], np.nan)
+        if path[-1] in UNCOUNTED:
+            new["count"] = np.zeros_like(new["count"])
+    return new
 
 
 if __name__ == "__main__":
-    (FOLDER / "states").mkdir(parents=True, exist_ok=True)
+    path_of("states/x").parent.mkdir(parents=True, exist_ok=True)
     for name, golden in ALL.items():
         if not path_of(name).exists():
             path_of(name).write_bytes(golden.written())

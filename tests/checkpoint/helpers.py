@@ -51,8 +51,9 @@ def grads(seed=0):
     )
 
 
-def transform(learning_rate=1e-2):
-    tx = jopt.adamw(learning_rate, groups={"no_decay": jopt.group("b$", weight_decay=0.0)})
+def transform(learning_rate=1e-2, skips=None):
+    groups = {"no_decay": jopt.group("b$", weight_decay=0.0)}
+    tx = jopt.adamw(learning_rate, groups=groups, skips=skips)
     return jopt.chain(jopt.clip_by_global_norm(1.0), tx)
 
 

@@ -16,7 +16,10 @@ from jopt.checkpoint import wire
 from tests.checkpoint.forge import array, faithful, forged
 
 FOLDER = Path(__file__).parent / "hostile"
-SMALL = jopt.to_bytes({"m": {"w": np.arange(3, dtype=np.float32)}, "step": 300, "c": 1j})
+SMALL = forged(  # of version 1, as the frozen files are
+    jopt.to_bytes({"m": {"w": np.arange(3, dtype=np.float32)}, "step": 300, "c": 1j}),
+    lambda body: body.update(version=1),
+)
 ADAMW = "/adamw/hyperparams/default/learning_rate"
 
 

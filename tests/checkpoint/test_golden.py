@@ -13,7 +13,7 @@ import pytest
 
 import jopt
 from tests.catalog import CATALOG
-from tests.checkpoint.goldens import ALL, GOLDENS, STATES, path_of
+from tests.checkpoint.goldens import ALL, FOLDER, GOLDENS, STATES, of_version_1, path_of
 from tests.checkpoint.helpers import assert_same
 
 ADVICE = "python -m tests.checkpoint.goldens writes the file of a new optimizer"
@@ -45,6 +45,27 @@ def test_a_golden_file_holds_exactly_this(name):
     data = path_of(name).read_bytes()
     assert_same(golden.read(data), plain(golden.tree()))
     assert_same(golden.read(data, golden.tree(), golden.tx()), golden.tree())
+
+
+# What `run` had of a round that has begun is a matter of its own: see test_rounds.py.
+@pytest.mark.parametrize("name", [n for n in ALL if n != "run" and path_of(n, 1).exists()])
+def test_a_golden_file_of_version_1_is_read_as_of_today(name):
+    golden = ALL[name]
+    data = path_of(name, 1).read_bytes()
+    expected = of_version_1(plain(golden.tree()))
+    assert_same(golden.read(data), expected)
+    taken = golden.read(data, golden.tree(), golden.tx())
+    assert_same(plain(jopt.state_dict(taken)), of_version_1(plain(jopt.state_dict(golden.tree()))))
+
+
+def test_the_files_of_version_1_are_frozen():
+    names = [f"{path.relative_to(FOLDER)}" for path in (FOLDER / "v1").rglob("*.jopt")]
+    sums = {n: hashlib.sha256((FOLDER / n).read_bytes()).hexdigest() for n in sorted(names)}
+    whole = hashlib.sha256("".join(f"{n} {s}\n" for n, s in sums.items()).encode()).hexdigest()
+    assert (len(sums), whole) == (
+        25,
+        "b4b90b39b2259c9054f690d6c4a40657e12af9730b6aac603f1e33212adf5dcb",
+    )
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -73,6 +73,9 @@ def test_every_leaf_has_the_value_it_should(name, tmp_path):
     back = jopt.load(tmp_path / "run.jopt", like, **options)
     old, new = by_name(state), by_name(like)
     left = {n for n in new if fresh and re.search(fresh, n)}
+    # Which numbers were given goes with the numbers: where those are others, it is that of `like`.
+    gone = {n for n in new.keys() - left if n.endswith("/given")}
+    left |= {n for n in gone if new[n].shape != old[origin(n, old)].shape}
     assert_same(by_name(back), {n: x if n in left else old[origin(n, old)] for n, x in new.items()})
     assert_same(jopt.load_state_dict(like, jopt.state_dict(state), **options), back)
     assert len(left) < len(new)
@@ -86,7 +89,7 @@ def test_a_schedule_goes_on_from_the_step_of_the_file():
     back = jopt.from_bytes(after.init(p), jopt.to_bytes(state), **options)
     _, back = after.update(grads(3), back, p)
     rate = jopt.hyperparams(back)["adamw"]["default"]["learning_rate"]
-    assert rate == np.float32(0.7)
+    assert rate == np.float32(0.6)  # of the step to come
 
 
 def test_what_was_added_acts_as_from_the_start():
@@ -115,9 +118,10 @@ def test_a_model_with_other_names():
 
 
 def test_layers_with_an_age_are_renamed_with_it():
-    tx, p = ADAMW, params()
+    tx, p = jopt.adamw(1e-2, skips="scale"), params()
     _, state = tx.update(grads(), tx.init(p), p)
     _, state = tx.update({**grads(), "scale": None}, state, p)
+    tx = ADAMW
     renamed = {"dense": p["dense"], "gain": p["scale"]}
     back = jopt.load_state_dict(tx.init(renamed), state, rename={"/scale$": "/gain"})
     assert_same(back["adamw"]["leaf_count"], {"gain": np.int32(1)})

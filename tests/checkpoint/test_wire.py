@@ -12,7 +12,7 @@ import jopt
 from jopt.checkpoint import wire
 from tests.checkpoint.helpers import assert_same, trained, transform
 
-GOLDEN = Path(__file__).parent / "golden" / "v1.jopt"
+GOLDEN = Path(__file__).parent / "golden" / "v2.jopt"
 
 
 def golden_tree():
@@ -55,7 +55,7 @@ def test_flax_reads_the_file_whole(tmp_path):
     assert_same(whole["tree"], jopt.state_dict({"state": state, "params": p, "step": 3}))
     manifest = whole["jopt"]
     assert manifest["format"] == "jopt checkpoint"
-    assert manifest["version"] == 1
+    assert manifest["version"] == 2
     assert manifest["transform"]["repr"] == repr(transform())
     assert manifest["leaves"]["/step"] == {"value": 3}
     entry = manifest["leaves"]["/state/adamw/mu/dense/w"]

@@ -157,22 +157,25 @@ def test_the_state_of_another_transform_is_not_extended():
         jopt.extend(jopt.adamw(0.1), jopt.adam(0.1).init(params()), params())
 
 
-def test_leaf_counts_appear_only_where_ages_differ():
-    tx, one = jopt.adam(0.1), {"a": jnp.ones(2), "b": jnp.ones(2), "c": jnp.ones(2)}
+def test_leaf_counts_are_where_skips_says():
+    one = {"a": jnp.ones(2), "b": jnp.ones(2), "c": jnp.ones(2)}
     g = jnp.ones(2)
-    _, state = steps(tx, one, tx.init(one), [{"a": g, "b": g, "c": g}] * 2)
+    _, state = steps(jopt.adam(0.1), one, jopt.adam(0.1).init(one), [{"a": g, "b": g, "c": g}] * 2)
     assert "leaf_count" not in state["adam"]
+    tx = jopt.adam(0.1, skips="^[ab]$")
+    state = jopt.extend(tx, state, one)
+    assert state["adam"]["leaf_count"] == {"a": 2, "b": 2}
     seen = []
     for there in ("ac", "abc", "c", "abc"):
         grads = {k: g if k in there else None for k in one}
         one, state = steps(tx, one, state, [grads])
         seen.append(jax.tree.map(int, state["adam"].get("leaf_count")))
-    assert seen == [{"b": 2}, {"b": 3}, {"a": 4, "b": 3}, {"a": 5, "b": 4}]
+    assert seen == [{"a": 3, "b": 2}, {"a": 4, "b": 3}, {"a": 4, "b": 3}, {"a": 5, "b": 4}]
     assert int(state["adam"]["count"]) == 6
 
 
 def test_a_leaf_that_sat_out_is_as_if_its_optimizer_had_not_been_called():
-    tx, g = jopt.adam(0.1), jnp.array([0.5, -2.0])
+    tx, g = jopt.adam(0.1, skips="b"), jnp.array([0.5, -2.0])
     one = {"a": jnp.ones(2), "b": jnp.ones(2)}
     sequence = [{"a": g, "b": None}, {"a": g, "b": g}] * 2
     one, state = steps(tx, one, tx.init(one), sequence)

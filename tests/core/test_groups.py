@@ -106,7 +106,7 @@ def test_a_group_may_have_its_own_schedule():
         updates, state = tx.update({"a": jnp.float32(1), "b": jnp.float32(1)}, state, one)
         seen.append((float(updates["a"]), float(updates["b"])))
     assert seen == [(-0.5, 0.0), (-0.5, -0.25), (-0.5, -0.5)]
-    assert float(jopt.hyperparams(state)["sgd"]["b"]["learning_rate"]) == 0.5
+    assert float(jopt.hyperparams(state)["sgd"]["b"]["learning_rate"]) == 0.75
 
 
 def test_a_group_that_matches_nothing():

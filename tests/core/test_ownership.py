@@ -27,7 +27,8 @@ def test_donating_the_state_leaves_the_users_arrays_alone():
 def test_numbers_of_every_kind_make_the_same_transform():
     kinds = [0.0, np.float32(0.0), np.float64(0.0), jnp.float32(0.0), jnp.array(0.0)]
     made = [jopt.sgd(0.1, momentum) for momentum in kinds]
-    assert all(tx == made[0] and sorted(tx.init(PARAMS)["sgd"]) == ["hyperparams"] for tx in made)
+    entries = ["count", "given", "hyperparams"]
+    assert all(tx == made[0] and sorted(tx.init(PARAMS)["sgd"]) == entries for tx in made)
 
 
 def test_extend_does_not_drop_moments_for_a_new_slot():

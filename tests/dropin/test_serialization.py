@@ -16,7 +16,7 @@ MORE = {
     "frozen": lambda: jopt.adamw(1e-2, groups={"all": jopt.group(".", freeze=True)}),
     "some_frozen": lambda: jopt.adamw(1e-2, groups={"b": jopt.group("bias", freeze=True)}),
     "foreign": lambda: jopt.chain(optax.clip(1.0), optax.scale_by_adam(), jopt.sgd(0.1)),
-    "late_leaf": lambda: jopt.adamw(1e-2),
+    "late_leaf": lambda: jopt.adamw(1e-2, skips="bias"),
 }
 ALL = {**TRANSFORMS, **MORE}
 

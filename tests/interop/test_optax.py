@@ -303,7 +303,9 @@ def test_counts_and_numbers_are_those_in_force():
     own = jopt.hyperparams(imported)["adamw"]["default"]
     assert int(imported["adamw"]["count"]) == FIRST
     for name, value in own.items():
-        assert abs(float(value) - float(state.hyperparams[name])) <= 1e-7, name
+        # optax has the rate of the last step there, jopt that of the step to come.
+        now = PLAN(FIRST) if name == "learning_rate" else state.hyperparams[name]
+        assert abs(float(value) - float(now)) <= 1e-7, name
 
 
 def test_bfloat16_moments_widen_and_nothing_is_shared():
@@ -434,11 +436,11 @@ def test_what_optax_cannot_hold_is_not_exported():
     tx = jopt.adafactor()
     with pytest.raises(jopt.StateError, match="jopt keeps factored moments"):
         export_state(tx, params, tx.init(params), optax.adafactor(0.1).init(params))
-    tx = jopt.adam()
+    tx = jopt.adam(skips="^b$")
     _, state = tx.update({**params, "b": None}, tx.init(params), params)
     with pytest.raises(jopt.StateError, match="optax has one age for all leaves"):
         export_state(tx, params, state, optax.adam(0.1).init(params))
-    with pytest.raises(jopt.StateError, match="optax keeps a count of steps here"):
+    with pytest.raises(jopt.StateError, match="mu/a/w: nothing here takes it"):
         export_state(jopt.sgd(1.0), params, jopt.sgd(1.0).init(params), init(optax.adam(0.1)))
 
 

@@ -18,7 +18,7 @@ import jopt
 from jopt.core.spec import REGISTRY
 from jopt.numerics import compute_dtype
 from tests.catalog import CATALOG, Entry
-from tests.compositions import PLATEAU, SCHEDULES, WRAPPERS
+from tests.compositions import ABSENT, PLATEAU, SCHEDULES, WRAPPERS
 from tests.laws.harness import extras, given, is_sparse
 
 HALF, WHOLE = 6, 11  # steps: those of the first process, and of a run that nothing interrupts
@@ -34,7 +34,7 @@ class Case:
     """A run: `x64` says in which mode of jax; `also` names other ways for its state to travel.
 
     With `absent`, the leaf `late` has no gradient at the first step, and `never` none at all: the
-    state then counts them apart from its second step on, and needs a second program.
+    state counts them apart.
     """
 
     name: str
@@ -116,14 +116,14 @@ def flat() -> Any:
     return {f"s{i}": jnp.linspace(0.1, 1.0, 4) for i in range(len(SCHEDULES) + 1)}
 
 
-def grouped(entry: Entry) -> jopt.Transform:
+def grouped(entry: Entry, skips: str | None = None) -> jopt.Transform:
     """The entry's transform with a frozen group, and one with a schedule of its own."""
     seeds = {slot.init for slot in REGISTRY[entry.name].slots}  # these cannot be scheduled
     rate = 0.02 if "learning_rate" in seeds else jopt.schedules.linear(0.02, 0.01, 8)
     groups = {"cold": jopt.group("^frozen", freeze=True)}
     if entry.separable:
         groups["own"] = jopt.group("^half", learning_rate=rate)
-    return entry.make(groups=groups)
+    return entry.make(groups=groups, skips=skips)
 
 
 def scheduled() -> jopt.Transform:
@@ -142,7 +142,15 @@ def optimizer(entry: Entry, *, x64: bool = False) -> Case:
     name = f"{entry.name}-x64" if x64 else entry.name
     model = entry.factory is jopt.adamw and not x64
     also = (*ALSO, "pickle") if model else ()
-    return Case(name, grouped(entry), tree, entry, x64=x64, absent=model, also=also)
+    return Case(
+        name,
+        grouped(entry, ABSENT if model else None),
+        tree,
+        entry,
+        x64=x64,
+        absent=model,
+        also=also,
+    )
 
 
 def lively() -> Any:

@@ -123,9 +123,9 @@ def test_every_schedule_goes_on_where_it_stopped(i, ran):
     half, whole, resumed = (s["schedules"][f"s{i}"]["learning_rate"] for s in states)
     assert_same(resumed, whole)
     if schedule is not PLATEAU:
-        # What the last step used: the schedule's value there, up to how jit rounds it.
-        assert float(whole["value"]) == pytest.approx(float(schedule(WHOLE - 1)), rel=2e-6)
-        assert float(half["value"]) == pytest.approx(float(schedule(HALF - 1)), rel=2e-6)
+        # What the next step uses: the schedule's value there, up to how jit rounds it.
+        assert float(whole["value"]) == pytest.approx(float(schedule(WHOLE)), rel=2e-6)
+        assert float(half["value"]) == pytest.approx(float(schedule(HALF)), rel=2e-6)
     else:
         assert int(half["cooldown"]) > 0, "it was saved at rest"
         assert float(whole["value"]) < float(half["value"]) < 0.1

@@ -52,7 +52,7 @@ def test_edits_and_missing_gradients_act_when_torchs_do(entry):
                 p.grad = None if g[k] is None else torch.tensor(g[k])
             opt.step()
 
-    tx = optimizer(name, **kwargs)
+    tx = optimizer(name, skips=True, **kwargs)
     params = jax.tree.map(jnp.asarray, start)
     state = tx.init(params)
     update = jax.jit(tx.update)

@@ -181,7 +181,8 @@ def jopt_run(
 
 def twin(name: str, kwargs: Mapping[str, Any], side: Side = PLAIN) -> jopt.Transform:
     """The jopt transform for torch's class `name`, its arguments, groups and scheduler."""
-    tx = jopt.interop.torch.optimizer(name, **kwargs)
+    skips = None if side.present is None else True
+    tx = jopt.interop.torch.optimizer(name, skips=skips, **kwargs)
     if not side.groups and side.scheduler is None:
         return tx
     arguments = tx.config

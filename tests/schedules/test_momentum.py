@@ -91,7 +91,7 @@ def test_both_numbers_follow_torch_for_200_steps(which, name, arguments, x64):
     want = torch_path(kind, kwargs, name, arguments)
     assert np.max(np.abs(np.asarray(path) - want)) < 1e-12 * np.max(np.abs(want))
     (numbers,) = jopt.hyperparams(state).values()
-    assert float(numbers["default"][number]) == float(driven[number](STEPS - 1))
+    assert float(numbers["default"][number]) == float(driven[number](STEPS))
 
 
 def test_momentum_is_high_where_the_rate_is_low():

@@ -79,8 +79,8 @@ def test_drives_an_optimizer_and_is_float64_under_x64(schedule, x64):
     params = {"w": jnp.float32(1.0)}
     state = tx.init(params)
     for k in range(3):
-        _, state = tx.update(params, state, params)
         rate = jopt.hyperparams(state)["sgd"]["default"]["learning_rate"]
+        _, state = tx.update(params, state, params)
         assert rate.dtype == jnp.float64
         assert float(rate) == float(schedule(k))
 

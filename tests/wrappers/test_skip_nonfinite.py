@@ -60,12 +60,12 @@ def test_bad_steps_in_a_row_are_counted():
 
 
 def test_a_leaf_that_sits_out_does_not_matter():
-    tx = jopt.skip_nonfinite(jopt.adamw(0.1))
+    tx = jopt.skip_nonfinite(jopt.adamw(0.1, skips=True))
     state = tx.init(PARAMS)
     updates, state = tx.update({"b": None, "w": jnp.ones((4, 3))}, state, PARAMS)
     assert float(jnp.abs(updates["w"]).min()) > 0
     assert int(state["skip_nonfinite"]["total"]) == 0
-    assert state["skip_nonfinite"]["inner"]["adamw"]["leaf_count"] == {"b": 0}
+    assert state["skip_nonfinite"]["inner"]["adamw"]["leaf_count"] == {"b": 0, "w": 1}
 
 
 def test_large_finite_gradients_pass():

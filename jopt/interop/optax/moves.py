@@ -15,7 +15,7 @@ import numpy as np
 from jopt.base import StateError
 from jopt.checkpoint.leaves import join
 from jopt.core.groups import DEFAULT, holds
-from jopt.core.numbers import own_numbers
+from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Node, Part, State
@@ -111,7 +111,7 @@ class _Matching:
             return float(-np.expm1((int(node["count"]) + 1) * np.log(b2))) if b2 > 0 else 1.0
         if entry == "momentum_buffer" and held.closes and "TraceState" in held.kinds:
             # Nothing comes after this trace: the learning rate is in it, and the sign.
-            rate = self._numbers(part, node, leaf)["learning_rate"]
+            rate = self._last_rate(part, node, leaf)
             if rate == 0:
                 raise StateError(
                     self.who,
@@ -126,6 +126,16 @@ class _Matching:
         own = own_numbers(node)
         mine = {**own.get(DEFAULT, {}), **own.get(self._group(part, leaf), {})}
         return {name: float(value) for name, value in mine.items()}
+
+    def _last_rate(self, part: Part, node: Node, leaf: Path) -> float:
+        # The state has the rate of the step to come; a schedule knows that of the last one.
+        if isinstance(part, SpecPart):
+            group = part.groups.get(self._group(part, leaf))
+            numbers = {**part.numbers, **(group.numbers if group else {})}
+            rate = numbers["learning_rate"]
+            if is_schedule(rate) and not isinstance(rate, StatefulSchedule):
+                return float(rate(jnp.int32(max(int(node["count"]) - 1, 0))))
+        return self._numbers(part, node, leaf)["learning_rate"]
 
     def _group(self, part: Part, leaf: Path) -> str:
         groups = part.groups if isinstance(part, SpecPart) else {}

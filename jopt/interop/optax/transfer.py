@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,6 +17,7 @@ from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import nodes
 from jopt.core.numbers import is_schedule
 from jopt.core.part import SpecPart
+from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Node, Part
 from jopt.core.tree import Path, Tree, nest, shown
 from jopt.interop.optax.moves import as_stored, match
@@ -113,7 +115,11 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     state, _ = taken_off(state)
     theirs = read(who, like)
     layout, leaves = tx.layout(params)
-    aged = [label for label, node in nodes(state) if node.get("leaf_count")]
+    aged = [
+        label
+        for label, node in nodes(state)
+        if any(int(n) != int(node["count"]) for n in jax.tree.leaves(node.get("leaf_count")))
+    ]
     if aged:
         raise StateError(who, "optax has one age for all leaves", path=f"{aged[0]}/leaf_count")
     own, values = flatten(who, state), flatten(who, like)
@@ -148,27 +154,33 @@ def _agreed(who: str, theirs: Contents, count: int | None) -> int | None:
 
 
 def _aged(who: str, parts: Mapping[str, Part], state: State, count: int | None) -> State:
-    """A fresh state with the counter, and what its schedules gave last."""
+    """A fresh state with the counter, and what its schedules give next."""
     aged: State = {}
     for label, part in parts.items():
         node: Node = dict(state[label])
         if "count" in node:
-            if count is None:
+            # Of a rule that does not read it nobody may know it: it counts from here on.
+            free = isinstance(part, SpecPart) and not (part.ticks or part.store.rounds)
+            if count is None and (not free or "schedules" in node):
                 raise StateError(
                     who,
                     f"optax keeps no count of steps here, and jopt.{part.name} does",
                     fix="Say how many steps have been taken: count=...",
                 )
-            node["count"] = jnp.asarray(count, node["count"].dtype)
+            node["count"] = jnp.asarray(count or 0, node["count"].dtype)
+            if "leaf_count" in node:  # reserved by `skips=`
+                node["leaf_count"] = jax.tree.map(
+                    lambda _, n=node["count"]: jnp.array(n, copy=True), node["leaf_count"]
+                )
         if "schedules" in node and isinstance(part, SpecPart):
-            node["schedules"] = _last(part, node["schedules"], max((count or 0) - 1, 0))
+            node["schedules"] = _next(part, node["schedules"], count or 0)
         if part.wrapped:
             node["inner"] = _aged(who, part.wrapped, node["inner"], count)
         aged[label] = node
     return aged
 
 
-def _last(part: SpecPart, schedules: Mapping[str, Any], step: int) -> dict[str, Any]:
+def _next(part: SpecPart, schedules: Mapping[str, Any], step: int) -> dict[str, Any]:
     own = {DEFAULT: part.numbers, **{label: g.numbers for label, g in part.groups.items()}}
     new: dict[str, Any] = {}
     for group, memories in schedules.items():
@@ -215,7 +227,10 @@ def _numbers(state: State) -> set[str]:
 
 def _fill_scalars(who: str, state: State, theirs: Contents, values: dict[Path, Any]) -> None:
     """Counters and numbers of jopt's, written into the leaves of an optax state."""
-    counts = {int(node["count"]) for _, node in nodes(state) if "count" in node}
+    counted = [node for _, node in nodes(state) if "count" in node]
+    # What has no slots, such as clipping, may come from an older file without its count.
+    aged = [node for node in counted if node.keys() - NODE_KEYS] or counted
+    counts = {int(node["count"]) for node in aged}
     if theirs.counts and len(counts) != 1:
         raise StateError(
             who,

@@ -138,6 +138,7 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
         arrays = self._read_arrays(who, directory, manifest.in_file, wanted)
 
         def leaves() -> Iterator[tuple[Path, Any]]:
+            yield from ((path, value.copy()) for path, value in manifest.added.items())
             for path in wanted:
                 entry, name = manifest.in_file[path], manifest.name_of(path)
                 assert name is not None

@@ -48,6 +48,7 @@ def contents(who: str, path: str | os.PathLike[str], file: BinaryIO) -> Contents
 def read(who: str, file: BinaryIO, found: Contents) -> Iterator[tuple[Path, Any]]:
     """Every leaf, the arrays in the order of the file, verified if there are checksums."""
     yield from found.values.items()
+    yield from ((path, value.copy()) for path, value in _added(found).items())
     for path, tensor in sorted(found.tensors.items(), key=lambda item: item[1].begin):
         array, data = memory.filled(tensor.kind.shape or (), DTYPES[tensor.kind.dtype])
         file.seek(found.start + tensor.begin)
@@ -71,12 +72,17 @@ def scan(
     Before the last piece of one its checksum is compared, if there is one.
     """
     named = {_name_of(found, path): path for path in found.tensors}
+    added = _added(found)
+    named |= {name: name for name in added}
     dropped = [path for path in found.tensors if _name_of(found, path) is None]
     for name, path in [
         *sorted((n, p) for n, p in named.items() if n is not None),
         *((None, path) for path in dropped if wanted is None),
     ]:
         if name is not None and wanted is not None and not wanted(name):
+            continue
+        if name is not None and name in added:
+            yield name, added[name].reshape(-1)
             continue
         tensor = found.tensors[path]
         dtype = DTYPES[tensor.kind.dtype]
@@ -92,6 +98,11 @@ def scan(
                 yield name, piece
             if not left:
                 break
+
+
+def _added(found: Contents) -> Mapping[Path, memory.Host]:
+    # What a migration adds is in no file.
+    return {} if found.manifest is None else found.manifest.added
 
 
 def _name_of(found: Contents, path: Path) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jopt import optimizers
 from jopt.base import ConfigError, plain
-from jopt.core import Transform
+from jopt.core import Skips, Transform
 from jopt.core.spec import REGISTRY, Spec
 
 # How torch runs a step, not what the step is: XLA decides this for itself.
@@ -69,12 +69,14 @@ def _entries(value: Any) -> list[Any] | None:
     return list(value.tolist()) if hasattr(value, "tolist") and len(value.shape) == 1 else None
 
 
-def optimizer(name: str, **torch_kwargs: Any) -> Transform:
+def optimizer(name: str, *, skips: Skips = None, **torch_kwargs: Any) -> Transform:
     """The jopt transform that is torch's optimizer `name` with torch's own arguments.
 
     **Arguments:**
 
     - `name`: the class name in `torch.optim`, such as `"AdamW"`.
+    - `skips`: which leaves may have no gradient at some steps, see `jopt.Common`; torch takes
+      `grad=None` anywhere.
     - `**torch_kwargs`: torch's keyword arguments, tuples and all. `foreach`, `fused`,
       `capturable` and `differentiable` say how torch runs a step and are accepted and ignored.
 
@@ -84,7 +86,9 @@ def optimizer(name: str, **torch_kwargs: Any) -> Transform:
     jopt.adamw(learning_rate=0.01, b1=0.9, b2=0.95)
     """
     spec = spec_of(name)
-    made: Transform = getattr(optimizers, spec.name)(**translate(spec, torch_kwargs))
+    ours = translate(spec, torch_kwargs)
+    common = {} if skips is None else {"skips": skips}
+    made: Transform = getattr(optimizers, spec.name)(**ours, **common)
     return made
 
 

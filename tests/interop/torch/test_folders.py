@@ -63,11 +63,11 @@ def follow(tx, state, params, done, rates):
     """jopt's own next steps against torch's."""
     update = jax.jit(tx.update)
     for grads, want_rate, want in zip(done["grads"], done["rates"], done["params"], strict=True):
+        for label, rate in zip(rates, want_rate, strict=True):
+            coming = jopt.hyperparams(state)["adamw"][label]["learning_rate"]
+            np.testing.assert_allclose(float(coming), rate, rtol=2e-6)
         updates, state = update(nested(grads), state, params)
         params = jopt.apply_updates(params, updates)
-        for label, rate in zip(rates, want_rate, strict=True):
-            used = jopt.hyperparams(state)["adamw"][label]["learning_rate"]
-            np.testing.assert_allclose(float(used), rate, rtol=2e-6)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6),
             params,

@@ -159,7 +159,7 @@ def test_a_plateau_goes_on_in_torch_to_the_bit(stop, x64):
     plan = s.plateau(0.1, factor=0.5, patience=2, cooldown=2)
     used, memory = [], plan.init()
     for metric in metrics[:stop]:
-        memory = plan.update(memory, value=metric)
+        _, memory = plan.update(memory, value=metric)
     out = export_scheduler(plan, stop, memory=memory)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=9.0)
     driver = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **out.arguments)
@@ -169,8 +169,8 @@ def test_a_plateau_goes_on_in_torch_to_the_bit(stop, x64):
     for metric in metrics[stop:]:
         want.append(optimizer.param_groups[0]["lr"])
         driver.step(metric)
-        memory = plan.update(memory, value=metric)
-        used.append(float(memory["value"]))
+        now, memory = plan.update(memory, value=metric)
+        used.append(float(now))
     assert used == want
     assert driver.best == float(memory["best"])
     back = import_scheduler("ReduceLROnPlateau", driver.state_dict())

@@ -349,8 +349,8 @@ def test_a_plateau_goes_on_to_the_bit(data, rules, steps):
         assert eval(repr(plan), {"jopt": jopt, "inf": np.inf}) == plan
 
         def one(memory, metric):
-            memory = plan.update(memory, value=metric)
-            return memory, memory["value"]
+            used, memory = plan.update(memory, value=metric)
+            return memory, used
 
         memory, used = jax.lax.scan(one, plan.init(), jnp.asarray(metrics[steps:]))
         assert used.tolist() == want

@@ -15,7 +15,7 @@ from jopt.core.numbers import own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import Shape, Slot
 from jopt.core.transform import Node
-from jopt.core.tree import has, lookup, nest
+from jopt.core.tree import flatten_dict, has, lookup, nest
 from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
 from jopt.interop.torch.states.places import Axes, Member
 from jopt.interop.torch.states.targets import Target
@@ -185,9 +185,12 @@ class Reader:
             self.ages = {i: count if age else 0 for i, age in self.ages.items()}
         node = {**node, "count": like(jnp.int32(count), node["count"])}
         others = [i for i, age in sorted(self.ages.items()) if age != count]
-        if part.ticks and part.slots and others:
-            paths = [target.layout.paths[i] for i in others]
-            node["leaf_count"] = nest(paths, [jnp.int32(self.ages[i]) for i in others])
+        if part.ticks and part.slots:
+            # What `skips=` reserves has a count of its own, be it the same.
+            own = dict.fromkeys(flatten_dict(node.get("leaf_count", {})), count)
+            own |= {target.layout.paths[i]: self.ages[i] for i in others}
+            if own:
+                node["leaf_count"] = nest(own, [jnp.int32(n) for n in own.values()])
         return node, count
 
 

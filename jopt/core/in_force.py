@@ -1,0 +1,229 @@
+"""The numbers in a node of state: how they enter it, how an update reads them, and what it leaves.
+
+A node holds `hyperparams[group][name]`, the numbers, and `schedules[group][name]`, what a
+schedule gives for the step to come (`value`) and keeps for itself. The `"default"` group holds
+all of them, every other group only its own: the rest it inherits. `given` says which numbers the
+transform was built with: see that module. So a node always says what the next update uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import ConfigError, StateError
+from jopt.core.counts import ticked
+from jopt.core.given import UNKNOWN, check_given, known, new_given, ruling, stacked
+from jopt.core.groups import DEFAULT, Group
+from jopt.core.numbers import StatefulSchedule, is_schedule, owners, plain_numbers
+from jopt.core.spec import Spec
+from jopt.core.tree import merged
+from jopt.numerics import number_dtype
+
+
+def init_numbers(
+    spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> dict[str, Any]:
+    """The `hyperparams`, `given` and `schedules` entries of a new node, but for empty ones."""
+    who, dtype = spec.name, number_dtype()
+    node: dict[str, Any] = new_given(plain_numbers(numbers, groups))
+    kind: str
+    entry: Any
+    for label, own in owners(numbers, groups):
+        for name, value in own.items():
+            if not is_schedule(value):
+                kind, entry = "hyperparams", jnp.array(value, dtype, copy=True)
+            elif isinstance(value, StatefulSchedule):
+                kind, entry = "schedules", _settled(value.init(), dtype)
+            else:
+                first = _scheduled(who, name, value, jnp.int32(0), dtype)
+                spec.by_name[name].check(who, first, label)
+                kind, entry = "schedules", {"value": first}
+            node.setdefault(kind, {}).setdefault(label, {})[name] = entry
+    return node
+
+
+def check_fit(
+    who: str, node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> None:
+    """Raise `StateError` unless a node has the numbers and schedules of this configuration."""
+    for kind in ("hyperparams", "schedules"):
+        _check_groups(who, kind, node.get(kind, {}))
+    expected = {
+        (label, name): "a schedule's memory" if is_schedule(value) else "a number"
+        for label, own in owners(numbers, groups)
+        for name, value in own.items()
+    }
+    found = {
+        (label, name): what
+        for kind, what in (("hyperparams", "a number"), ("schedules", "a schedule's memory"))
+        for label, own in node.get(kind, {}).items()
+        for name in own
+    }
+    if expected == found:
+        check_given(who, node, plain_numbers(numbers, groups))
+        return
+    label, name = min(dict(expected.items() ^ found.items()), key=lambda k: (str(k[0]), str(k[1])))
+    raise StateError(
+        who,
+        f"this state has other numbers: {name} of group {label!r} does not fit",
+        expected=expected.get((label, name), "nothing"),
+        found=found.get((label, name), "nothing"),
+        fix="If that is meant, carry it over: state = jopt.extend(tx, state, params).",
+    )
+
+
+def _check_groups(who: str, kind: str, groups: Any) -> None:
+    # A state may come from a file that anybody wrote.
+    if isinstance(groups, Mapping) and all(isinstance(own, Mapping) for own in groups.values()):
+        memories = [m for own in groups.values() for m in own.values()]
+        if kind == "hyperparams" or all(isinstance(m, Mapping) for m in memories):
+            return
+    held = "{name: number}" if kind == "hyperparams" else "{name: memory}"
+    problem = f"{kind!r} in this state is not as jopt keeps it"
+    raise StateError(who, problem, expected=f"{{group: {held}}}", found=repr(groups)[:100])
+
+
+def read_numbers(
+    who: str,
+    node: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    groups: Mapping[str, Group],
+    step: Array,
+    extra: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
+    """The numbers for this step, whole for every group, and the new entries of the node."""
+    check_fit(who, node, numbers, groups)
+    for own in node.get("hyperparams", {}).values():
+        for name, value in own.items():
+            _check_scalar(who, name, value, "vmap over the state for several at once")
+    dtype = number_dtype()
+    entries = taken_over(node, numbers, groups)
+    resolved: dict[str, dict[str, Array]] = {}
+    schedules: dict[str, Any] = {}
+    for label, own in owners(numbers, groups):
+        values: dict[str, Array] = {}
+        for name, value in own.items():
+            if not is_schedule(value):
+                values[name] = entries["hyperparams"][label][name]
+                continue
+            if isinstance(value, StatefulSchedule):
+                given = {k: v for k, v in extra.items() if k in value.extra}
+                old = node["schedules"][label][name]
+                now, memory = value.update(old, step, **given)
+                values[name], entry = jnp.asarray(now, dtype), _settled(memory, dtype, old)
+            else:
+                old = jnp.asarray(node["schedules"][label][name]["value"])
+                values[name] = _scheduled(who, name, value, step, dtype)
+                entry = {"value": _scheduled(who, name, value, ticked(step), old.dtype)}
+            schedules.setdefault(label, {})[name] = entry
+        resolved[label] = {**resolved.get(DEFAULT, {}), **values}
+    for label in (DEFAULT, *groups):
+        resolved.setdefault(label, resolved.get(DEFAULT, {}))
+    return resolved, {**entries, **({"schedules": schedules} if schedules else {})}
+
+
+def taken_over(
+    node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> dict[str, Any]:
+    """The `hyperparams` and `given` entries once the numbers that were changed last rule."""
+    held = {(k, n): x for k, own in node.get("hyperparams", {}).items() for n, x in own.items()}
+    if not held:
+        return {}
+    ruled, given = ruling(held, node["given"], plain_numbers(numbers, groups))
+    new: dict[str, dict[str, Array]] = {}
+    for (label, name), value in ruled.items():
+        new.setdefault(label, {})[name] = value
+    return {"hyperparams": new, "given": given}
+
+
+def settled_numbers(
+    who: str, node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
+) -> dict[str, Any]:
+    """The entries that say what the next update uses, for a node of any transform like this."""
+    entries = taken_over(node, numbers, groups)
+    for label, own in node.get("schedules", {}).items():
+        for name, memory in own.items():
+            value = (numbers if label == DEFAULT else groups[label].numbers)[name]
+            if not isinstance(value, StatefulSchedule):
+                old = jnp.asarray(memory["value"])
+                memory = {"value": _scheduled(who, name, value, node["count"], old.dtype)}
+            entries.setdefault("schedules", {}).setdefault(label, {})[name] = memory
+    return entries
+
+
+def extended_numbers(
+    who: str,
+    new: Mapping[str, Any],
+    old: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    groups: Mapping[str, Group],
+) -> dict[str, Any]:
+    """The entries of a new node, with the right count, that go on from an old one's.
+
+    A number that the old one has not, or had by a schedule, is that of the transform.
+    """
+    held = dict(new)
+    for label, own in new.get("schedules", {}).items():
+        for name, memory in own.items():
+            before = old.get("schedules", {}).get(label, {}).get(name, {})
+            same = set(before) == set(memory)
+            entry = before if same else memory
+            held["schedules"] = {
+                **held["schedules"],
+                label: {**held["schedules"][label], name: entry},
+            }
+    if "given" not in new:
+        return settled_numbers(who, held, numbers, groups)
+    held |= {"hyperparams": merged(new["hyperparams"], old.get("hyperparams", {}))}
+    mine, theirs = known(new), known(old)
+    kept = old.get("hyperparams", {})
+    row = [
+        theirs.get(key, UNKNOWN) if key[1] in kept.get(key[0], {}) else mine[key] for key in mine
+    ]
+    held["given"] = stacked(row, new["given"].dtype)
+    return settled_numbers(who, held, numbers, groups)
+
+
+def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Array:
+    try:
+        value = jnp.asarray(schedule(step), dtype)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            who,
+            f"the schedule of {name} gives no number",
+            expected="a function of the step that returns a number",
+            found=f"{schedule!r}: {error}",
+        ) from error
+    _check_scalar(who, name, value, "a schedule gives one number a step")
+    return value
+
+
+def _check_scalar(who: str, name: str, value: Any, fix: str) -> None:
+    if not hasattr(value, "dtype") and not isinstance(value, int | float):
+        found = repr(value)[:100]
+        raise StateError(who, f"{name} is not a number", expected="a number", found=found)
+    if jnp.shape(value) != ():
+        raise StateError(
+            who,
+            f"{name} is not a single number",
+            expected="shape ()",
+            found=f"shape {jnp.shape(value)}",
+            fix=fix[0].upper() + fix[1:] + ".",
+        )
+
+
+def _settled(
+    memory: Mapping[str, Any], dtype: Any, old: Mapping[str, Any] | None = None
+) -> dict[str, Array]:
+    # Strong dtypes, so that the state after a step has the types it had before it.
+    settled = {}
+    for name, value in memory.items():
+        x = jnp.asarray(value)
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        wanted = dtype if floating else x.dtype
+        settled[name] = x.astype(jnp.asarray(old[name]).dtype if old else wanted)
+    return settled
