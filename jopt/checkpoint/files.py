@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import secrets
 import stat
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jopt.base import CheckpointError
 
@@ -68,9 +69,15 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
         owner = os.getpid()
         temporary, handle, lock = _locked(who, path, target, 0o666 if mode is None else 0o600)
         try:
-            with open(handle, "wb", buffering=BUFFER) as file:
-                write(file)
-                file.flush()
+            raw = _Raw(handle, "wb")
+            with io.BufferedWriter(raw, BUFFER) as file:
+                try:
+                    write(file)
+                    file.flush()
+                except Exception as error:
+                    if raw.failed in (None, error):
+                        raise
+                    raise raw.failed from error  # what wrote has put words of its own around it
                 if mode is not None:
                     os.chmod(temporary, mode)
                 os.fsync(file.fileno())
@@ -154,6 +161,20 @@ def _locked(
         handle = os.open(temporary, _NEW, mode)
         _SAVING.add(handle)
     return temporary, handle, None
+
+
+class _Raw(io.FileIO):
+    """A file that remembers the system's error, as other libraries do not hand it on."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """As ever."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = error
+            raise
 
 
 _SAVING: set[int] = set()

@@ -29,7 +29,7 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
     - `tree`, `tx`: as for `jopt.save`.
 
     **Raises:** `CheckpointError` for leaves that are no data, keys that orbax confuses (`a.b`
-    beside `b` in `a`), and a folder that is there already.
+    beside `b` in `a`), a folder that is there already, and one that cannot be written.
 
     >>> import tempfile, jax.numpy as jnp, jopt, jopt.interop.orbax
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -41,8 +41,15 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
     if os.path.exists(folder):
         fix = "Give each step a folder of its own, or remove the old one."
         raise CheckpointError("save", f"{folder} exists already", fix=fix)
-    with ocp.Checkpointer(Handler()) as checkpointer:
-        checkpointer.save(folder, args=Save(tree, tx))
+    args = Save(tree, tx)
+    try:
+        with ocp.Checkpointer(Handler()) as checkpointer:
+            checkpointer.save(folder, args=args)
+    except JoptError:
+        raise
+    except Exception as error:  # of the system, through orbax and tensorstore
+        facts = {"found": f"{type(error).__name__}: {error}"}
+        raise CheckpointError("save", f"{folder} cannot be written", **facts) from error
 
 
 def restore(
