@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
 def spec_of(torch_name: str) -> Spec:
     """The spec of the jopt optimizer that is torch's class of this name."""
     found = {s.torch: s for s in REGISTRY.values() if s.torch}
-    if torch_name not in found:
+    if not isinstance(torch_name, str) or torch_name not in found:
         raise ConfigError(
             "interop.torch",
             f"no optimizer of torch is called {torch_name!r}",
@@ -43,6 +44,14 @@ def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
         if key in keys:
             # A static choice may be a tuple, such as ns_coefficients.
             row = _entries(value) if keys[key] in spec.options else None
+            default = _default(spec, keys[key])
+            if isinstance(default, tuple) and (row is None or len(row) != len(default)):
+                raise ConfigError(
+                    f"torch.optim.{spec.torch}",
+                    f"{key!r} is a tuple",
+                    expected=f"{len(default)} numbers",
+                    found=repr(value)[:200],
+                )
             ours[keys[key]] = (
                 _number(spec, key, value)
                 if row is None
@@ -61,6 +70,10 @@ def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
         for i, entry in enumerate(entries):
             ours[keys[f"{key}[{i}]"]] = _number(spec, f"{key}[{i}]", entry)
     return ours
+
+
+def _default(spec: Spec, name: str) -> Any:
+    return inspect.signature(getattr(optimizers, spec.name)).parameters[name].default
 
 
 def _entries(value: Any) -> list[Any] | None:

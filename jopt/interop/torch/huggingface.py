@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, as_row, configured
+from jopt.interop.torch.given import number, pattern, word, words, wrong
 from jopt.schedules import Schedule
 from jopt.schedules.shapes import check, check_choice
 
@@ -54,11 +55,12 @@ def huggingface_schedule(
     [0.0, 0.05, 0.1, 0.075, 0.05, 0.025, 0.0]
     """
     who = "huggingface_schedule"
-    if name not in _SHAPES:
+    if not isinstance(name, str) or name not in _SHAPES:
         raise ConfigError(
             who, f"no schedule is called {name!r}", expected=", ".join(sorted(_SHAPES))
         )
     check(who, 0, warmup_steps=warmup_steps)
+    base_lr = number(who, "base_lr", base_lr)
     shape, allowed = _SHAPES[name]
     if unknown := set(kwargs) - set(allowed):
         raise ConfigError(
@@ -66,9 +68,20 @@ def huggingface_schedule(
             f"{name!r} has no argument {min(unknown)!r}",
             expected=", ".join(allowed) or "none",
         )
-    given = {"base_lr": base_lr, "w": warmup_steps, "T": training_steps, **allowed, **kwargs}
+    for key, value in kwargs.items():
+        if key in ("warmup_type", "decay_type"):
+            word(who, key, value)
+        elif value is not None or allowed[key] is not None:
+            kwargs[key] = number(who, key, value)
+    if not base_lr and {"lr_end", "min_lr"} & set(allowed):
+        raise wrong(who, "base_lr", "what the rate ends as a part of", "a number above 0", base_lr)
     if training_steps is not None or name not in _ENDLESS:
         check(who, training_steps=training_steps)
+    # Whole numbers beyond int32 are compared with steps as the floats that steps are.
+    w, T = (
+        float(n) if isinstance(n, int) and n >= 2**31 else n for n in (warmup_steps, training_steps)
+    )
+    given = {"base_lr": base_lr, "w": w, "T": T, **allowed, **kwargs}
     factor = shape(who, given)
     return Schedule(lambda t: base_lr * factor(t))
 
@@ -232,6 +245,9 @@ def huggingface_groups(
     >>> huggingface_groups(["encoder.weight", "encoder.bias", "LayerNorm.weight", "head.weight"])
     (['encoder.weight', 'head.weight'], ['encoder.bias', 'LayerNorm.weight'])
     """
+    names = words("huggingface_groups", "names", names)
+    if norms is not None:
+        pattern("huggingface_groups", "norms", norms)
 
     def still(name: str) -> bool:
         own = norms is not None and re.search(norms, name) is not None

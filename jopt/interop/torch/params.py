@@ -11,6 +11,7 @@ import numpy as np
 
 from jopt.base import CheckpointError, ConfigError
 from jopt.core.tree import Tree, layout_of
+from jopt.interop.torch.given import flag, parameters, pattern, table, wrong
 from jopt.interop.torch.tensors import to_numpy, to_torch
 from jopt.interop.torch.weights import Weight, flax_weights
 
@@ -61,12 +62,15 @@ def import_params(
             expected="model.state_dict()",
             found=type(state_dict).__name__,
         )
-    layout = layout_of(who, like)
+    layout, targets = layout_of(who, like), parameters(who, like)
+    flag(who, "cast", cast)
+    if ignore is not None:
+        pattern(who, "ignore", ignore)
+    table(who, "state_dict", state_dict, "model.state_dict()")
     weights = by_path(who, layout.names, flax_weights(like) if names is None else names)
-    targets = dict(zip(layout.names, jax.tree.leaves(like), strict=True))
     lines: list[str] = []
     leaves = []
-    for path, target in targets.items():
+    for path, target in zip(layout.names, targets, strict=True):
         weight = weights[path]
         shape, dtype = tuple(target.shape), np.dtype(target.dtype)
         want = shape if weight.axes is None else _turned(who, path, shape, weight)
@@ -110,10 +114,10 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
             [1.]])}
     """
     who = "export_params"
-    layout = layout_of(who, params)
+    layout, values = layout_of(who, params), parameters(who, params)
     weights = by_path(who, layout.names, flax_weights(params) if names is None else names)
     tensors = {}
-    for path, leaf in zip(layout.names, jax.tree.leaves(params), strict=True):
+    for path, leaf in zip(layout.names, values, strict=True):
         weight, value = weights[path], np.asarray(leaf)
         if weight.axes is not None:
             _turned(who, path, value.shape, weight)
@@ -124,6 +128,10 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
 
 def by_path(who: str, paths: tuple[str, ...], names: Names) -> dict[str, Weight]:
     """`names` with a `Weight` for each path, or a `ConfigError` that says where they do not fit."""
+    table(who, "names", names, "{path: torch's name or Weight}")
+    for path, given in names.items():
+        if not isinstance(given, str | Weight):
+            raise wrong(who, f"names[{path!r}]", "torch's name", "a str or a Weight", given)
     missing = [p for p in paths if p not in names]
     unknown = sorted(set(names) - set(paths))
     if missing or unknown:

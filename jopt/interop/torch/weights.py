@@ -6,11 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import jax
-
 from jopt.base import ConfigError
 from jopt.core.kinds import in_stack
 from jopt.core.tree import Path, Tree, layout_of
+from jopt.interop.torch.given import parameters, pattern, table, word, words, wrong
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,10 @@ class Weight:
     axes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.axes is not None and sorted(self.axes) != list(range(len(self.axes))):
+        word("interop.torch.Weight", "name", self.name)
+        axes = self.axes
+        row = isinstance(axes, list | tuple) and all(type(i) is int for i in axes)
+        if axes is not None and (not row or sorted(axes) != list(range(len(axes)))):
             raise ConfigError(
                 "interop.torch.Weight",
                 f"axes of {self.name!r} are no permutation",
@@ -106,8 +108,21 @@ def flax_weights(
     >>> flax_weights(params, rename={r"^Dense_(\d+)": r"layers.\1"})["Dense_0/kernel"]
     Weight(name='layers.0.weight', axes=(1, 0))
     """
-    layout = layout_of("flax_weights", params)
-    shapes = [tuple(x.shape) for x in jax.tree.leaves(params)]
+    who = "flax_weights"
+    layout = layout_of(who, params)
+    shapes = [tuple(x.shape) for x in parameters(who, params)]
+    word(who, "prefix", prefix)
+    if given is not None:
+        table(who, "given", given, "{path: name or Weight}")
+    for key, weight in (given or {}).items():
+        if not isinstance(weight, str | Weight):
+            raise wrong(who, f"given[{key!r}]", "torch's name", "a str or a Weight", weight)
+    if rename is not None and not callable(rename):
+        for regex, new in table(who, "rename", rename, "{pattern: replacement}").items():
+            pattern(who, "rename", regex)
+            word(who, f"rename[{regex!r}]", new)
+    if order is not None:
+        order = words(who, "order", order)
     leaves = dict(zip(layout.paths, shapes, strict=True))
     own = {k: Weight(w) if isinstance(w, str) else w for k, w in (given or {}).items()}
     if unknown := set(own) - set(layout.names):
@@ -184,9 +199,9 @@ def _translated(
 
 def _renamed(name: str, rename: Rename | None) -> str:
     if callable(rename):
-        return rename(name)
-    for pattern, replacement in (rename or {}).items():
-        name = re.sub(pattern, replacement, name)
+        return word("flax_weights", "what rename= returns", rename(name))
+    for regex, replacement in (rename or {}).items():
+        name = re.sub(regex, replacement, name)
     return name
 
 

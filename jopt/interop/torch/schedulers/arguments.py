@@ -49,7 +49,7 @@ def _cyclic(saved: Saved) -> dict[str, Any]:
         }
     else:
         scale = {"mode": saved.state["mode"], "gamma": saved.number("gamma")}
-    momenta = {"cycle_momentum": bool(saved.state["cycle_momentum"])}
+    momenta = {"cycle_momentum": saved.flag("cycle_momentum")}
     if momenta["cycle_momentum"]:
         momenta |= {f"{end}_momentum": saved.own(f"{end}_momentums") for end in ("base", "max")}
     return {
@@ -67,7 +67,7 @@ def _onecycle(saved: Saved) -> dict[str, Any]:
     if phases == ():  # torch before 1.8, which had no third phase
         phases = [{"end_step": saved.number("step_size_up")}, {"end_step": total - 1}]
     low, high, last = (saved.in_group(k) for k in ("initial_lr", "max_lr", "min_lr"))
-    momenta = {"cycle_momentum": bool(saved.state["cycle_momentum"])}
+    momenta = {"cycle_momentum": saved.flag("cycle_momentum")}
     if momenta["cycle_momentum"]:
         momenta |= {k: saved.in_group(k) for k in ("base_momentum", "max_momentum")}
     return {

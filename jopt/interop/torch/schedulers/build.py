@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jopt import schedules
-from jopt.base import ConfigError, as_row, plain
+from jopt.base import ConfigError
+from jopt.interop.torch.schedulers.kinds import checked
 from jopt.interop.torch.schedulers.rates import BUILDERS
 from jopt.schedules import Plateau, Schedule
 
@@ -67,15 +68,14 @@ def momentum_schedule(name: str, /, **torch_kwargs: Any) -> Schedule:
 def _build(
     builders: dict[str, Callable[..., Any]], name: str, kwargs: dict[str, Any], base: Any
 ) -> Any:
-    if name not in builders:
+    if not isinstance(name, str) or name not in builders:
         raise ConfigError(
             "interop.torch",
             f"no scheduler of torch that jopt could build here is called {name!r}",
             expected=", ".join(sorted(builders)),
         )
     who, builder = f"torch.{name}", builders[name]
-    kwargs = {k: _number(who, k, v) for k, v in kwargs.items()}
-    if kwargs.pop("last_epoch", -1) != -1:
+    if checked(who, "last_epoch", kwargs.pop("last_epoch", -1)) != -1:
         raise ConfigError(
             who,
             "a schedule has no epoch of its own: the optimizer's state counts the steps",
@@ -92,26 +92,12 @@ def _build(
             expected=", ".join(p.name for p in wanted),
             found=", ".join(sorted(kwargs)) or "none",
         )
-    base = _number(who, "base_lr", base)
+    optional = {p.name for p in wanted if p.default is None}
+    kwargs = {k: checked(who, k, v, k in optional) for k, v in kwargs.items()}
+    base = checked(who, "base_lr", base, optional=True)
     if base is None and name not in _MOMENTA:
         raise ConfigError(who, "needs the base learning rate", fix=f"scheduler({name!r}, 1e-3)")
     return builder(base, **kwargs)
-
-
-def _number(who: str, name: str, value: Any) -> Any:
-    if name in ("schedulers", "milestones"):
-        return as_row(value)
-    if isinstance(value, list | tuple):
-        raise ConfigError(
-            who,
-            f"{name} has a value for each parameter group",
-            expected="one value",
-            found=repr(value),
-            fix="Build a schedule for each group: jopt.group(pattern, learning_rate=...).",
-        )
-    if hasattr(value, "detach"):  # a torch tensor
-        value = value.detach().cpu().numpy().reshape(()).item()
-    return plain(value)
 
 
 def _sequential(lr: Any, schedulers: Sequence[Child], milestones: Sequence[int]) -> Schedule:
@@ -137,6 +123,9 @@ FACTORS = frozenset(
 def _chained(lr: Any, schedulers: Sequence[Child], optimizer: Any = None) -> Schedule:
     del optimizer  # torch names it to check that the children share it
     who = "ChainedScheduler"
+    for child in schedulers:
+        if not isinstance(child, Plateau):
+            _check_child(who, child)
     for child in schedulers if len(schedulers) > 1 else ():
         name, kwargs = child if isinstance(child, tuple) else (None, {})
         if (name is not None and name not in FACTORS) or kwargs.get("eta_min"):
@@ -154,15 +143,22 @@ def _chained(lr: Any, schedulers: Sequence[Child], optimizer: Any = None) -> Sch
     return schedules.product(*made)
 
 
+def _check_child(who: str, child: Child) -> None:
+    pair = isinstance(child, tuple) and len(child) == 2
+    if callable(child) or (pair and isinstance(child[0], str) and isinstance(child[1], dict)):
+        return
+    raise ConfigError(
+        f"torch.{who}",
+        "this is no scheduler",
+        expected='a jopt schedule, or a pair such as ("StepLR", {"step_size": 30})',
+        found=repr(child)[:200],
+    )
+
+
 def _child(who: str, child: Child, lr: Any) -> Any:
+    if not isinstance(child, Plateau):
+        _check_child(who, child)
     if isinstance(child, tuple):
-        if len(child) != 2 or not isinstance(child[0], str) or not isinstance(child[1], dict):
-            raise ConfigError(
-                f"torch.{who}",
-                "this is no scheduler",
-                expected='a jopt schedule, or a pair such as ("StepLR", {"step_size": 30})',
-                found=repr(child),
-            )
         child = scheduler(child[0], lr, **child[1])
     if isinstance(child, Plateau):
         raise ConfigError(

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError
 from jopt.interop.torch.arrays import shortest
+from jopt.interop.torch.given import flag, number, one, shown, wrong
 from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, Named, named
 from jopt.schedules import Plateau
 
@@ -91,9 +91,18 @@ def export_scheduler(
       found:    jopt.schedules.wsd(peak_value=0.1, warmup_steps=2, stable_steps=5, decay_steps=3)
       as_lambda=True makes a LambdaLR that calls it.
     """
+    who = "export_scheduler"
     rows = list(schedule) if isinstance(schedule, list | tuple) else [schedule]
     if not rows:
-        raise ConfigError("export_scheduler", "there is no schedule")
+        raise ConfigError(who, "there is no schedule")
+    flag(who, "as_lambda", as_lambda)
+    flag(who, "beta1", beta1)
+    base_lr = None if base_lr is None else number(who, "base_lr", base_lr)
+    for row in rows:
+        if not (callable(row) or isinstance(row, Plateau)) or isinstance(row, type):
+            raise wrong(who, "schedule", "a schedule", "one of jopt.schedules", row)
+    if momentum is not None and (not callable(momentum) or isinstance(momentum, type)):
+        raise wrong(who, "momentum", "a schedule", "one of jopt.schedules", momentum)
     if as_lambda:
         found = [_as_lambda(row, base_lr) for row in rows]
     else:
@@ -109,14 +118,16 @@ def export_scheduler(
             )
     if isinstance(rows[0], Plateau):
         return _plateau(rows, found, count, memory)
-    step = plain(np.asarray(count)[()]) if count is not None else None
-    if memory is not None or not isinstance(step, int) or isinstance(step, bool) or step < 0:
+    step = one(who, "count", count) if count is not None else None
+    whole = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**62
+    if memory is not None or not whole:
         raise ConfigError(
             "export_scheduler",
             "a schedule stands at a step",
             expected='count=, such as state["adamw"]["count"]',
-            found=repr(memory if memory is not None else count),
+            found=shown(memory if memory is not None else count),
         )
+    assert isinstance(step, int)
     epoch = max(step + first.shift, 0) // first.every
     with jax.enable_x64(True):
         rates = [float(row(step)) for row in rows]
@@ -135,6 +146,8 @@ def export_scheduler(
 
 
 def _as_lambda(schedule: Any, base_lr: float | None) -> Named:
+    if isinstance(schedule, Plateau):
+        raise ConfigError("export_scheduler", "a plateau is no function of the step")
     base = 1.0 if base_lr is None else base_lr
 
     def factor(epoch: int) -> float:
@@ -226,6 +239,12 @@ def _plateau(
         raise ConfigError(
             "export_scheduler", "a plateau has one memory", fix="Export one for each group."
         )
+    wanted = {"value", "seen", "reduce", "best", "bad", "cooldown"}
+    if not isinstance(memory, Mapping) or not wanted <= set(memory):
+        raise wrong("export_scheduler", "memory", "a plateau's", ", ".join(sorted(wanted)), memory)
+    memory = {k: one("export_scheduler", f"memory[{k!r}]", v) for k, v in memory.items()}
+    for key in wanted - {"reduce"}:
+        number("export_scheduler", f"memory[{key!r}]", memory[key], finite=False)
     if int(memory["seen"]):
         raise ConfigError(
             "export_scheduler",

@@ -10,6 +10,7 @@ import jax
 
 from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, as_row, plain
+from jopt.interop.torch.given import shown
 from jopt.interop.torch.schedulers.arguments import arguments
 from jopt.interop.torch.schedulers.build import FACTORS, momentum_schedule, scheduler
 from jopt.interop.torch.schedulers.paced import paced, resumed
@@ -123,10 +124,14 @@ def _saved(
 def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) -> Schedule:
     for key, value in (("every", every), ("count", 0 if count is None else count)):
         whole = isinstance(plain(value), int) and not isinstance(value, bool)
-        if not whole or (key == "every" and value < 1):
+        if not whole or not (1 if key == "every" else -(2**31)) <= value < 2**31:
             raise ConfigError(
-                saved.who, f"{key} counts steps", expected="a whole number", found=repr(value)
+                saved.who, f"{key} counts steps", expected="a whole number", found=shown(value)
             )
+    if isinstance(epoch, float) and "T_cur" not in saved.state:
+        raise CheckpointError(
+            saved.who, "it stands at no step", expected="a whole last_epoch", found=repr(epoch)
+        )
     if isinstance(epoch, float):  # steps within an epoch: what torch counts is stretched
         if every == 1:
             raise ConfigError(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, configured
+from jopt.interop.torch.given import count, number
 from jopt.schedules import Plateau, Schedule
 from jopt.schedules.shapes import as_function, check
 
@@ -68,4 +69,8 @@ def resumed(
     """
     if not isinstance(plateau, Plateau):
         raise ConfigError("resumed", "only a plateau has a memory", found=repr(plateau))
+    for name, given in (("value", value), ("best", best)):
+        number("resumed", name, given, finite=False)
+    for name, given in (("bad", bad), ("cooldown", cooldown)):
+        count("resumed", name, given)
     return _Resumed(plateau, {"value": value, "best": best, "bad": bad, "cooldown": cooldown})

@@ -18,7 +18,8 @@ def _within(who: str, name: str, value: Any, valid: str, allowed: bool) -> None:
 
 
 def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
 
 
 def _anneal(who: str, strategy: str) -> Any:
@@ -32,14 +33,20 @@ def _anneal(who: str, strategy: str) -> Any:
     return {"cos": "cosine"}.get(strategy, strategy)
 
 
+def _table(who: str, steps: Any) -> Any:
+    """A number of calls that can be made now; whether it is one at all, schedules say."""
+    _within(who, "steps", steps, "at most 10⁷ calls", not isinstance(steps, int) or steps <= 10**7)
+    return steps
+
+
 def lambda_lr(lr: Any, lr_lambda: Any, steps: Any = None) -> Schedule:
     """Torch's `LambdaLR`."""
-    return schedules.scaled(lr, lr_lambda, steps=steps)
+    return schedules.scaled(lr, lr_lambda, steps=_table("LambdaLR", steps))
 
 
 def multiplicative_lr(lr: Any, lr_lambda: Any, steps: Any = None) -> Schedule:
     """Torch's `MultiplicativeLR`."""
-    return schedules.multiplicative(lr, lr_lambda, steps=steps)
+    return schedules.multiplicative(lr, lr_lambda, steps=_table("MultiplicativeLR", steps))
 
 
 def step_lr(lr: Any, step_size: Any, gamma: Any = 0.1) -> Schedule:
@@ -146,6 +153,9 @@ def onecycle_lr(
     three_phase: Any = False,
 ) -> Both:
     """Torch's `OneCycleLR`."""
+    for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+        known = isinstance(value, int | float)
+        _within("OneCycleLR", name, value, "(0, inf)", not known or value > 0)
     steps = _steps_of(total_steps, epochs, steps_per_epoch)
     shape: dict[str, Any] = {
         "pct_start": pct_start,

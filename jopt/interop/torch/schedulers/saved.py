@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jopt.base import CheckpointError, ConfigError, plain
+from jopt.interop.torch.given import shown, wrong
 
 _SHARED = "base_lrs last_epoch _step_count _is_initial _get_lr_called_within_step _last_lr verbose"
 BASE = frozenset(_SHARED.split())
@@ -61,7 +62,7 @@ class Saved:
 
     def check(self) -> None:
         """Raise `CheckpointError` unless this is a state dict of that class."""
-        if self.name not in KEYS:
+        if not isinstance(self.name, str) or self.name not in KEYS:
             raise ConfigError(
                 "import_scheduler",
                 f"no scheduler of torch is called {self.name!r}",
@@ -85,6 +86,8 @@ class Saved:
                 fix=f"These are the keys of {' or '.join(kin)}." if kin else None,
             )
 
+        if isinstance(self.group, bool) or not isinstance(self.group, int):
+            raise wrong(self.who, "group", "the number of a parameter group", "an int", self.group)
         groups = self.param_groups
         rows = isinstance(groups, list | tuple) and all(isinstance(g, Mapping) for g in groups)
         if groups is not None and not (rows and groups):
@@ -102,7 +105,15 @@ class Saved:
         if key not in self.state:
             raise CheckpointError(self.who, f"the state dict has no {key!r}")
         value = self._checked(key, self.state[key], str if key in _WORDS else int | float)
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+        return int(value) if whole else value
+
+    def flag(self, key: str) -> bool:
+        """A choice."""
+        value = _plain(self.state.get(key))
+        if not isinstance(value, bool):
+            raise CheckpointError(self.who, f"{key} is no choice", found=shown(value))
+        return value
 
     def own(self, key: str) -> Any:
         """This group's number of a list with one for each group."""
@@ -121,13 +132,15 @@ class Saved:
 
     def _checked(self, key: str, value: Any, kind: Any) -> Any:
         value = _plain(value)
-        if not isinstance(value, kind):
+        number = kind is not str
+        if not isinstance(value, kind) or (number and isinstance(value, bool)):
             raise CheckpointError(
                 self.who,
                 f"{key} is no {'word' if kind is str else 'number'}",
-                found=repr(value),
+                found=shown(value),
             )
-        return value
+        # No count is so large, and no int of jax's.
+        return float(value) if isinstance(value, int) and abs(value) >= 2**53 else value
 
     def in_group(self, key: str) -> Any:
         """What the scheduler has left in the optimizer's parameter group."""
@@ -139,7 +152,7 @@ class Saved:
                 found="no param_groups=" if groups is None else f"no {key!r} in them",
                 fix="Give param_groups=optimizer.state_dict() as it was saved with the scheduler.",
             )
-        return _plain(groups[self.group][key])
+        return self._checked(f"{key} of the parameter group", groups[self.group][key], int | float)
 
     def base(self) -> float:
         """The base rate."""
@@ -197,12 +210,12 @@ class Saved:
         states, kinds = self.state["_schedulers"], self.given.get("schedulers")
         if not isinstance(states, list | tuple) or not states:
             raise CheckpointError(self.who, "it holds no schedulers", found=repr(states))
-        if kinds is None or len(kinds) != len(states):
+        if not isinstance(kinds, list | tuple) or len(kinds) != len(states):
             raise ConfigError(
                 self.who,
                 "torch does not save of which classes its schedulers are",
                 expected=f"schedulers=[...] with {len(states)} class names",
-                found="none" if kinds is None else repr(kinds),
+                found="none" if kinds is None else shown(kinds),
             )
         return [self.child(kind, state) for kind, state in zip(kinds, states, strict=True)]
 

@@ -17,6 +17,7 @@ from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
 from jopt.interop.torch.arrays import array_of, shortest
 from jopt.interop.torch.build import translate
+from jopt.interop.torch.given import shown
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.targets import Target
 
@@ -64,7 +65,7 @@ def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[st
     spec = target.part.spec
     wanted, fixed = heads(spec), FIXED.get(spec.torch or "", {})
     missing, foreign = sorted(_required(spec) - set(group)), sorted(_foreign(spec, group))
-    foreign += [k for k, v in fixed.items() if group.get(k, v) != v]
+    foreign += [k for k, v in fixed.items() if _plain(group.get(k, v)) is not v]
     old = _absent(spec).keys() - YOUNG
     lacking = {_head(key) for key, name in spec.torch_names.items() if name in old} - set(group)
     if any(_is_whole(other, group) for other in REGISTRY.values()):
@@ -79,6 +80,9 @@ def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[st
             found=", ".join(map(str, (k for k in group if k != "params"))),
         )
     found = translate(spec, {k: _plain(v) for k, v in group.items() if k in wanted})
+    for name in found.keys() & set(spec.by_name):
+        if not isinstance(found[name], int | float | str | None):
+            found[name] = shown(found[name])  # which is no number, as will be said
     return {**_absent(spec), **found}
 
 
@@ -100,7 +104,7 @@ def _classes(group: Mapping[str, Any]) -> list[str]:
     scores = {}
     for spec in REGISTRY.values():
         fixed = FIXED.get(spec.torch or "", {})
-        as_fixed = all(group.get(k, v) == v for k, v in fixed.items())
+        as_fixed = all(_plain(group.get(k, v)) is v for k, v in fixed.items())
         if spec.torch and _required(spec) <= set(group) and as_fixed:
             known = len((heads(spec) & set(group)) | set(fixed))
             scores[spec.torch] = _is_whole(spec, group), known

@@ -10,13 +10,15 @@ from typing import Any
 import jax
 
 from jopt import optimizers
-from jopt.base import CheckpointError, ConfigError
+from jopt.base import CheckpointError
 from jopt.checkpoint import differences
 from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.transform import State
 from jopt.interop.torch.build import spec_of
+from jopt.interop.torch.given import count as given_count
+from jopt.interop.torch.given import flag, parameters
 from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
 from jopt.interop.torch.states.numbers import (
     choices,
@@ -99,8 +101,10 @@ def import_optimizer(
     >>> int(state["adamw"]["count"]), state["adamw"]["mu"]["w"]
     (7, Array([1., 1.], dtype=float32))
     """
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
-        raise ConfigError(IMPORT, "count= is a number of steps", expected="an int", found=count)
+    if count is not None:
+        count = given_count(IMPORT, "count", count)
+    flag(IMPORT, "cast", cast)
+    parameters(IMPORT, params)
     found = targets(IMPORT, tx, params)
     files = by_label(IMPORT, found, state_dict)
     everything, names = tx.layout(params)[0].names, in_a_row(names)
@@ -150,6 +154,8 @@ def export_optimizer(
     >>> saved["state"], saved["param_groups"][0]["lr"], saved["param_groups"][0]["params"]
     ({}, 0.1, [0])
     """
+    flag(EXPORT, "mid_round", mid_round)
+    parameters(EXPORT, params)
     found = targets(EXPORT, tx, params)
     state, _ = taken_off(state)
     if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
@@ -185,6 +191,7 @@ def from_state_dict(
     0.9
     """
     spec = spec_of(name)
+    parameters(IMPORT, params)
     factory = getattr(optimizers, spec.name)
     [target] = targets(IMPORT, factory(), params)
     groups = checked(IMPORT, state_dict)
