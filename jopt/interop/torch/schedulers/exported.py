@@ -242,9 +242,12 @@ def _plateau(
     wanted = {"value", "seen", "reduce", "best", "bad", "cooldown"}
     if not isinstance(memory, Mapping) or not wanted <= set(memory):
         raise wrong("export_scheduler", "memory", "a plateau's", ", ".join(sorted(wanted)), memory)
-    memory = {k: one("export_scheduler", f"memory[{k!r}]", v) for k, v in memory.items()}
-    for key in wanted - {"reduce"}:
-        number("export_scheduler", f"memory[{key!r}]", memory[key], finite=False)
+    for key in sorted(wanted):
+        name = f"memory[{key!r}]"
+        told = one("export_scheduler", name, memory[key])
+        number(
+            "export_scheduler", name, int(told) if isinstance(told, bool) else told, finite=False
+        )
     if int(memory["seen"]):
         raise ConfigError(
             "export_scheduler",

@@ -102,7 +102,7 @@ def import_optimizer(
     (7, Array([1., 1.], dtype=float32))
     """
     if count is not None:
-        count = given_count(IMPORT, "count", count)
+        count = given_count(IMPORT, "count=", count)
     flag(IMPORT, "cast", cast)
     parameters(IMPORT, params)
     found = targets(IMPORT, tx, params)
