@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, as_row, configured
+from jopt.base import ConfigError, configured
 from jopt.interop.torch.given import number, pattern, word, words, wrong
 from jopt.schedules import Schedule
 from jopt.schedules.shapes import check, check_choice
@@ -253,5 +253,4 @@ def huggingface_groups(
         own = norms is not None and re.search(norms, name) is not None
         return own or re.search(_NO_DECAY, name.lower()) is not None
 
-    named = as_row(names)
-    return [n for n in named if not still(n)], [n for n in named if still(n)]
+    return [n for n in names if not still(n)], [n for n in names if still(n)]
