@@ -21,10 +21,10 @@ def test_there_and_back(work, capsys, name):
     target = f"there{SUFFIX[name]}"
     code, out, err = jopt_command(capsys, "convert", "run.jopt", target)
     assert (code, err) == (0, "")
-    assert out.startswith(f"{target}: {name}, 20 leaves, 228 B from run.jopt (jopt)\n")
+    assert out.startswith(f"{target}: {name}, 23 leaves, 256 B from run.jopt (jopt)\n")
     assert jopt_command(capsys, "convert", target, "back.jopt")[0] == 0
     assert_same(jopt.load("back.jopt"), work)
-    assert report_of(capsys, "diff", "run.jopt", target, "--exact")["compared"] == 20
+    assert report_of(capsys, "diff", "run.jopt", target, "--exact")["compared"] == 23
 
 
 def test_every_dtype_of_torch_survives(work, capsys):

@@ -22,10 +22,10 @@ def other(work):
 
 def test_a_file_does_not_differ_from_itself(work, capsys):
     found = jopt_command(capsys, "diff", "run.jopt", "run.jopt", "--exact")
-    assert found == (0, "no difference in 20 leaves\n", "")
+    assert found == (0, "no difference in 23 leaves\n", "")
     report = report_of(capsys, "diff", "run.jopt", "run.jopt")
     assert report == {
-        "a": "run.jopt", "b": "run.jopt", "same": True, "compared": 20,
+        "a": "run.jopt", "b": "run.jopt", "same": True, "compared": 23,
         "configuration": [], "structure": [], "numbers": [],
     }  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_pieces_of_two_widths_are_lined_up(work, capsys, monkeypatch):
 
 def test_formats_may_differ(work, capsys):
     assert jopt_command(capsys, "convert", "run.jopt", "run.msgpack")[0] == 0
-    assert report_of(capsys, "diff", "run.jopt", "run.msgpack", "--exact")["compared"] == 20
+    assert report_of(capsys, "diff", "run.jopt", "run.msgpack", "--exact")["compared"] == 23
 
 
 def test_what_cannot_be_compared_is_2(work, capsys):
