@@ -112,4 +112,6 @@ def test_every_case_on_every_mesh(label, shape, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ["adamw", "muon", "lbfgs", "adafactor", "8 bits"])
 def test_without_jit(label):
-    check(CASES[label], (2, 2), EXPLICIT, jit=False)
+    case = CASES[label]
+    born = functools.partial(jopt.sharding.init, case.tx)
+    check(case, (2, 2), EXPLICIT, jit=False, init=born)
