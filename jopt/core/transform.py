@@ -107,7 +107,7 @@ class Transform(Configured):
 
         >>> import jax, jax.numpy as jnp, jopt
         >>> tx, z = jopt.sgd(0.5), jnp.complex64(1 + 1j)
-        >>> grads = jax.grad(lambda z: jnp.abs(z) ** 2)(z)
+        >>> grads = jax.grad(lambda z: z.real**2 + z.imag**2)(z)
         >>> updates, _ = tx.update(jax.tree.map(jnp.conj, grads), tx.init(z), z)
         >>> jopt.apply_updates(z, updates)  # the minimum; without conj it is 2j
         Array(0.+0.j, dtype=complex64)
