@@ -51,7 +51,9 @@ class Plateau(Configured):
         total = jnp.where(news, memory["total"] + metric, memory["total"])
         seen = memory["seen"] + news.astype(jnp.int32)
         judged = seen >= s["every"]
-        found, reduce = self._judge(memory, total / s["every"])
+        # As many as there are: a memory begun with a larger `every` may hold more.
+        mean = total / jnp.maximum(seen, 1).astype(dtype)
+        found, reduce = self._judge(memory, mean)
         return now, {
             "value": jnp.where(judged & reduce, self._lower(now), now),
             **{k: jnp.where(judged, x, memory[k]) for k, x in found.items()},

@@ -182,12 +182,7 @@ def composed():
 
 
 def run():
-    state = composed().init(PARAMS)
-    # As version 1 kept it: shares of a mean, and frozen leaves among sums and averages.
-    del state["accumulate"]["sum"]
-    state["accumulate"]["mean"] = PARAMS
-    state["ema"]["average"] = PARAMS
-    state = filled(state)
+    state = filled(composed().init(PARAMS))
     return {"params": PARAMS, "state": state, "step": 28, "note": None}
 
 

@@ -8,6 +8,7 @@ import pytest
 import jopt
 from jopt.checkpoint import manifest, migrations
 from jopt.checkpoint.rounds import rounds_of_version_1
+from tests.checkpoint.goldens import ALL, path_of
 
 PARAMS = {"w": jnp.arange(3.0), "still": jnp.ones(2)}
 GROUPS = {"still": jopt.group("^still", freeze=True)}
@@ -104,3 +105,19 @@ def test_a_leaf_that_a_present_file_has_too_many_is_an_error_as_before():
     state["ema"]["average"]["more"] = jnp.ones(2)
     with pytest.raises(jopt.CheckpointError, match=r"unexpected +ema/average/more"):
         jopt.from_bytes(tx.init(PARAMS), jopt.to_bytes(state))
+
+
+def test_the_frozen_file_of_version_1():
+    golden = ALL["run"]
+    like = golden.tree()
+    found = golden.read(path_of("run", 1).read_bytes(), like, golden.tx())
+    assert jax.tree.structure(found) == jax.tree.structure(like)
+    state, now = found["state"], like["state"]
+    for path, total in jax.tree.flatten_with_path(state["accumulate"]["sum"])[0]:
+        keys = [k.key for k in path]
+        assert keys != ["conv", "kernel"]
+        np.testing.assert_allclose(total.reshape(-1), 4 * np.arange(1, total.size + 1) / 8)
+    for name in ("mu", "nu"):
+        inner = [s["accumulate"]["inner"]["skip_nonfinite"]["inner"]["adamw"] for s in (state, now)]
+        jax.tree.map(np.testing.assert_array_equal, inner[0][name], inner[1][name])
+    jax.tree.map(np.testing.assert_array_equal, state["ema"]["average"], now["ema"]["average"])

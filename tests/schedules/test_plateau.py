@@ -240,3 +240,12 @@ def test_an_update_says_that_it_needs_the_metric():
         tx.update(GRADS, tx.init(PARAMS), PARAMS)
     with pytest.raises(jopt.ConfigError, match=r"plateau: the metric is no number\n.*\n.*\(2,\)"):
         tx.update(GRADS, tx.init(PARAMS), PARAMS, value=jnp.ones(2))
+
+
+def test_another_length_takes_over_with_the_mean_of_what_is_there():
+    long, short = (jopt.schedules.plateau(1.0, every=n) for n in (5, 2))
+    memory = long.init()
+    for metric in (1.0, 2.0, 6.0):
+        _, memory = long.update(memory, value=metric)
+    _, memory = short.update(memory, value=7.0)
+    assert (float(memory["best"]), int(memory["seen"])) == (4.0, 0)
