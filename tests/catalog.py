@@ -35,10 +35,16 @@ class Entry:
     nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2
     reverse_mode: bool = True  # jax.grad goes through its update; else only jax.jvp (inner loops)
     compresses: bool = True  # it takes `state_dtype`
+    skips: bool = True  # it takes `skips`
 
     @property
     def name(self) -> str:
         return self.factory.__name__
+
+    def skipping(self, skips: str | bool, **overrides: Any) -> jopt.Transform:
+        """`make`, with leaves that may have no gradient, where that has to be said."""
+        common = {"skips": skips} if self.skips else {}
+        return self.make(**common, **overrides)
 
     def make(self, **overrides: Any) -> jopt.Transform:
         return self.factory(**{**self.settings, **overrides})
@@ -237,6 +243,7 @@ CATALOG: tuple[Entry, ...] = (
         settings={"learning_rate": 0.05, "max_iter": 3, "history_size": 4},
         separable=False,
         reverse_mode=False,
+        skips=False,
         compresses=False,
     ),
     Entry(

@@ -123,7 +123,7 @@ def grouped(entry: Entry, skips: str | None = None) -> jopt.Transform:
     groups = {"cold": jopt.group("^frozen", freeze=True)}
     if entry.separable:
         groups["own"] = jopt.group("^half", learning_rate=rate)
-    return entry.make(groups=groups, skips=skips)
+    return entry.skipping(skips, groups=groups) if skips else entry.make(groups=groups)
 
 
 def scheduled() -> jopt.Transform:

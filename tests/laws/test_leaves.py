@@ -69,7 +69,7 @@ def test_a_bare_array_is_a_tree(entry):
 @each
 def test_a_missing_gradient_leaves_parameter_slots_and_age(entry):
     # As if the leaf had lived in an optimizer of its own that was not called.
-    tx, params = entry.make(skips="^b$"), params_of(entry)
+    tx, params = entry.skipping("^b$"), params_of(entry)
     leaf = jax.tree.leaves(params)[-1]
     pair = {"a": leaf, "b": leaf}
     state, alone = tx.init(pair), tx.init({"b": leaf})
@@ -99,7 +99,7 @@ def grads_filled(grads):
 
 @each
 def test_no_gradients_at_all_move_nothing(entry):
-    tx, params = entry.make(skips=True), params_of(entry)
+    tx, params = entry.skipping(True), params_of(entry)
     params, state = run(entry, tx, params, tx.init(params), range(2))
     nothing = jax.tree.map(lambda _: None, params)
     zeros = jax.tree.map(jnp.zeros_like, params)

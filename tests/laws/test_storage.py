@@ -126,7 +126,7 @@ def test_save_load_continue_is_bit_equal(entry, kind):
 
 @each
 def test_a_leaf_without_gradient_keeps_its_codes(entry, kind):
-    tx, params = entry.make(state_dtype=kind, skips=True), tree(entry)
+    tx, params = entry.skipping(True, state_dtype=kind), tree(entry)
     params, state = run(entry, tx, params, tx.init(params), range(2))
     grads = tree(entry, 7)
     fed = {name: g if name == "small" else None for name, g in given(entry, grads).items()}
