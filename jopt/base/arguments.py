@@ -45,6 +45,8 @@ class Signature:
         self.rows = {p.name for p in of if str(p.annotation).startswith(ROWS)}
         # Numbers of things, and yes and no: they shape the program.
         self.static = {p.name for p in of if str(p.annotation).split(" ")[0] in ("int", "bool")}
+        self.flags = {p.name for p in of if p.annotation in ("bool", bool)}
+        self.numbers = {p.name for p in of if p.annotation in ("float", float)}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """The arguments by name, settled; raises `CallError` where they do not fit."""
@@ -73,8 +75,25 @@ class Signature:
                     found=short(value),
                     fix=f"For optax.inject_hyperparams: static_args=({name!r},).",
                 )
-            bound.arguments[name] = (as_row if name in self.rows else settled)(value)
+            value = (as_row if name in self.rows else settled)(value)
+            bound.arguments[name] = self._fit(name, value)
         return bound
+
+    def _fit(self, name: str, value: Any) -> Any:
+        """`value` of a kind that the declaration allows: a flag, a number."""
+        if name in self.flags and not isinstance(value, bool):
+            raise CallError(
+                self.who, f"{name} is yes or no", expected="True or False", found=short(value)
+            )
+        if name not in self.numbers or isinstance(value, jax.core.Tracer):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CallError(
+                self.who, f"{name} is not a number", expected="a number", found=short(value)
+            )
+        # An int past int32 is none that jax takes.
+        large = isinstance(value, int) and abs(value) >= 2**31
+        return float(min(max(value, -(2**1000)), 2**1000)) if large else value
 
     def _too_many(self, args: tuple[Any, ...]) -> None:
         most, names = len(self.positional), self.names or []

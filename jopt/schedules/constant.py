@@ -28,5 +28,5 @@ def constant_factor(value: float, factor: float = 1 / 3, steps: int = 5) -> Sche
     >>> [float(constant_factor(1.0, 0.5, 2)(t)) for t in (0, 1, 2, 9)]
     [0.5, 0.5, 1.0, 1.0]
     """
-    check("constant_factor", 0, steps=steps)
-    return Schedule(lambda t: jnp.where(t < steps, value * factor, value).astype(t.dtype))
+    (edge,) = check("constant_factor", 0, steps=steps)
+    return Schedule(lambda t: jnp.where(t < edge, value * factor, value).astype(t.dtype))

@@ -7,7 +7,7 @@ from jax import Array
 
 from jopt.base import ConfigError
 from jopt.schedules.schedule import Schedule, schedule
-from jopt.schedules.shapes import between, check
+from jopt.schedules.shapes import MOST, between, check
 
 
 @schedule
@@ -22,8 +22,8 @@ def cosine(init_value: float, steps: int, *, end_value: float = 0.0) -> Schedule
     >>> [round(float(cosine(1.0, 4)(t)), 6) for t in (0, 2, 4, 9)]
     [1.0, 0.5, 0.0, 0.0]
     """
-    check("cosine", steps=steps)
-    return Schedule(lambda t: between(init_value, end_value, t, steps, "cosine"))
+    (length,) = check("cosine", steps=steps)
+    return Schedule(lambda t: between(init_value, end_value, t, length, "cosine"))
 
 
 @schedule
@@ -36,11 +36,11 @@ def cosine_annealing(init_value: float, steps: int, end_value: float = 0.0) -> S
     >>> [round(float(cosine_annealing(1.0, 4)(t)), 6) for t in (0, 2, 4, 6, 8)]
     [1.0, 0.5, 0.0, 0.5, 1.0]
     """
-    check("cosine_annealing", steps=steps)
+    (half,) = check("cosine_annealing", steps=steps)
 
     def value(t: Array) -> Array:
-        above = jnp.abs(steps - jnp.mod(t, 2 * steps))  # distance to the nearest bottom
-        return between(end_value, init_value, above, steps, "cosine")
+        above = jnp.abs(half - jnp.mod(t, 2 * half))  # distance to the nearest bottom
+        return between(end_value, init_value, above, half, "cosine")
 
     return Schedule(value)
 
@@ -62,15 +62,15 @@ def cosine_restarts(
     >>> [round(float(cosine_restarts(1.0, 2, multiplier=2)(t)), 6) for t in (0, 1, 2, 4, 6)]
     [1.0, 0.5, 1.0, 0.5, 1.0]
     """
-    check("cosine_restarts", steps=steps, multiplier=multiplier)
+    first, factor = check("cosine_restarts", steps=steps, multiplier=multiplier)
     if multiplier == 1:
         return Schedule(
-            lambda t: between(init_value, end_value, jnp.mod(t, steps), steps, "cosine")
+            lambda t: between(init_value, end_value, jnp.mod(t, first), first, "cosine")
         )
-    starts, lengths = [0], [steps]
-    while starts[-1] < 2**31:  # as far as an int32 counts: 31 periods or fewer
+    starts, lengths = [0.0], [first]
+    while starts[-1] < MOST:  # as far as steps go: 120 periods or fewer
         starts.append(starts[-1] + lengths[-1])
-        lengths.append(lengths[-1] * multiplier)
+        lengths.append(min(lengths[-1] * factor, 2.0 * MOST))
 
     def value(t: Array) -> Array:
         begun = jnp.asarray(starts, t.dtype)
@@ -93,13 +93,14 @@ def warmup_cosine(
     """A line from init to peak over warmup_steps, then a cosine to end at total_steps.
 
     **Arguments:** `init_value` at step 0 (0: the first step does not move; give it
-    `peak_value / warmup_steps` for one that does); `peak_value` at step `warmup_steps`;
+    `peak_value / warmup_steps` for one that does); `peak_value` at step `warmup_steps` ≥ 0;
     `end_value` from step `total_steps` on, warm-up included.
 
     >>> [round(float(warmup_cosine(1.0, 2, 6)(t)), 6) for t in (0, 1, 2, 4, 6)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    check("warmup_cosine", warmup_steps=warmup_steps, total_steps=total_steps)
+    (rise,) = check("warmup_cosine", 0, warmup_steps=warmup_steps)
+    check("warmup_cosine", total_steps=total_steps)
     if total_steps <= warmup_steps:
         raise ConfigError(
             "warmup_cosine",
@@ -107,11 +108,12 @@ def warmup_cosine(
             expected=f"total_steps > {warmup_steps}",
             found=total_steps,
         )
-    fall = total_steps - warmup_steps
-    return Schedule(
-        lambda t: jnp.where(
-            t < warmup_steps,
-            between(init_value, peak_value, t, warmup_steps),
-            between(peak_value, end_value, t - warmup_steps, fall, "cosine"),
-        )
-    )
+    length = float(total_steps - warmup_steps)
+
+    def value(t: Array) -> Array:
+        fall = between(peak_value, end_value, t - rise, length, "cosine")
+        if rise == 0:
+            return fall
+        return jnp.where(t < rise, between(init_value, peak_value, t, rise), fall)
+
+    return Schedule(value)

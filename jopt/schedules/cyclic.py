@@ -88,14 +88,14 @@ def _height(
 ) -> Callable[[Array], Array]:
     """h(t)·k(t)."""
     down = up if steps_down is None else steps_down
-    check(who, steps_up=up)
-    check(who, 0, steps_down=down)
+    (rise,) = check(who, steps_up=up)
+    (fall,) = check(who, 0, steps_down=down)
     check_choice(who, "scale_mode", scale_mode, ("cycle", "iterations"))
     if scale_fn is None:
         check_choice(who, "mode", mode, ("triangular", "triangular2", "exp_range"))
     else:
         check_traceable(who, "scale_fn", scale_fn)
-    total = up + down
+    total = rise + fall
 
     def scale(t: Array, cycle: Array) -> Any:
         if scale_fn is not None:
@@ -107,7 +107,7 @@ def _height(
     def height(t: Array) -> Array:
         within = jnp.mod(t, total)
         cycle = jnp.round((t - within) / total)
-        h = jnp.where(within <= up, within / up, (total - within) / max(down, 1))
+        h = jnp.where(within <= rise, within / rise, (total - within) / max(fall, 1.0))
         return jnp.asarray(h * scale(t, cycle))
 
     return height

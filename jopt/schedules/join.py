@@ -30,7 +30,10 @@ def join(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequence[int]) -
     >>> [round(float(both(t)), 6) for t in (0, 2, 3, 5)]
     [0.0, 0.2, 5.0, 3.0]
     """
-    parts, starts = [as_function("join", s) for s in schedules], tuple(boundaries)
+    for name, row in (("schedules", schedules), ("boundaries", boundaries)):
+        if not isinstance(row, tuple):
+            raise ConfigError("join", f"{name} is no row", expected="a list", found=repr(row))
+    parts, starts = [as_function("join", s) for s in schedules], boundaries
     if len(parts) != len(starts) + 1:
         expected = f"{len(parts) - 1} boundaries for {len(parts)} schedules"
         raise ConfigError(
@@ -39,13 +42,13 @@ def join(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequence[int]) -
             expected=expected if parts else "at least one schedule",
             found=len(starts),
         )
-    check("join", 0, **{f"boundaries[{i}]": b for i, b in enumerate(starts)})
+    edges = check("join", 0, **{f"boundaries[{i}]": b for i, b in enumerate(starts)})
     if list(starts) != sorted(set(starts)):
         raise ConfigError("join", "boundaries must rise", found=starts)
 
     def value(t: Array) -> Array:
         now = parts[0](t)
-        for part, start in zip(parts[1:], starts, strict=True):
+        for part, start in zip(parts[1:], edges, strict=True):
             now = jnp.where(t < start, now, part(jnp.maximum(t - start, 0)))
         return now
 

@@ -20,7 +20,7 @@ def linear(init_value: float, end_value: float, steps: int) -> Schedule:
     >>> [round(float(linear(0.0, 1.0, 4)(t)), 6) for t in (0, 1, 4, 9)]
     [0.0, 0.25, 1.0, 1.0]
     """
-    check("linear", 0, steps=steps)
+    (length,) = check("linear", 0, steps=steps)
     if steps == 0:
         return Schedule(lambda t: jnp.full_like(t, end_value))
-    return Schedule(lambda t: between(init_value, end_value, t, steps))
+    return Schedule(lambda t: between(init_value, end_value, t, length))

@@ -77,19 +77,19 @@ def _phased(
     anneal: str,
     three_phase: bool,
 ) -> Schedule:
-    check(who, total_steps=total)
+    last = check(who, total_steps=total)[0] - 1
     check_range(who, 0.0, 1.0, pct_start=pct_start)
     check_choice(who, "anneal", anneal, ("cosine", "linear"))
     first, peak, back, end = corners
     edge = float(pct_start * total) - 1
     phases: list[Phase] = [(edge, first, peak)]
     if three_phase:
-        phases += [(float(2 * pct_start * total) - 2, peak, back), (total - 1, back, end)]
+        phases += [(float(2 * pct_start * total) - 2, peak, back), (last, back, end)]
     else:
-        phases += [(total - 1, peak, end)]
+        phases += [(last, peak, end)]
 
     def value(t: Array) -> Array:
-        t = jnp.minimum(t, total - 1)
+        t = jnp.minimum(t, last)
         begins = [0.0, *(p[0] for p in phases)]
         now: Array | None = None
         for start, (stop, a, b) in reversed(list(zip(begins, phases, strict=False))):

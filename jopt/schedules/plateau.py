@@ -12,6 +12,9 @@ from jopt.numerics import number_dtype
 from jopt.schedules.schedule import schedule
 from jopt.schedules.shapes import check, check_choice, check_range
 
+LONGEST = 2**31 - 1
+"""As far as the counts of a memory go."""
+
 
 class Plateau(Configured):
     """What `plateau` returns: a schedule with a memory, which lives in the optimizer's state."""
@@ -20,6 +23,16 @@ class Plateau(Configured):
 
     def __init__(self, **settings: Any) -> None:
         self._is = settings
+
+    def __call__(self, step: Any) -> Any:
+        """Refused: what the number is depends on the metrics."""
+        raise ConfigError(
+            "plateau",
+            "a plateau has no value at a step alone: it goes by the metrics that it is shown",
+            expected="an optimizer of jopt, and update(..., value=metric)",
+            found=f"a call with the step {step!r}"[:100],
+            fix="As jopt.adam(plateau(...)); in a chain of optax's by jopt.interop.optax.wrap.",
+        )
 
     def init(self) -> dict[str, Any]:
         """The memory before the first step; its `value` is the number of that step."""
@@ -50,7 +63,7 @@ class Plateau(Configured):
         news = ~jnp.isnan(metric) if s["nan"] == "skip" else jnp.bool_(True)
         total = jnp.where(news, memory["total"] + metric, memory["total"])
         seen = memory["seen"] + news.astype(jnp.int32)
-        judged = seen >= s["every"]
+        judged = seen >= min(s["every"], LONGEST)
         # As many as there are: a memory begun with a larger `every` may hold more.
         mean = total / jnp.maximum(seen, 1).astype(dtype)
         found, reduce = self._judge(memory, mean)
@@ -75,11 +88,11 @@ class Plateau(Configured):
         resting = memory["cooldown"] > 0
         cooldown = memory["cooldown"] - resting.astype(jnp.int32)
         bad = jnp.where(resting, zero, bad)
-        reduce = bad > s["patience"]
+        reduce = bad > min(s["patience"], LONGEST)
         return {
             "best": best,
             "bad": jnp.where(reduce, zero, bad),
-            "cooldown": jnp.where(reduce, jnp.int32(s["cooldown"]), cooldown),
+            "cooldown": jnp.where(reduce, jnp.int32(min(s["cooldown"], LONGEST)), cooldown),
         }, reduce
 
     def _better(self, metric: Array, best: Array) -> Array:

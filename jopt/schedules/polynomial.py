@@ -20,10 +20,10 @@ def polynomial(
     >>> [round(float(polynomial(1.0, 4, power=2.0)(t)), 6) for t in (0, 2, 4, 9)]
     [1.0, 0.25, 0.0, 0.0]
     """
-    check("polynomial", steps=steps)
+    (length,) = check("polynomial", steps=steps)
 
     def value(t: jnp.ndarray) -> jnp.ndarray:
-        rest = jnp.maximum(steps - t, 0) / steps
+        rest = jnp.maximum(length - t, 0) / length
         return end_value + (init_value - end_value) * rest**power
 
     return Schedule(value)

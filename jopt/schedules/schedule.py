@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jopt.base import Configured, configured
+from jopt.base import ConfigError, Configured, configured
 from jopt.numerics import number_dtype
 
 
@@ -30,9 +31,30 @@ class Schedule(Configured):
 
     def __call__(self, step: Any) -> Array:
         """The value at `step`, in float32, or float64 when x64 is enabled."""
-        dtype = number_dtype()
-        t = jnp.maximum(jnp.asarray(step).astype(dtype), 0)
-        return jnp.asarray(self._function(t), dtype)
+        who = "schedule" if self._call is None else self._call.name
+        t = jnp.maximum(_as_step(who, step), 0)
+        return jnp.asarray(self._function(t), t.dtype)
+
+
+def _as_step(who: str, step: Any) -> Array:
+    """The step in the dtype of numbers; counts of the host may be past what int32 holds."""
+    dtype = number_dtype()
+    try:
+        if isinstance(step, int):
+            return jnp.asarray(float(step), dtype)
+        if isinstance(step, float | np.generic | np.ndarray | list | tuple):
+            held = np.asarray(step)
+            if held.dtype.kind in "biufO":
+                return jnp.asarray(held.astype(dtype))
+        else:
+            t = jnp.asarray(step)
+            if not jnp.issubdtype(t.dtype, jnp.complexfloating):
+                return t.astype(dtype)
+    except (TypeError, ValueError, OverflowError):
+        pass  # told below
+    raise ConfigError(
+        who, "this is no step", expected="a number, or an array of them", found=repr(step)[:100]
+    )
 
 
 schedule = configured("jopt.schedules.")

@@ -45,8 +45,16 @@ def power(base: Any, exponent: Array) -> Array:
     return jnp.asarray(base**exponent)
 
 
-def check(who: str, least: int = 1, **numbers: Any) -> None:
-    """Raise `ConfigError` for a count of steps that is not a whole number of at least `least`."""
+MOST = 2**120
+"""The largest count of steps: what is computed from it is still a float32."""
+
+
+def check(who: str, least: int = 1, **numbers: Any) -> list[float]:
+    """The counts of steps, as floats; `ConfigError` for one that is no whole number ≥ `least`.
+
+    As floats, because jax takes an int for an int32, which ends at 2³¹. Beside a step in the dtype
+    of the value they are the same numbers.
+    """
     for name, given in numbers.items():
         value = plain(given)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -56,6 +64,11 @@ def check(who: str, least: int = 1, **numbers: Any) -> None:
                 expected=f"an int of at least {least}",
                 found=repr(value),
             )
+        if value > MOST:
+            raise ConfigError(
+                who, f"{name} is past what floats hold", expected="at most 2**120", found=value
+            )
+    return [float(plain(given)) for given in numbers.values()]
 
 
 def check_choice(who: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -84,11 +97,11 @@ def check_range(who: str, low: float, high: float, **numbers: Any) -> None:
 def as_function(who: str, given: Any) -> Callable[[Array], Array]:
     """A schedule, another library's function of the step, or a number, as one kind of function."""
     given = plain(given)
-    if callable(given):
+    stateful = callable(getattr(given, "update", None))
+    if callable(given) and not stateful:
         return lambda t: jnp.asarray(given(t)).astype(t.dtype)
     if isinstance(given, int | float) and not isinstance(given, bool):
-        return lambda t: jnp.full_like(t, given)
-    stateful = callable(getattr(given, "update", None))
+        return lambda t: jnp.full_like(t, float(given))
     raise ConfigError(
         who,
         "a schedule with a memory has no value at a step alone" if stateful else "no schedule",

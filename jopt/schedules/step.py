@@ -19,11 +19,11 @@ def step(init_value: float, step_size: int, gamma: float = 0.1) -> Schedule:
     >>> [round(float(step(1.0, 2, gamma=0.5)(t)), 6) for t in (0, 1, 2, 4)]
     [1.0, 1.0, 0.5, 0.25]
     """
-    check("step", step_size=step_size)
+    (size,) = check("step", step_size=step_size)
 
     def value(t: Array) -> Array:
         # The remainder is exact, where a quotient just below a whole number may round up to it.
-        return init_value * power(gamma, jnp.round((t - jnp.mod(t, step_size)) / step_size))
+        return init_value * power(gamma, jnp.round((t - jnp.mod(t, size)) / size))
 
     return Schedule(value)
 
@@ -46,8 +46,9 @@ def multistep(init_value: float, milestones: Sequence[int], gamma: float = 0.1) 
             found=repr(milestones),
             fix="One factor serves them all: gamma=.",
         )
-    check("multistep", 0, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
-    marks = sorted(milestones)
+    marks = sorted(
+        check("multistep", 0, **{f"milestones[{i}]": m for i, m in enumerate(milestones)})
+    )
 
     def value(t: Array) -> Array:
         passed = jnp.searchsorted(jnp.asarray(marks, t.dtype), t, side="right")

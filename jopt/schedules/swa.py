@@ -28,15 +28,15 @@ def swa(
     >>> [round(float(swa(1.0, 0.5, steps=2)(t)), 6) for t in (0, 1, 2, 9)]
     [1.0, 0.75, 0.5, 0.5]
     """
-    check("swa", 0, steps=steps, start=start)
+    length, begin = check("swa", 0, steps=steps, start=start)
     check_choice("swa", "anneal", anneal, ("cosine", "linear"))
     before = as_function("swa", init_value)
 
     def value(t: Array) -> Array:
         if steps == 0:
-            return jnp.where(t < start, before(t), swa_value).astype(t.dtype)
-        reached = before(jnp.full_like(t, start))
-        after = between(reached, swa_value, t - start, steps, anneal)
-        return jnp.where(t < start, before(t), after)
+            return jnp.where(t < begin, before(t), swa_value).astype(t.dtype)
+        reached = before(jnp.full_like(t, begin))
+        after = between(reached, swa_value, t - begin, length, anneal)
+        return jnp.where(t < begin, before(t), after)
 
     return Schedule(value)

@@ -26,15 +26,15 @@ def warmup(schedule: Any, steps: int, *, init_value: float = 0.0) -> Schedule:
     >>> [round(float(warmup(cosine(1.0, 4), 2)(t)), 6) for t in (0, 1, 2, 4, 6)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    check("warmup", 0, steps=steps)
+    (length,) = check("warmup", 0, steps=steps)
     after = as_function("warmup", schedule)
     if steps == 0:
         return Schedule(after)
 
     def value(t: Array) -> Array:
         peak = after(jnp.zeros_like(t))
-        rise = between(init_value, peak, t, steps)
-        return jnp.where(t < steps, rise, after(jnp.maximum(t - steps, 0)))
+        rise = between(init_value, peak, t, length)
+        return jnp.where(t < length, rise, after(jnp.maximum(t - length, 0)))
 
     return Schedule(value)
 
@@ -55,13 +55,13 @@ def inverse_sqrt(
     >>> [round(float(inverse_sqrt(1.0, 4)(t)), 6) for t in (0, 2, 4, 16)]
     [0.0, 0.5, 1.0, 0.5]
     """
-    scale = warmup_steps if timescale is None else timescale
-    check("inverse_sqrt", warmup_steps=warmup_steps, timescale=scale)
+    given = warmup_steps if timescale is None else timescale
+    begin, scale = check("inverse_sqrt", warmup_steps=warmup_steps, timescale=given)
 
     def value(t: Array) -> Array:
-        past = jnp.maximum(t - warmup_steps, 0)
+        past = jnp.maximum(t - begin, 0)
         fall = peak_value * jnp.sqrt(scale / (scale + past))
-        return jnp.where(t < warmup_steps, between(init_value, peak_value, t, warmup_steps), fall)
+        return jnp.where(t < begin, between(init_value, peak_value, t, begin), fall)
 
     return Schedule(value)
 
@@ -91,15 +91,15 @@ def wsd(
     >>> [round(float(wsd(1.0, 2, 4, 2)(t)), 6) for t in (0, 1, 2, 6, 7, 8)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    check("wsd", 0, warmup_steps=warmup_steps, stable_steps=stable_steps)
-    check("wsd", decay_steps=decay_steps)
+    rise, stable = check("wsd", 0, warmup_steps=warmup_steps, stable_steps=stable_steps)
+    (length,) = check("wsd", decay_steps=decay_steps)
     check_choice("wsd", "anneal", anneal, ("linear", "cosine", "sqrt"))
-    decay = warmup_steps + stable_steps
+    decay = rise + stable
 
     def value(t: Array) -> Array:
-        fall = between(peak_value, end_value, t - decay, decay_steps, anneal)
-        if warmup_steps == 0:
+        fall = between(peak_value, end_value, t - decay, length, anneal)
+        if rise == 0:
             return fall
-        return jnp.where(t < warmup_steps, between(init_value, peak_value, t, warmup_steps), fall)
+        return jnp.where(t < rise, between(init_value, peak_value, t, rise), fall)
 
     return Schedule(value)

@@ -49,6 +49,19 @@ REFUSED = [
     (lambda: s.plateau(1.0, patience=1.5), "patience is a number of steps", "1.5"),
     (lambda: s.plateau(1.0, every=0), "every is a number of steps", "at least 1"),
     (lambda: s.plateau(1.0, threshold=-1.0), "threshold is out of range", "-1.0"),
+    (lambda: s.plateau("a"), "plateau: init_value is not a number", "found:    'a'"),
+    (lambda: s.linear("a", 0.0, 3), "linear: init_value is not a number", "found:    'a'"),
+    (lambda: s.linear(0.0, None, 3), "linear: end_value is not a number", "found:    None"),
+    (lambda: s.exponential(1.0, [0.5]), "exponential: gamma is not a number", r"found:    \[0.5\]"),
+    (lambda: s.wsd(True, 1, 1, 1), "wsd: peak_value is not a number", "found:    True"),
+    (lambda: s.onecycle(1.0, 9, three_phase="no"), "three_phase is yes or no", "True or False"),
+    (lambda: s.linear(1.0, 0.0, 2**121), "past what floats hold", r"2\*\*120"),
+    (lambda: s.join(1.0, [3]), "join: schedules is no row", "found:    1.0"),
+    (lambda: s.join([1.0, 2.0], 3), "join: boundaries is no row", "found:    3"),
+    (lambda: s.constant(1.0)("x"), "constant: this is no step", "found:    'x'"),
+    (lambda: s.constant(1.0)(None), "constant: this is no step", "found:    None"),
+    (lambda: s.constant(1.0)(1j), "constant: this is no step", "found:    1j"),
+    (lambda: s.plateau(1.0)(3), "plateau has no value at a step alone", "value=metric"),
 ]
 
 LINEAR = ("LinearLR", {})
@@ -59,7 +72,7 @@ TORCH_REFUSES = [
     ("LinearLR", {"start_factor": 0}, "start_factor is out of range", r"\(0, 1\]"),
     ("LinearLR", {"start_factor": 1.1}, "start_factor is out of range", "1.1"),
     ("LinearLR", {"end_factor": 1.1}, "end_factor is out of range", "1.1"),
-    ("MultiplicativeLR", {"lr_lambda": 0.5}, "function is no function", "0.5"),
+    ("MultiplicativeLR", {"lr_lambda": 0.5}, "lr_lambda is a function", "0.5"),
     ("CosineAnnealingWarmRestarts", {"T_0": 0}, "steps is a number of steps", "at least 1"),
     ("CosineAnnealingWarmRestarts", {"T_0": 1.5}, "steps is a number of steps", "1.5"),
     ("CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 0}, "multiplier is", "at least 1"),

@@ -178,7 +178,7 @@ def _warmup_stable_decay(who: str, a: dict[str, Any]) -> Factor:
         if a["T"] is None or decay is None:
             raise ConfigError(who, "needs num_decay_steps, and num_stable_steps or training_steps")
         stable = a["T"] - a["w"] - decay
-    check(who, 0, num_decay_steps=decay, num_stable_steps=stable)
+    decay, stable = check(who, 0, num_decay_steps=decay, num_stable_steps=stable)
     still = a["w"] + stable
 
     def done(kind: str, x: Array, cycles: float) -> Array:

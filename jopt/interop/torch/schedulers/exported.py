@@ -101,7 +101,8 @@ def export_scheduler(
     for row in rows:
         if not (callable(row) or isinstance(row, Plateau)) or isinstance(row, type):
             raise wrong(who, "schedule", "a schedule", "one of jopt.schedules", row)
-    if momentum is not None and (not callable(momentum) or isinstance(momentum, type)):
+    odd = not callable(momentum) or isinstance(momentum, type | Plateau)
+    if momentum is not None and odd:
         raise wrong(who, "momentum", "a schedule", "one of jopt.schedules", momentum)
     if as_lambda:
         found = [_as_lambda(row, base_lr) for row in rows]

@@ -28,15 +28,15 @@ def paced(schedule: Any, *, every: int = 1, shift: int = 0) -> Schedule:
     >>> [float(paced(exponential(1.0, 0.5), every=2, shift=1)(t)) for t in range(4)]
     [1.0, 0.5, 0.5, 0.25]
     """
-    check("paced", every=every)
+    (pace,) = check("paced", every=every)
     if isinstance(shift, bool) or not isinstance(shift, int):
         raise ConfigError("paced", "shift is a whole number", found=repr(shift))
-    inner = as_function("paced", schedule)
+    inner, before = as_function("paced", schedule), float(shift)
 
     def value(t: Array) -> Array:
-        moved = jnp.maximum(t + shift, 0)
+        moved = jnp.maximum(t + before, 0)
         # The remainder is exact, where a quotient just below a whole number may round up to it.
-        return inner(jnp.round((moved - jnp.mod(moved, every)) / every))
+        return inner(jnp.round((moved - jnp.mod(moved, pace)) / pace))
 
     return Schedule(value)
 
