@@ -9,6 +9,7 @@ from jopt.base.arguments import in_order as in_order
 from jopt.base.arguments import meant as meant
 from jopt.base.arguments import plain as plain
 from jopt.base.arguments import settled as settled
+from jopt.base.branches import unbranched as unbranched
 from jopt.base.configured import Call as Call
 from jopt.base.configured import Configured as Configured
 from jopt.base.configured import configured as configured

@@ -16,7 +16,7 @@ from jopt.core.boxes import put_on, taken_off
 from jopt.core.checks import as_array, is_sparse
 from jopt.core.row import stepped
 from jopt.core.rows import add_rows
-from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform
+from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, check_transform
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
 
@@ -170,6 +170,7 @@ def step(
     >>> params
     {'w': Array(0.75, dtype=float32)}
     """
+    check_transform("step", tx)
     if params is None:
         raise TreeError("step", "needs the parameters", fix="Call jopt.step(tx, grads, state, p).")
     if key is not None:

@@ -86,7 +86,11 @@ def as_parts(tx: Any) -> Mapping[str, Part]:
         "this is no transform",
         expected="something with init(params) and update(updates, state, params)",
         found=repr(tx),
-        fix="Call the factory: jopt.adamw(1e-3), not jopt.adamw." if callable(tx) else None,
+        fix="Did you mean chain(*[...])?"
+        if isinstance(tx, list | tuple)
+        else "Call the factory: jopt.adamw(1e-3), not jopt.adamw."
+        if callable(tx)
+        else None,
     )
 
 

@@ -15,7 +15,7 @@ from jopt.core.codecs import PLAIN, Bfloat16, Codec, Int8
 from jopt.core.part import SpecPart
 from jopt.core.slots import Store
 from jopt.core.spec import Slot
-from jopt.core.transform import Node, Part, State, Transform
+from jopt.core.transform import Node, Part, State, Transform, check_transform
 from jopt.core.tree import Path, Tree, has, lookup, nest
 
 CODECS: tuple[Codec, ...] = (PLAIN, Int8(), Bfloat16())
@@ -46,8 +46,9 @@ def convert_state(tx: Transform, state: State, params: Tree) -> State:
     >>> {k: x.nbytes for k, x in sorted(small["adamw"]["mu"]["w"].items())}
     {'scale': 256, 'signed_dynamic_256': 16384}
     """
+    check_transform("convert_state", tx)
     state, _ = taken_off(state)
-    tx.check_labels(state)
+    tx.check_labels(state, params)
     layout, leaves = tx.layout(params)
     of = {path: (name, p) for path, name, p in zip(layout.paths, layout.names, leaves, strict=True)}
     return tx.boxed(_converted(tx.parts, state, of), layout, leaves)

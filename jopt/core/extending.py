@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 from jopt.core.boxes import taken_off
 from jopt.core.spec import NODE_KEYS
-from jopt.core.transform import State, Transform
+from jopt.core.transform import State, Transform, check_transform
 from jopt.core.tree import Layout, Path, Tree, flatten_dict, shown
 
 SHOWN = 12
@@ -84,6 +84,7 @@ def extend(
     **Raises:** `StateError` if the state knows leaves that are no longer there, or belongs to
     another transform.
     """
+    check_transform("extend", tx)
     new = tx.extend(state, params)
     if not report:
         return new

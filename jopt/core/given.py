@@ -59,11 +59,21 @@ def check_given(who: str, node: Mapping[str, Any], numbers: Mapping[Key, Any]) -
         )
 
 
-def known(node: Mapping[str, Any]) -> dict[Key, Any]:
+def known(who: str, node: Mapping[str, Any]) -> dict[Key, Any]:
     """What a node says its transform was built with, number by number."""
     numbers = node.get("hyperparams", {})
     keys = sorted((group, name) for group, own in numbers.items() for name in own)
     row = node.get("given")
+    shape = tuple(getattr(row, "shape", ()))
+    floating = jnp.issubdtype(getattr(row, "dtype", int), jnp.floating)
+    if row is not None and not (floating and shape[-1:] == (len(keys),)):
+        raise StateError(
+            who,
+            "this state does not say which numbers its transform was built with",
+            path="given",
+            expected=f"a floating vector of {len(keys)}",
+            found=f"{getattr(row, 'dtype', type(row).__name__)} {shape}",
+        )
     return {} if row is None else {key: row[..., i] for i, key in enumerate(keys)}
 
 

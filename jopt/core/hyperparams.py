@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from jopt.base import ConfigError, StateError, meant, plain
 from jopt.core.boxes import is_box
 from jopt.core.groups import DEFAULT
-from jopt.core.numbers import own_numbers
+from jopt.core.numbers import is_number, own_numbers
 from jopt.core.sites import Site, replaced, sites
 from jopt.core.spec import REGISTRY, Hyper, Spec
 from jopt.core.transform import Node, T
@@ -22,13 +22,14 @@ from jopt.core.tree import Path
 
 def nodes(state: Any, who: str = "hyperparams") -> Iterator[tuple[str, Node]]:
     """Every node of a state, with its label as `hyperparams` gives it; `who` asks, in errors."""
-    return ((site.label, site.node) for site in _sites(who, state) if not site.injected)
+    found = _sites(who, state, lambda _, node: isinstance(node, Mapping))
+    return ((site.label, site.node) for site in found if not site.injected)
 
 
-def _sites(who: str, state: Any) -> list[Site]:
+def _sites(who: str, state: Any, bare: Callable[[Any, Any], bool]) -> list[Site]:
+    """Every site; `bare` tells of a label and its node whether it can be one without numbers."""
     found = [*sites(state)]
-    bare = isinstance(state, Mapping) and all(isinstance(v, Mapping) for v in state.values())
-    if not found and not bare:
+    if not found and not (isinstance(state, Mapping) and all(map(bare, state, state.values()))):
         raise StateError(
             who,
             "there is no state of a jopt transform in this",
@@ -36,6 +37,12 @@ def _sites(who: str, state: Any) -> list[Site]:
             found=type(state).__name__,
         )
     return found
+
+
+def _is_bare(label: Any, node: Any) -> bool:
+    """Whether this can be a node that keeps neither numbers nor a count."""
+    known = isinstance(label, str) and (_spec_of(label) or label.startswith("foreign"))
+    return isinstance(node, Mapping) and (bool(known) or not jax.tree.leaves(node))
 
 
 def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
@@ -60,7 +67,7 @@ def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
     0.1
     """
     view: dict[str, dict[str, dict[str, Any]]] = {}
-    for site in _sites("hyperparams", state):
+    for site in _sites("hyperparams", state, _is_bare):
         own = _own(site)
         if own:
             base = own.get(DEFAULT, {})
@@ -103,7 +110,7 @@ def set_hyperparams(
 
 def _labelled(state: Any, label: str | None) -> list[Site]:
     """Those of this label, or all."""
-    found = _sites("set_hyperparams", state)
+    found = _sites("set_hyperparams", state, _is_bare)
     for site in found:
         _own(site)
     chosen = [s for s in found if label is None or s.label == label]
@@ -164,7 +171,7 @@ def _own(site: Site) -> dict[str, dict[str, Any]]:
     node, label = site.node, site.label
     try:
         own = {DEFAULT: dict(node["hyperparams"])} if site.injected else own_numbers(node)
-        odd = [(g, k, v) for g, kids in own.items() for k, v in kids.items() if _is_no_number(v)]
+        odd = [(g, k, v) for g, kids in own.items() for k, v in kids.items() if not is_number(v)]
     except (AttributeError, TypeError, ValueError, KeyError, IndexError):
         problem = "the numbers in this state are not kept as jopt keeps them"
         raise StateError(label, problem, expected="{group: {name: number}}") from None
@@ -172,11 +179,6 @@ def _own(site: Site) -> dict[str, dict[str, Any]]:
         problem, path = f"{name} is not a number", f"hyperparams/{group}/{name}"
         raise StateError(label, problem, path=path, expected="a number", found=repr(value)[:100])
     return own
-
-
-def _is_no_number(value: Any) -> bool:
-    plain_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return not (plain_number or hasattr(value, "dtype"))
 
 
 def _edit(site: Site, group: str, name: str, value: Any) -> Node:
@@ -265,6 +267,13 @@ def _as(label: str, name: str, old: Any, value: Any) -> Any:
         raise StateError(
             label, f"{name} is not a number", expected="a number", found=repr(value)
         ) from None
+    if old.shape != () and new.shape != old.shape:
+        raise ConfigError(
+            label,
+            f"{name} has another number of values than there are runs",
+            expected=f"one number, or shape {tuple(old.shape)}",
+            found=f"shape {tuple(new.shape)}",
+        )
     if isinstance(old, jax.core.Tracer) or isinstance(new, jax.core.Tracer):
         return new
     # Placed as the old number was, and only if it was: committing an array to a device that

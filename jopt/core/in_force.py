@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, StateError
+from jopt.base import ConfigError, StateError, unbranched
 from jopt.core.counts import ticked
 from jopt.core.given import UNKNOWN, check_given, known, new_given, ruling, stacked
 from jopt.core.groups import DEFAULT, Group
-from jopt.core.numbers import StatefulSchedule, is_schedule, owners, plain_numbers
+from jopt.core.numbers import StatefulSchedule, is_number, is_schedule, owners, plain_numbers
 from jopt.core.spec import Spec
 from jopt.core.tree import merged
 from jopt.numerics import number_dtype
@@ -80,11 +81,21 @@ def _check_groups(who: str, kind: str, groups: Any) -> None:
     # A state may come from a file that anybody wrote.
     if isinstance(groups, Mapping) and all(isinstance(own, Mapping) for own in groups.values()):
         memories = [m for own in groups.values() for m in own.values()]
-        if kind == "hyperparams" or all(isinstance(m, Mapping) for m in memories):
+        if kind == "hyperparams" or all(map(_is_memory, memories)):
             return
     held = "{name: number}" if kind == "hyperparams" else "{name: memory}"
     problem = f"{kind!r} in this state is not as jopt keeps it"
     raise StateError(who, problem, expected=f"{{group: {held}}}", found=repr(groups)[:100])
+
+
+def _is_memory(memory: Any) -> bool:
+    """Numbers, arrays of them and what they are held in, the coming value among them."""
+    if not isinstance(memory, Mapping) or "value" not in memory:
+        return False
+    leaves = jax.tree.leaves(dict(memory), is_leaf=lambda x: x is None)
+    return all(hasattr(x, "dtype") or isinstance(x, int | float) for x in leaves) and is_number(
+        memory["value"]
+    )
 
 
 def read_numbers(
@@ -113,7 +124,12 @@ def read_numbers(
             if isinstance(value, StatefulSchedule):
                 given = {k: v for k, v in extra.items() if k in value.extra}
                 old = node["schedules"][label][name]
-                now, memory = value.update(old, step, **given)
+                try:
+                    now, memory = value.update(old, step, **given)
+                except KeyError as error:
+                    raise StateError(
+                        who, f"the memory of {name} has no {error}", found=", ".join(map(str, old))
+                    ) from error
                 values[name], entry = jnp.asarray(now, dtype), _settled(memory, dtype, old)
             else:
                 old = jnp.asarray(node["schedules"][label][name]["value"])
@@ -166,6 +182,11 @@ def extended_numbers(
 
     A number that the old one has not, or had by a schedule, is that of the transform.
     """
+    for kind in ("hyperparams", "schedules"):
+        _check_groups(who, kind, old.get(kind, {}))
+    for own in old.get("hyperparams", {}).values():
+        for name, value in own.items():
+            _check_number(who, name, value)
     held = dict(new)
     for label, own in new.get("schedules", {}).items():
         for name, memory in own.items():
@@ -179,7 +200,7 @@ def extended_numbers(
     if "given" not in new:
         return settled_numbers(who, held, numbers, groups)
     held |= {"hyperparams": merged(new["hyperparams"], old.get("hyperparams", {}))}
-    mine, theirs = known(new), known(old)
+    mine, theirs = known(who, new), known(who, old)
     kept = old.get("hyperparams", {})
     row = [
         theirs.get(key, UNKNOWN) if key[1] in kept.get(key[0], {}) else mine[key] for key in mine
@@ -190,8 +211,11 @@ def extended_numbers(
 
 def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Array:
     try:
-        value = jnp.asarray(schedule(step), dtype)
-    except (TypeError, ValueError) as error:
+        with unbranched(who, f"the schedule of {name}", repr(schedule)):
+            value = jnp.asarray(schedule(step), dtype)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             who,
             f"the schedule of {name} gives no number",
@@ -202,10 +226,14 @@ def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Arr
     return value
 
 
-def _check_scalar(who: str, name: str, value: Any, fix: str) -> None:
-    if not hasattr(value, "dtype") and not isinstance(value, int | float):
+def _check_number(who: str, name: str, value: Any) -> None:
+    if not is_number(value):
         found = repr(value)[:100]
         raise StateError(who, f"{name} is not a number", expected="a number", found=found)
+
+
+def _check_scalar(who: str, name: str, value: Any, fix: str) -> None:
+    _check_number(who, name, value)
     if jnp.shape(value) != ():
         raise StateError(
             who,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError
@@ -40,6 +41,14 @@ def is_schedule(value: Any) -> bool:
     return callable(value) or isinstance(value, StatefulSchedule)
 
 
+def is_number(value: Any) -> bool:
+    """Whether what a state holds for a number is one, or an array of them for many runs."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
 def check_names(spec: Spec, names: Iterable[str]) -> None:
     """Raise `ConfigError` for an argument that the optimizer does not have."""
     for name in names:
@@ -56,6 +65,15 @@ def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, G
         _check_number(spec, name, value, DEFAULT)
     for label, g in groups.items():
         for name, value in g.numbers.items():
+            if name in spec.options or name in Common.__annotations__:
+                raise ConfigError(
+                    spec.name,
+                    f"group {label!r} sets {name!r}, which is one choice for the whole optimizer",
+                    expected=", ".join(numbers) or "no hyperparameters",
+                    found=name,
+                    fix=f"Send these leaves to another one: jopt.route({spec.name}(...), "
+                    f"{label}=(match, {spec.name}(..., {name}=...))).",
+                )
             if name not in numbers:
                 raise ConfigError(
                     spec.name,

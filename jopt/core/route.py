@@ -10,7 +10,7 @@ from jopt.core.chain import as_parts, unused_label
 from jopt.core.groups import DEFAULT, Group, Match, assign, group
 from jopt.core.places import renumbered
 from jopt.core.row import through
-from jopt.core.transform import Flow, Leaves, Node, Part, Transform, moved
+from jopt.core.transform import Flow, Leaves, Node, Part, Transform, check_transform, moved
 from jopt.core.tree import Layout
 
 
@@ -53,6 +53,7 @@ def routing(tx: Transform, params: Any) -> dict[str, str]:
 
     Looks through chains; of several `jopt.route`s in one chain, it tells the first.
     """
+    check_transform("routing", tx)
     for part in tx.parts.values():
         if isinstance(part, RoutePart):
             layout, leaves = tx.layout(params)

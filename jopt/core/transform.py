@@ -6,6 +6,7 @@ belongs to one part. A single optimizer has one part; `chain` sets rows end to e
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -143,7 +144,7 @@ class Transform(Configured):
     ) -> Flow:
         """What goes into the first part, checked; see `update` for the arguments."""
         self._check_extra(extra)
-        self.check_labels(state)
+        self.check_labels(state, params)
         if params is None:
             layout, given = self.layout(updates)
             still = layout.still
@@ -161,7 +162,7 @@ class Transform(Configured):
     def extend(self, state: State, params: Tree) -> State:
         """See `jopt.extend`."""
         state, _ = taken_off(state)
-        self.check_labels(state)
+        self.check_labels(state, params)
         layout, leaves = self.layout(params)
         new = {k: part.extend(layout, leaves, state[k]) for k, part in self.parts.items()}
         return self.boxed(new, layout, leaves)
@@ -193,17 +194,35 @@ class Transform(Configured):
                         "jopt.interop.optax.wrap makes.",
                     )
 
-    def check_labels(self, state: State) -> None:
+    def check_labels(self, state: State, params: Any = None) -> None:
         """Raise `StateError` unless the state has a node for each part, and no others."""
         found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
         if found != sorted(self.parts):
+            swapped = isinstance(params, Mapping) and sorted(params) == sorted(self.parts)
             raise StateError(
                 self.name,
                 "this state belongs to another transform",
                 expected=f"a dict with {', '.join(sorted(self.parts)) or 'no entries'}",
                 found=f"a dict with {', '.join(found)}" if isinstance(found, list) else found,
-                fix="Use the state that this transform's init or update returned.",
+                fix="The state seems to stand in the place of the parameters."
+                if swapped
+                else "Use the state that this transform's init or update returned.",
             )
+
+
+def check_transform(who: str, tx: Any) -> None:
+    """Raise `ConfigError` for anything but a transform of jopt's."""
+    if isinstance(tx, Transform):
+        return
+    raise ConfigError(
+        who,
+        "this is no jopt transform",
+        expected="a jopt.Transform",
+        found=repr(tx)[:200],
+        fix="Call the factory: jopt.adamw(1e-3), not jopt.adamw."
+        if inspect.isfunction(tx)
+        else "Wrap a foreign one: jopt.chain(tx).",
+    )
 
 
 def _zero(x: Any, g: Any = None) -> Any:

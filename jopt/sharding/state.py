@@ -6,12 +6,13 @@ import functools
 from typing import Any, cast
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from jopt.base import ConfigError, TreeError
 from jopt.core import State, Transform
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.places import Place
+from jopt.core.transform import check_transform
 from jopt.core.tree import Tree, layout_of
 from jopt.sharding.mesh import along, param_shardings, split
 
@@ -149,14 +150,9 @@ def _placed(
     state: State | None = None,
     axis: str | None = None,
 ) -> Tree:
-    if not isinstance(tx, Transform):
-        raise ConfigError(
-            who,
-            "this is no jopt transform",
-            expected="a jopt.Transform",
-            found=repr(tx),
-            fix="Wrap a foreign one: jopt.chain(tx).",
-        )
+    check_transform(who, tx)
+    if not isinstance(mesh, Mesh | AbstractMesh | None):
+        raise ConfigError(who, "this is no mesh", expected="a Mesh", found=repr(mesh)[:200])
     layout = layout_of(who, params)
     leaves = jax.tree.leaves(params)
     mesh, shardings = param_shardings(who, layout, leaves, mesh)
@@ -179,5 +175,6 @@ def _placed(
         return own if axis is None else split(own, axis, shape, place)
 
     abstract, boxes = taken_off(jax.eval_shape(tx.init, params) if state is None else state)
+    tx.check_labels(abstract)
     places = {k: part.places(layout, leaves, abstract[k]) for k, part in tx.parts.items()}
     return put_on(jax.tree.map(one, abstract, places), boxes)

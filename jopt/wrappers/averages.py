@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jopt.base import ConfigError, StateError, configured
 from jopt.core import Groups, Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
 from jopt.core.boxes import taken_off
 from jopt.core.hyperparams import nodes
+from jopt.core.sites import sites
 from jopt.core.transform import T
 from jopt.core.tree import has, layout_of, lookup
 
@@ -175,6 +177,12 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
             fix=f"Say which: label={next(iter(found))!r}.",
         )
     if not found:
+        if not [*nodes(state, "eval_params")] and isinstance(params, Mapping) and [*sites(params)]:
+            raise StateError(
+                "eval_params",
+                "state and parameters are in each other's place",
+                expected="eval_params(state, params)",
+            )
         return params
     average, _ = taken_off(found[label or next(iter(found))])
     layout = layout_of("eval_params", params)
