@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jopt.numerics.dtypes import compute_dtype
+from jopt.numerics.norms import range_factor, scaled_matrix_norms
+from jopt.numerics.once import once_if
 from jopt.numerics.roots import safe_sqrt
 
 
@@ -82,8 +85,9 @@ def plain(
         return jax.lax.reduce_precision(y, bits.nexp, bits.nmant)
 
     x = (x.mT if right else x).astype(dtype)
-    norm = rounded(jnp.maximum(rounded(_norm(x)), eps))
-    x = (x.astype(wide) / norm).astype(dtype)
+    factor, norm = scaled_matrix_norms(x)
+    norm = rounded(jnp.maximum(rounded(norm), factor * eps))
+    x = (factor * x.astype(wide) / norm).astype(dtype)
 
     def product(p: Array, q: Array, contract: int) -> Array:
         # XLA's CPU backend has no bfloat16 product for some layouts and fails at run time; the
@@ -121,7 +125,8 @@ def lean(
     Every array is stored in `dtype`, and none wider: a matrix product of a GPU rounds before it
     writes, but cannot add a·X. To have a·I in P costs a rounding of P's diagonal to `dtype`,
     a·X in float32 would cost a second and a third pass over X. X is never divided by its norm:
-    ‖X‖²_F is the trace of the first A, and 1 / ‖X‖_F a factor of the first A and P.
+    ‖X‖²_F is the trace of the first A, and 1 / ‖X‖_F a factor of the first A and P. Only where
+    A is out of range is X scaled and A made again.
     """
     a, b, c = coefficients
     wide = compute_dtype(dtype)
@@ -129,13 +134,24 @@ def lean(
     # XLA would hand wider copies from one line to the next, as excess precision.
     fixed: Any = jax.lax.optimization_barrier
     identity = jnp.eye(min(x.shape[1:]), dtype=wide)[None]
+
+    def product(x: Array) -> Array:
+        found: Array = fixed(_dot(x, x, side, side, dtype))
+        return found
+
     x = fixed(x.astype(dtype))
     for k in range(steps):
-        gram = fixed(_dot(x, x, side, side, dtype))
+        gram = product(x)
         factor = jnp.ones((x.shape[0], 1, 1), wide)
         if k == 0:
-            trace = jnp.trace(gram.astype(wide), axis1=1, axis2=2)[:, None, None]
-            factor = 1 / jnp.maximum(safe_sqrt(trace), eps)
+            into_range = range_factor(_trace(gram), math.prod(x.shape[1:]))
+
+            def again(held: tuple[Array, Array], by: Array = into_range) -> tuple[Array, Array]:
+                scaled = fixed(held[0] * by.astype(dtype))
+                return scaled, product(scaled)
+
+            x, gram = once_if(jnp.any(into_range != 1), again, (x, gram))
+            factor = 1 / jnp.maximum(safe_sqrt(_trace(gram)), into_range * eps)
             # Twice, for the square of 1 / ε may be infinite, and zeros are to stay zeros.
             gram = fixed((gram.astype(wide) * factor * factor).astype(dtype))
         square = fixed(_dot(gram, gram, 2, 1, dtype))
@@ -145,9 +161,9 @@ def lean(
     return x.astype(wide)
 
 
-def _norm(x: Array) -> Array:
-    wide = compute_dtype(x.dtype)
-    return safe_sqrt(jnp.sum(jnp.square(x.astype(wide)), axis=(-2, -1), keepdims=True))
+def _trace(gram: Array) -> Array:
+    wide = compute_dtype(gram.dtype)
+    return jnp.trace(gram.astype(wide), axis1=1, axis2=2)[:, None, None]
 
 
 def _dot(p: Array, q: Array, left: int, right: int, dtype: DTypeLike) -> Array:

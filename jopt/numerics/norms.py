@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 
@@ -52,7 +53,7 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
     total = jnp.sum(partial(alike, jax.lax.square, _sum))
 
     size = sum(x.size for x in alike)
-    factor = _factor(total, size)
+    factor = range_factor(total, size)
 
     def again(_: Array) -> Array:
         return jnp.sum(partial(alike, lambda x: jax.lax.square(x * factor), _sum))
@@ -65,7 +66,7 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     wide = [_wide(x) for x in xs]
     totals = [jnp.sum(jnp.square(x)) for x in wide]
     sizes = [x.size for x in xs]
-    factors = [*map(_factor, totals, sizes)]
+    factors = [*map(range_factor, totals, sizes)]
 
     def again(_: list[Array]) -> list[Array]:
         return [jnp.sum(jnp.square(x * f)) for x, f in zip(wide, factors, strict=True)]
@@ -74,14 +75,28 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
 
 
+def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
+    """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
+
+    def total(by: Array | None = None) -> Array:
+        wide = _wide(x)
+        wide = wide if by is None else wide * by
+        return jnp.sum(jnp.square(wide), axis=(-2, -1), keepdims=True)
+
+    first, size = total(), math.prod(x.shape[1:])
+    factors = range_factor(first, size)
+    again = once_if(jnp.any(factors != 1), lambda _: total(factors), first)
+    return factors, safe_sqrt(again)
+
+
 def _left(total: Array, size: int) -> Array:
     """Whether the sum of so many squares is infinite, or so small that some of them are lost."""
     info = jnp.finfo(total.dtype)
     return jnp.isinf(total) | (total < float(info.tiny) / float(info.eps) * size)
 
 
-def _factor(total: Array, size: int) -> Array:
-    """What to multiply numbers by whose squares have this sum: 1, or a power of two."""
+def range_factor(total: Array, size: int) -> Array:
+    """What to multiply so many numbers by whose squares have this sum: 1, or a power of two."""
     # Three quarters of all exponents: the largest number's square and the least one's are then in
     # range, and what is lost of smaller ones beside them is beyond the digits of the sum.
     up = 2.0 ** (jnp.finfo(total.dtype).maxexp * 3 // 4)

@@ -163,7 +163,7 @@ CASES = {
         NEVER,
     ),
     "adafactor": case("A", lambda: jopt.adafactor(1e-2), lambda: optax.adafactor(1e-2)),
-    "muon_adamw": case("A", jopt.recipes.muon_adamw, optax_muon),
+    "muon_adamw": case("A", jopt.recipes.muon_adamw, optax_muon, 3 * NEVER),
     "lbfgs": Case(
         "A",
         {

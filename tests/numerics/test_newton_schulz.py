@@ -93,6 +93,25 @@ def test_the_size_of_a_matrix_tells_only_below_epsilon(scale):
     assert error(run(lean, x, eps=0.0), exact(x, eps=0.0)) < 8 * 2.0**-8
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("order", [plain, lean], ids=["plain", "lean"])
+def test_matrices_whose_squares_are_out_of_range_are_as_others(order, dtype):
+    # One matrix, times powers of two: most have squares that are 0 or infinite in float32.
+    scales = np.reshape([1.0, 2.0**124, 2.0**70, 2.0**-57, 2.0**-70, 2.0**-115], (-1, 1, 1))
+    matrix = np.asarray(normal((6, 9)), np.float64)
+    x = jnp.asarray(scales * matrix, dtype)
+    found = run(order, x, eps=0.0, dtype=jnp.dtype(dtype))
+    np.testing.assert_array_equal(found, np.broadcast_to(found[0], found.shape))
+    bound = 2e-5 if dtype == "float32" else 8 * 2.0**-8
+    want = exact(x)
+    assert error(found[:3], want[:3]) < bound
+    # Under ε the size tells, and what is then under the least normal number is 0 on a CPU.
+    small = run(order, x, dtype=jnp.dtype(dtype))
+    assert np.all(np.abs(want[3:]) < 1e-6)
+    assert error(small[:5], want[:5]) < bound
+    assert np.all(np.abs(small[5] - want[5]) < 1e-26)
+
+
 @pytest.mark.parametrize("eps", [1e-7, 1e-30])
 @pytest.mark.parametrize("order", [plain, lean], ids=["plain", "lean"])
 def test_zeros_stay_zeros(order, eps):
