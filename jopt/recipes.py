@@ -11,6 +11,7 @@ from jopt.base import ConfigError, GroupError, configured
 from jopt.core import Groups, Skips, StateDtype, Transform, Value, route
 from jopt.core.groups import Match, Picker, picked
 from jopt.core.kinds import kinds, runs
+from jopt.core.match import settled_match
 from jopt.core.numbers import StatefulSchedule
 from jopt.optimizers import adamw, muon
 from jopt.schedules import product
@@ -178,7 +179,11 @@ def muon_adamw(
         state_dtype=state_dtype,
         skips=skips,
     )
-    return route(rest, matrices=(Matrices(exclude, also_adamw, also_muon), matrices))
+    also = [
+        None if match is None else settled_match("muon_adamw", f"{name}=", match)
+        for name, match in (("also_adamw", also_adamw), ("also_muon", also_muon))
+    ]
+    return route(rest, matrices=(Matrices(exclude, *also), matrices))
 
 
 def _rate(of_muon: Value, own: Value | None, ratio: float | None) -> Value:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import GroupError, TreeError
-from jopt.core.match import Match, check_match, holds
+from jopt.core.match import Match, picked, settled_match
 from jopt.core.tree import Layout, Path, flatten_dict, nest
 
 Skips = bool | Match | None
@@ -30,9 +30,7 @@ def ticked(count: Array) -> Array:
 
 def check_skips(who: str, skips: Skips) -> Skips:
     """`skips`, or a `ConfigError` if it selects no leaves."""
-    if not isinstance(skips, bool | None):
-        check_match(who, "skips=", skips)
-    return skips
+    return skips if isinstance(skips, bool | None) else settled_match(who, "skips=", skips)
 
 
 def skipping(
@@ -42,12 +40,10 @@ def skipping(
     if not skips:
         return []
 
-    def named(i: int) -> bool:
-        x = leaves[i]
-        shape = jax.ShapeDtypeStruct(tuple(x.shape), x.dtype)
-        return skips is True or holds(skips, layout.names[i], shape)
-
-    found = [layout.paths[i] for i in live if named(i)]
+    names = [layout.names[i] for i in live]
+    shapes = [jax.ShapeDtypeStruct(tuple(leaves[i].shape), leaves[i].dtype) for i in live]
+    named = [True] * len(live) if skips is True else picked(who, skips, names, shapes)
+    found = [layout.paths[i] for i, has in zip(live, named, strict=True) if has]
     if live and not found:
         raise GroupError(
             who,

@@ -14,9 +14,9 @@ from jopt.core.counts import Skips
 from jopt.core.kernels import Kernel
 from jopt.core.match import Match as Match
 from jopt.core.match import Picker as Picker
-from jopt.core.match import check_match
 from jopt.core.match import holds as holds
 from jopt.core.match import picked as picked
+from jopt.core.match import settled_match
 from jopt.core.tree import Layout
 
 DEFAULT = "default"
@@ -75,9 +75,10 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     **Arguments:**
 
     - `match`: a regular expression, compiled or not, searched in the leaf's path
-      (`"encoder/layers/0/bias"`; a `/` within a key is `~1`, a `~` is `~0`), or a predicate of
-      that path and the leaf's `jax.ShapeDtypeStruct`. Patterns see paths and shapes, never
-      values, so the choice is the same at every step and after every restore.
+      (`"encoder/layers/0/bias"`; a `/` within a key is `~1`, a `~` is `~0`); a predicate of
+      that path, or of it and the leaf's `jax.ShapeDtypeStruct`; or a tree of bools like the
+      parameters', in which one bool may stand for a whole subtree. All of them see paths and
+      shapes, never values, so the choice is the same at every step and after every restore.
     - `freeze`: the leaves get a zero update and no state.
     - `**hyperparameters`: the group's own numbers or schedules; all others it inherits from
       the `"default"` group, also when those are edited later.
@@ -89,7 +90,7 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     >>> group(r"(bias|scale)$", weight_decay=0.0)
     jopt.group(match='(bias|scale)$', weight_decay=0.0)
     """
-    check_match("group", "`match`", match)
+    match = settled_match("group", "`match`", match)
     if freeze and hyperparameters:
         raise ConfigError(
             "group",

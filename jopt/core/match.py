@@ -1,15 +1,18 @@
-"""What selects leaves: a pattern that is searched in their names, or a predicate."""
+"""What selects leaves: a pattern that is searched in their names, a predicate, a tree of bools."""
 
 from __future__ import annotations
 
 import abc
+import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, GroupError
+from jopt.core.tree import layout_of, shown
 
 
 class Picker(abc.ABC):
@@ -20,23 +23,88 @@ class Picker(abc.ABC):
         """For each leaf whether it is chosen."""
 
 
-Match = str | re.Pattern[str] | Callable[[str, jax.ShapeDtypeStruct], bool] | Picker
+Predicate = Callable[[str, jax.ShapeDtypeStruct], bool] | Callable[[str], bool]
+Match = str | re.Pattern[str] | Predicate | Picker | Mapping[str, Any]
+
+TREE = "A tree of labels is one of bools for each: jax.tree.map(lambda x: x == 'name', labels)."
 
 
-def check_match(who: str, what: str, match: Any) -> None:
-    """Raise `ConfigError` for what selects no leaves; `what` is the argument that it was."""
+class Mask(Picker):
+    """The leaves at which a tree of bools is true; one bool may stand for all that is below it."""
+
+    def __init__(self, tree: Any) -> None:
+        layout = layout_of("mask", tree)
+        self.bools = dict(zip(layout.paths, map(bool, jax.tree.leaves(tree)), strict=True))
+
+    def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
+        """See `Picker`; a mask may speak of leaves that are not here, as inside of a route."""
+        told = {shown(path): value for path, value in self.bools.items()}
+        return [self._of(who, told, name) for name in names]
+
+    def _of(self, who: str, told: Mapping[str, bool], name: str) -> bool:
+        keys = name.split("/")
+        for n in range(len(keys), 0, -1):
+            above = "/".join(keys[:n])
+            if above in told:
+                return told[above]
+        raise GroupError(
+            who,
+            "the mask says nothing about a leaf",
+            path=name,
+            expected="a tree of bools like the parameters'",
+            found=", ".join([*told][:8]),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and self.bools == other.bools
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.bools.items()))
+
+    def __repr__(self) -> str:
+        return f"<mask of {sum(self.bools.values())} in {len(self.bools)}>"
+
+
+def settled_match(who: str, what: str, match: Any) -> Any:
+    """What selects leaves, a tree of bools as a `Mask`; `ConfigError` for what selects none.
+
+    **Arguments:** `what`: the argument that it was.
+    """
     if isinstance(match, str):
         try:
             re.compile(match)
         except re.error as error:
             raise ConfigError(who, f"{match!r} is no regular expression: {error}") from None
-    elif not isinstance(match, re.Pattern | Picker) and not callable(match):
-        raise ConfigError(
-            who,
-            f"{what} selects leaves",
-            expected="a regular expression, or a predicate of (path, leaf)",
-            found=repr(match),
-        )
+        return match
+    if isinstance(match, re.Pattern | Picker) or (callable(match) and _takes(match)):
+        return match
+    leaves = [] if callable(match) else jax.tree.leaves(match)
+    whole = len(leaves) == 1 and leaves[0] is match
+    if leaves and not whole and all(isinstance(x, bool | np.bool_) for x in leaves):
+        return Mask(match)
+    labels = leaves and not whole and all(isinstance(x, str) for x in leaves)
+    raise ConfigError(
+        who,
+        f"{what} selects leaves",
+        expected="a regular expression, a predicate of (path, leaf) or path, or a tree of bools",
+        found=repr(match)[:200],
+        fix=TREE if labels else None,
+    )
+
+
+def _takes(match: Callable[..., Any]) -> int:
+    """How many of path and leaf a predicate takes; 0 where it takes something else."""
+    try:
+        takes = inspect.signature(match)
+    except (TypeError, ValueError):  # some of C's functions do not tell
+        return 2
+    for n in (2, 1):
+        try:
+            takes.bind(*("",) * n)
+        except TypeError:
+            continue
+        return n
+    return 0
 
 
 def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
@@ -44,10 +112,12 @@ def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
     return picked("", match, [name], [leaf])[0]
 
 
-def picked(who: str, match: Match, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
+def picked(who: str, match: Any, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
     """For each of these leaves whether `match` selects it; `who` asks."""
     if isinstance(match, Picker):
         return match.pick(who, names, leaves)
     if isinstance(match, str | re.Pattern):
         return [re.search(match, name) is not None for name in names]
+    if _takes(match) == 1:
+        return [bool(match(name)) for name in names]
     return [bool(match(*pair)) for pair in zip(names, leaves, strict=True)]

@@ -189,7 +189,7 @@ def test_a_match_that_selects_nothing():
         jopt.ConfigError,
         """
         group: `match` selects leaves
-          expected: a regular expression, or a predicate of (path, leaf)
+          expected: a regular expression, a predicate of (path, leaf) or path, or a tree of bools
           found:    3
         """,
     ):
