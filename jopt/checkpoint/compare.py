@@ -51,6 +51,8 @@ class Report:
     - `loaded`: the leaves that have the state's value now. All others have `like`'s.
     - `kept`: the names that `keep` matched, in `like` or in the state.
     - `renamed`: pairs, the name in the state and the one that `rename` made of it.
+    - `renewed`: a line for each number that the state has otherwise than the transform which made
+      `like` was built with since: what was found, and what holds; see `jopt.load`.
     - `casts`: a `Difference` for each leaf whose dtype `cast` changed; `cast`, their names.
     - `differences`: a `Difference` for each leaf that does not fit; `missing`, `unexpected` and
       `unfit` (another shape or dtype, or scheduled on one side only), their names.
@@ -73,6 +75,7 @@ class Report:
     casts: tuple[Difference, ...] = ()
     differences: tuple[Difference, ...] = ()
     configuration: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
 
     @property
     def cast(self) -> tuple[str, ...]:
@@ -108,6 +111,7 @@ class Report:
     def _lines(self) -> Iterator[str]:
         yield from _listed("renamed", [f"{old} -> {new}" for old, new in self.renamed])
         yield from _listed("kept", self.kept)
+        yield from _listed("renewed", self.renewed)
         cast = [f"{d.name}: {d.found} -> {d.expected}" for d in self.casts]
         yield from _listed("cast", cast)
         yield from _listed("configuration", self.configuration)

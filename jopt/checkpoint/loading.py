@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -23,6 +23,8 @@ from jopt.checkpoint.leaves import (
 )
 from jopt.checkpoint.names import matched, renamed
 from jopt.checkpoint.placing import cast_to, castable, placed
+from jopt.checkpoint.renewed import renew
+from jopt.core import Transform
 from jopt.core.tree import Path, Tree, nest, shown
 
 Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
@@ -48,7 +50,7 @@ class Plan:
     **Attributes:** `like`, with the leaf counts that the state has; `targets`, its leaves, or
     `None` if there is no `like`; `goes`, for each leaf that is taken, its path in the state and
     that in `like`; `casts`, the leaves of `like` whose dtype the state's numbers take; `tell`,
-    what makes the report.
+    what makes the report; `renewed`, filled by `tree`: numbers that `like` has anew.
     """
 
     like: Tree
@@ -56,13 +58,16 @@ class Plan:
     goes: Mapping[Path, Path]
     casts: Mapping[Path, str]
     tell: Callable[[], Report]
+    renewed: list[str] = field(default_factory=list)
 
     @property
     def report(self) -> Report:
         """What was taken, and what not."""
-        return self.tell()
+        return replace(self.tell(), renewed=tuple(self.renewed))
 
-    def tree(self, who: str, leaves: Iterable[tuple[Path, Any]]) -> Tree:
+    def tree(
+        self, who: str, leaves: Iterable[tuple[Path, Any]], tx: Transform | None = None
+    ) -> Tree:
         """`like` with these leaves of the state, which come as host arrays, one at a time."""
         lost: list[str] = []
         values = self._values(leaves, lost)
@@ -73,6 +78,7 @@ class Plan:
                 join("these numbers do not fit into the dtype of `like`", lost),
                 fix="Nothing was loaded. Give `like` a wider dtype there, or keep= its value.",
             )
+        self.renewed[:] = renew(who, new, self.targets or {}, {*self.goes.values()}, tx)
         if self.targets is None:
             paths = sorted(new)
             return nest(paths, [new[path] for path in paths])

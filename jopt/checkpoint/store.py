@@ -99,8 +99,10 @@ def from_bytes(
     - `like`: a tree of the structure wanted, as for `jopt.load_state_dict`; leaves take its
       containers, dtypes and shardings. `None` gives nested dicts of NumPy arrays.
     - `data`: the bytes.
-    - `tx`: a transform to compare with the one recorded. Numbers may differ; static choices,
-      slots and groups may not.
+    - `tx`: a transform to compare with the one recorded. Static choices, slots and groups may
+      not differ. A number may: one that `tx` was built with otherwise than the transform of the
+      file rules, as it would at the next update, and the logger `jopt` says what was found and
+      what holds. Without `tx`, `like` tells what its transform was built with.
     - `strict`, `rename`, `keep`, `cast`: as for `jopt.load_state_dict`; the names are those in
       the file. With `strict=False` the result is the pair of tree and report.
 
@@ -250,5 +252,5 @@ def _read(
         made = plan_bare(who, kinds, changes, strict=strict, mismatch=wrong)
     else:
         made = plan(who, like, kinds, changes, strict=strict, mismatch=wrong)
-    tree = made.tree(who, wire.read_leaves(who, file, manifest))
+    tree = made.tree(who, wire.read_leaves(who, file, manifest), tx)
     return tree if strict else (tree, made.report)

@@ -151,7 +151,7 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
                     _verify(who, path, entry, value, sums.get(pointer(path)))
                     yield name, value
 
-        tree = made.tree(who, leaves())
+        tree = made.tree(who, leaves(), args.tx)
         return tree if args.strict else (tree, made.report)
 
     def metadata(self, directory: Any) -> Any:

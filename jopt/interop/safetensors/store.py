@@ -83,7 +83,7 @@ def load(
             made = plan_bare(who, found.kinds, changes, strict=strict, mismatch=wrong)
         else:
             made = plan(who, like, found.kinds, changes, strict=strict, mismatch=wrong)
-        tree = made.tree(who, read(who, file, found))
+        tree = made.tree(who, read(who, file, found), tx)
         return tree if strict else (tree, made.report)
 
 
