@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 import jax
@@ -49,16 +50,20 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     fixed: Any = jax.lax.optimization_barrier
     g = -g if h.maximize else g
     eps1 = float(jnp.finfo(h.dtype).eps) if h.eps1 is None else h.eps1
+    # A slot that is infinite would be NaN at the next step; so many of these have a finite sum.
+    limit = float(jnp.finfo(g.dtype).max) / max(g.size, 1)
     if g.ndim > 1:
-        row = fixed(lerp(s.nu_row, mean(jnp.square(g), -1), h.mix))
-        column = fixed(lerp(s.nu_column, mean(jnp.square(g), -2), h.mix))
+        of_rows = jnp.minimum(mean(jnp.square(g), -1), limit)
+        of_columns = jnp.minimum(mean(jnp.square(g), -2), limit)
+        row = fixed(lerp(s.nu_row, of_rows, h.mix))
+        column = fixed(lerp(s.nu_column, of_columns, h.mix))
         new = {"nu_row": row, "nu_column": column}
         nu = row / jnp.maximum(mean(h.one * row, -2), eps1) * column
     else:
-        nu = fixed(lerp(s.nu, jnp.square(g), h.mix))
+        nu = fixed(lerp(s.nu, jnp.minimum(jnp.square(g), limit), h.mix))
         new = {"nu": nu}
     u = g / jnp.maximum(safe_sqrt(nu), eps1)
-    alpha = jnp.maximum(h.eps2, rms(p, h.one)) * h.rho
+    alpha = jnp.maximum(h.eps2, jnp.minimum(rms(p, h.one), math.sqrt(limit))) * h.rho
     step = alpha / jnp.maximum(1, rms(u, h.one) / h.clipping_threshold) * u
     p_new = p * (1 - h.learning_rate * h.weight_decay) - step
     return p_new - p, new
@@ -136,7 +141,9 @@ def adafactor(
     Source: Shazeer and Stern, 2018, algorithms 4 and 5, as torch has them: ε₁ bounds √ν and the
     mean of R where the paper adds it to g², η stands for the paper's 10⁻², and there is no
     momentum. We divide by max(√ν, ε₁) where torch multiplies by 1 / √max(ν, ε₁²): the same, but
-    in float32 ε₁² is 0 for ε₁ = 10⁻³⁰, and torch's zero gradient then gives NaN.
+    in float32 ε₁² is 0 for ε₁ = 10⁻³⁰, and torch's zero gradient then gives NaN. Means of g² and
+    RMS(p)² stop at the largest float32 over the number of entries, where torch's are infinite
+    and its parameters then NaN: steps stay finite, but are no longer those of exact arithmetic.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.adafactor(0.1)

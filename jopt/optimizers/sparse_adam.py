@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, rowwise
-from jopt.numerics import debias, lerp
+from jopt.numerics import adam_moments, debias
 
 SPEC = Spec(
     name="sparse_adam",
@@ -38,8 +38,7 @@ def prepare(h: Any) -> dict[str, Any]:
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `sparse_adam`; every letter is the rows that have a gradient."""
     g = -g if h.maximize else g
-    mu = lerp(s.mu, g, 1 - h.b1)
-    nu = lerp(s.nu, jnp.square(g), 1 - h.b2)
+    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
     return -h.step * (mu / (jnp.sqrt(nu) + h.eps)), {"mu": mu, "nu": nu}
 
 
@@ -58,7 +57,7 @@ def sparse_adam(
     With η the learning rate, t the step from 1, and only for the rows in the gradient:
 
         μ ← μ + (1 − β₁)·(g − μ)
-        ν ← ν + (1 − β₂)·(g² − ν)
+        ν ← β₂·ν + (1 − β₂)·g²
         p ← p − η·√(1 − β₂ᵗ) / (1 − β₁ᵗ) · μ / (√ν + ε)
 
     Rows without gradient keep their moments and their place. As in torch, t counts every step
@@ -80,7 +79,9 @@ def sparse_adam(
 
     **Raises:** `ConfigError` for a number out of range; `TreeError` for a dense gradient.
 
-    Source: Kingma and Ba, 2015, algorithm 1, made lazy as in torch.
+    Source: Kingma and Ba, 2015, algorithm 1, made lazy as in torch. Where g² is infinite in
+    float32, so is ν, and the row rests from then on, as under `adam`; torch adds
+    (1 − β₂)·(g² − ν) to ν, which gives NaN at the next step.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.sparse_adam(0.1)
