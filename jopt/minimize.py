@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jopt.base import ConfigError, TreeError
+from jopt.base import ConfigError, unbranched
 from jopt.core import State, Transform, apply_updates, chain, set_hyperparams
 from jopt.core.checks import as_array
+from jopt.core.entrance import check_arrays, check_key, limit, start_point, wrong
 from jopt.core.hyperparams import nodes
-from jopt.core.tree import Tree, layout_of
+from jopt.core.tree import Tree
 from jopt.numerics import number_dtype, vector_max
 from jopt.optimizers import lbfgs
 
@@ -126,41 +127,25 @@ def minimize(
     >>> found.message
     'converged: no entry of the gradient is above tolerance_grad'
     """
+    if not callable(fun):
+        raise wrong("minimize", "fun is no function", "minimize(fun, x0)", fun)
+    if not isinstance(has_aux, bool):
+        raise wrong("minimize", "has_aux is yes or no", "True or False", has_aux)
+    check_key("minimize", key)
     limits: dict[str, Any] = {
-        "max_steps": max_steps,
         "tolerance_grad": tolerance_grad,
         "tolerance_value": tolerance_value,
         "tolerance_params": tolerance_params,
     }
-    for name, limit in limits.items():
-        if not isinstance(limit, jax.core.Tracer) and not limit >= 0:
-            raise ConfigError("minimize", f"{name} is below 0", expected="[0, inf)", found=limit)
+    limits = {name: limit("minimize", name, x, number_dtype()) for name, x in limits.items()}
+    limits["max_steps"] = limit("minimize", "max_steps", max_steps, jnp.int32)
     own = tx is None
     tx = DEFAULT if tx is None else chain(tx)
-    start = _start(x0)
-    limits = {name: jnp.asarray(limit, number_dtype()) for name, limit in limits.items()}
-    limits["max_steps"] = jnp.asarray(max_steps, jnp.int32)
+    start = _strong(start_point("minimize", x0))
+    for i, arg in enumerate(args):
+        check_arrays("minimize", f"args[{i}]", arg)
     found: Minimum = _minimize(_hashable(fun), tx, has_aux, own, start, args, limits, key)
     return found
-
-
-def _start(x0: Tree) -> Tree:
-    layout = layout_of("minimize", x0)
-    leaves = [
-        as_array("minimize", name, x)
-        for name, x in zip(layout.names, jax.tree.leaves(x0), strict=True)
-    ]
-    for name, x in zip(layout.names, leaves, strict=True):
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            raise TreeError(
-                "minimize",
-                "a leaf of x0 cannot be moved by small steps",
-                path=name,
-                expected="a floating or complex dtype",
-                found=x.dtype,
-                fix="Give it to fun through args, or as a float.",
-            )
-    return _strong(layout.treedef.unflatten(leaves))
 
 
 def _hashable(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,9 +174,13 @@ def _minimize(
     key: Array | None,
 ) -> Minimum:
     def objective(x: Tree) -> tuple[Array, Any]:
-        out = fun(x, *args)
+        with unbranched("minimize", "fun"):
+            out = fun(x, *args)
+        if has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
+            expected = "(scalar, aux), as has_aux=True says"
+            raise wrong("minimize", "fun gives no pair", expected, out)
         value, aux = out if has_aux else (out, None)
-        value = jnp.asarray(value)
+        value = as_array("minimize", "the value of fun", value)
         if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ConfigError(
                 "minimize",

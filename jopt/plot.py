@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import ConfigError, settled
+from jopt.base import ConfigError, plain, settled, unbranched
 from jopt.schedules import Plateau, constant
+from jopt.schedules.shapes import as_function, check
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,10 @@ def schedule(
     >>> ax.get_xlabel()
     'step'
     """
+    if ax is not None and not callable(getattr(ax, "plot", None)):
+        raise ConfigError(
+            "plot", "ax= is no axes", expected="matplotlib's Axes", found=repr(ax)[:100]
+        )
     if ax is None:
         from matplotlib import pyplot
 
@@ -70,17 +75,25 @@ def values(schedule: Any, steps: int, *, metric: Any = None) -> np.ndarray[Any, 
     >>> values(plateau(1.0, factor=0.5, patience=0), 4, metric=[3.0, 2.0, 2.0, 1.0]).tolist()
     [1.0, 1.0, 1.0, 0.5]
     """
-    at = jnp.arange(steps, dtype=jnp.int32)
+    check("plot", 0, steps=steps)
+    at = jnp.arange(plain(steps), dtype=jnp.int32)
     if isinstance(schedule, Plateau):
         return np.asarray(_run(schedule, _series(metric, at)))
-    function = schedule if callable(schedule) else constant(schedule)
-    return np.asarray(jax.vmap(lambda t: jnp.asarray(function(t)))(at))
+    if not callable(schedule):
+        as_function("plot", schedule)  # or what it is in place of one is told
+        schedule = constant(schedule)
+    with unbranched("plot", "the schedule", repr(schedule)):
+        return np.asarray(jax.vmap(lambda t: jnp.asarray(schedule(t)))(at))
 
 
 def _series(metric: Any, at: jax.Array) -> jax.Array:
     if callable(metric):
-        return jnp.asarray(jax.vmap(lambda t: jnp.asarray(metric(t)))(at))
-    series = None if metric is None else jnp.asarray(settled(metric))
+        with unbranched("plot", "the metric", repr(metric)):
+            return jnp.asarray(jax.vmap(lambda t: jnp.asarray(metric(t)))(at))
+    try:
+        series = None if metric is None else jnp.asarray(settled(metric))
+    except (TypeError, ValueError):
+        series = jnp.empty(())
     if series is None or series.shape != at.shape:
         raise ConfigError(
             "plot",

@@ -180,7 +180,7 @@ def as_array(who: str, path: str, x: Any) -> Any:
         return x
     try:
         return jnp.asarray(x)
-    except TypeError:
+    except (TypeError, ValueError, OverflowError):
         raise TreeError(
             who,
             "a leaf is no array",
