@@ -11,7 +11,7 @@ import numpy as np
 
 from jopt.base import ConfigError, plain, settled, unbranched
 from jopt.schedules import Plateau, constant
-from jopt.schedules.shapes import as_function, check
+from jopt.schedules.shapes import as_function, check_row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def values(schedule: Any, steps: int, *, metric: Any = None) -> np.ndarray[Any, 
     >>> values(plateau(1.0, factor=0.5, patience=0), 4, metric=[3.0, 2.0, 2.0, 1.0]).tolist()
     [1.0, 1.0, 1.0, 0.5]
     """
-    check("plot", 0, steps=steps)
+    check_row("plot", steps)
     at = jnp.arange(plain(steps), dtype=jnp.int32)
     if isinstance(schedule, Plateau):
         return np.asarray(_run(schedule, _series(metric, at)))

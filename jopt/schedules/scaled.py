@@ -13,7 +13,7 @@ from jax import Array
 from jopt.base import ConfigError
 from jopt.numerics import number_dtype
 from jopt.schedules.schedule import Schedule, schedule
-from jopt.schedules.shapes import check
+from jopt.schedules.shapes import check_row
 
 
 @schedule
@@ -37,7 +37,7 @@ def scaled(
     [2.0, 2.0, 1.0, 1.0]
     """
     if steps is not None:
-        check("scaled", 0, steps=steps)
+        check_row("scaled", steps)
         return _looked_up([init_value * float(function(t)) for t in range(steps + 1)])
     check_traceable("scaled", "function", function, fix=TABLE)
     return Schedule(lambda t: init_value * jnp.asarray(function(t)).astype(t.dtype))
@@ -64,7 +64,7 @@ def multiplicative(
     [1.0, 0.5, 0.25]
     """
     if steps is not None:
-        check("multiplicative", 0, steps=steps)
+        check_row("multiplicative", steps)
         values = [float(init_value)]
         for t in range(1, steps + 1):
             values.append(values[-1] * float(function(t)))

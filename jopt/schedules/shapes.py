@@ -71,9 +71,18 @@ def check(who: str, least: int = 1, **numbers: Any) -> list[float]:
     return [float(plain(given)) for given in numbers.values()]
 
 
+def check_row(who: str, steps: Any) -> None:
+    """Raise `ConfigError` for no count of steps, or more than a row of numbers may have."""
+    check(who, 0, steps=steps)
+    if plain(steps) >= 2**31:
+        raise ConfigError(
+            who, "steps are too many for a number each", expected="below 2**31", found=steps
+        )
+
+
 def check_choice(who: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise `ConfigError` unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ConfigError(
             who,
             f"there is no such {name}",
