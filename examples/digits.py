@@ -133,10 +133,10 @@ def train(run, tx, step, accuracy, images, labels, path):
             order = np.random.default_rng((settings["seed"], epoch)).permutation(len(images))
             steps = range(epoch * batches, (epoch + 1) * batches)
             for t, chosen in zip(steps, order[: size * batches].reshape(-1, size), strict=True):
+                rate = float(jopt.hyperparams(state)["adamw"]["default"]["learning_rate"])
                 params, state, loss = step(params, state, images[chosen], labels[chosen])
-                rate = jopt.hyperparams(state)["adamw"]["default"]["learning_rate"]
-                history["loss"][t], history["learning_rate"][t] = float(loss), float(rate)
-                progress.update(bar, completed=t + 1, loss=float(loss), rate=float(rate))
+                history["loss"][t], history["learning_rate"][t] = float(loss), rate
+                progress.update(bar, completed=t + 1, loss=float(loss), rate=rate)
             history["accuracy"][epoch] = float(accuracy(params))
             run |= {"epoch": epoch + 1, "params": params, "state": state, "history": history}
             jopt.save(path, run, tx=tx)

@@ -100,9 +100,10 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
     # As integers, for a maximum of floats takes no notice of NaN on a CPU or in Triton.
     integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
     bits, sign = jax.lax.bitcast_convert_type(x, integer), jnp.iinfo(integer).min
-    beyond = jax.lax.bitcast_convert_type(jnp.asarray(jnp.inf, x.dtype), integer)
+    # As Python numbers: a kernel may not close over arrays.
+    beyond = ((1 << jnp.finfo(x.dtype).nexp) - 1) << jnp.finfo(x.dtype).nmant  # the bits of ∞
     # Compilers multiply by 1 / scale, which of the largest numbers counts as 0.
-    greatest = jnp.asarray(1 / float(jnp.finfo(x.dtype).tiny), x.dtype)
+    greatest = 1 / float(jnp.finfo(x.dtype).tiny)
     size = bits & ~sign
     finite = jnp.where(size < beyond, size, 0)
     if not signed:
@@ -110,7 +111,7 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
         most = jax.lax.bitcast_convert_type(jnp.max(finite, axis=-1), x.dtype)
         # Not 0 for what is above it, and of a sign.
         some = jax.lax.bitcast_convert_type(most, integer) > 0
-        most = jnp.maximum(most, jnp.asarray(jnp.finfo(x.dtype).tiny, x.dtype))
+        most = jnp.maximum(most, float(jnp.finfo(x.dtype).tiny))
         raised = jnp.minimum(jnp.minimum(most, greatest) * (1 / BELOW_ONE), greatest)
         return jnp.where(flawed, -raised, jnp.where(some, jnp.minimum(most, greatest), 0))
     if two:

@@ -29,7 +29,7 @@ tx = {
             groups={"no_decay": jopt.group("b$", weight_decay=0.0)},
         ),
     ),
-    "sgd": lambda: jopt.sgd(0.1, momentum=0.9, nesterov=True),
+    "sgd": lambda: jopt.sgd(0.1, momentum=0.9, nesterov=True, skips="^scale$"),
 }[kind]()
 
 def step(tree, i):

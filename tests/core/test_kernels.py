@@ -105,7 +105,7 @@ def test_another_sum_is_added_outside(kernels):
 
 
 def test_a_leaf_without_gradient_stays(kernels):
-    tx = jopt.adamw(0.1, state_dtype="int8", kernel="pallas")
+    tx = jopt.adamw(0.1, state_dtype="int8", kernel="pallas", skips="^conv$")
     params, state = tree(), tx.init(tree())
     after, new = jopt.step(tx, {**tree(1), "conv": None}, state, params)
     same(after["conv"], params["conv"])

@@ -118,9 +118,9 @@ def test_traced_numbers_in_groups_leak_nothing():
         jax.jit(state_of)(0.2)
 
 
-def test_a_state_inside_an_optax_chain_is_told():
-    with pytest.raises(jopt.StateError, match="this is no state of a jopt transform"):
-        jopt.hyperparams((jopt.adamw(0.1).init(PARAMS),))
+def test_a_state_inside_an_optax_chain_is_found():
+    numbers = jopt.hyperparams((jopt.adamw(0.25).init(PARAMS),))
+    assert float(numbers["0/adamw"]["default"]["learning_rate"]) == 0.25
 
 
 def test_a_number_given_to_the_factory_keeps_its_derivative():

@@ -220,7 +220,7 @@ REFUSED = [
     (
         lambda: export_scheduler(
             s.plateau(0.1, every=3),
-            memory=s.plateau(0.1, every=3).update(s.plateau(0.1).init(), value=1.0),
+            memory=s.plateau(0.1, every=3).update(s.plateau(0.1).init(), value=1.0)[1],
         ),
         r"in the middle of a window of metrics, which torch does not have\n.*1 of every=3",
     ),

@@ -123,7 +123,7 @@ def read_lbfgs(
     surplus = set(entry) - {*_COUNTS, *_ROWS, *_VECTORS, *_SCALARS, "ro", "al"}
     lines += [f"{k} is unexpected" for k in sorted(surplus, key=str)]
     if "count" in node:
-        if entry and count is None:
+        if "schedules" in node and entry and count is None:
             lines.append(
                 f"{target.torch} keeps no step, and {target.label} has a schedule: "
                 "say by count= how many steps were taken"
