@@ -156,6 +156,8 @@ def muon_adamw(
     et al., 2025, "Muon is scalable for LLM training", for the one rate.
     """
     try:
+        if not isinstance(exclude, str | re.Pattern):
+            raise ConfigError("muon_adamw", "exclude is a pattern", found=repr(exclude)[:100])
         re.compile(exclude)
     except re.error as error:
         problem = f"exclude is no regular expression: {error}"

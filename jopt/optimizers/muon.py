@@ -137,7 +137,8 @@ def muon(
         raise ConfigError(
             "muon", "kernels is unknown", expected="'out_in' or 'in_out'", found=repr(kernels)
         )
-    if len(ns_coefficients) != 3:
+    of_three = isinstance(ns_coefficients, tuple) and len(ns_coefficients) == 3
+    if not of_three or not all(isinstance(x, int | float) for x in ns_coefficients):
         raise ConfigError(
             "muon", "ns_coefficients are (a, b, c)", expected="3 numbers", found=ns_coefficients
         )
