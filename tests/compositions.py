@@ -79,7 +79,9 @@ WRAPPERS: dict[str, jopt.Transform] = {
         last=jopt.clip_by_value(0.1),
     ),
     "muon_adamw": jopt.recipes.muon_adamw(
-        s.warmup_cosine(0.02, 3, 20), adamw_groups={"flat": jopt.group("bias$", weight_decay=0.0)}
+        s.warmup_cosine(0.02, 3, 20),
+        also_adamw="^deep$",
+        adamw_groups={"flat": jopt.group("bias$", weight_decay=0.0)},
     ),
     "scheduled": jopt.adamw(
         s.onecycle(0.1, 20),

@@ -25,7 +25,8 @@ def many(layers):
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     tree = many(100)
     tree["params"]["layer00007"]["w"][0, 1] = np.nan
     tree["params"]["layer00008"]["b"][1] = np.inf

@@ -85,6 +85,8 @@ def test_other_shapes_keep_the_axes_they_share_with_the_parameter():
     del params["b"]
     found = specs(jopt.sharding.state_sharding(factored(), params)["factored"])
     assert found == {
+        "count": P(),
+        "given": P(),
         "hyperparams": {"default": {"learning_rate": P()}},
         "m": {"w": P("data", "model"), "deep": {"k": P("model", None, "data")}},
         "r": {"w": P("data"), "deep": {"k": P("model")}},
@@ -177,7 +179,11 @@ def test_groups_frozen_leaves_and_stateful_chains():
     found = specs(jopt.sharding.state_sharding(tx, params))
     assert found["adamw"]["mu"] == {"w": P(None, "model"), "b": P("model")}
     assert found["adamw"]["hyperparams"]["b"] == {"b1": P()}
-    assert found["clip_by_norm"] == {"hyperparams": {"default": {"max_norm": P()}}}
+    assert found["clip_by_norm"] == {
+        "count": P(),
+        "given": P(),
+        "hyperparams": {"default": {"max_norm": P()}},
+    }
 
 
 def test_routed_leaves_keep_their_own_places():
