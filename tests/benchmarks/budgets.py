@@ -98,7 +98,7 @@ COUNTS = tuple(
         ("adamw bfloat16", "jopt", 118, 40.2, 3.0),
         # The new moments are written to where two reductions, for the scales, and the codes read
         # them: one reduction over other bits took 57 here, and a GPU more.
-        ("adamw int8", "jopt", 250, 72.0, 12.5),
+        ("adamw int8", "jopt", 258, 72.0, 12.5),
         # Random bits are drawn in kernels of their own.
         ("stochastic", "jopt", 370, 32.2, 0.1),
         ("masters", "jopt", 114, 44.1, 0.0),

@@ -161,4 +161,6 @@ def test_every_public_factory_is_resumed():
     assert {"jopt.adamw", "jopt.ema", "jopt.recipes.muon_adamw", "jopt.schedules.wsd"} <= public
     often = [case for batch, cases in BATCHES.items() if batch not in SLOW for case in cases]
     covered = set().union(*(factories_in(repr(case.tx)) for case in often))
-    assert public - covered == set()
+    # Every optimizer goes by one of the doors, whose own call is then replaced by the factory's.
+    doors = {f"jopt.{door}" for door in ("leafwise", "matrixwise", "rowwise", "treewise")}
+    assert public - covered == doors
