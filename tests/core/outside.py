@@ -11,8 +11,8 @@ SIGNUM = jopt.Spec(
     options={"noisy": None},
 )
 DROP = jopt.Spec(name="drop", steps=False)
-TURN = jopt.Spec(name="turn", hypers=(jopt.Hyper("learning_rate"),), ndim=2)
-ROWS = jopt.Spec(name="rows", hypers=(jopt.Hyper("learning_rate"),), sparse="rows")
+TURN = jopt.Spec(name="turn", hypers=(jopt.Hyper("learning_rate", "[0, inf)"),), ndim=2)
+ROWS = jopt.Spec(name="rows", hypers=(jopt.Hyper("learning_rate", "[0, inf)"),), sparse="rows")
 
 
 def rule(g, s, p, h):

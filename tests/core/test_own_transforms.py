@@ -75,7 +75,7 @@ def test_pickles_before_and_after_use(name, when):
 def closed_over(k):
     spec = jopt.Spec(
         name="local",
-        hypers=(jopt.Hyper("learning_rate"),),
+        hypers=(jopt.Hyper("learning_rate", "[0, inf)"),),
         slots=(jopt.Slot("m", when=lambda _: 0),),
     )
     return jopt.leafwise(spec, lambda g, s, p, h: (-k * h.learning_rate * g, {}), learning_rate=1.0)

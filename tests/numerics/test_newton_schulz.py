@@ -130,7 +130,8 @@ def dtypes_of_products(platform, dtype):
 def test_only_bfloat16_off_the_cpu_takes_the_lean_order():
     assert dtypes_of_products("cpu", "bfloat16") == ["f32"] * 3
     for platform in ("cuda", "rocm", "tpu"):
-        assert dtypes_of_products(platform, "bfloat16") == ["bf16"] * 3
+        # The fourth is in the second look, for squares that left their range.
+        assert dtypes_of_products(platform, "bfloat16") == ["bf16"] * 4
         assert dtypes_of_products(platform, "float16") == ["f32"] * 3
 
 
