@@ -243,7 +243,7 @@ def lbfgs(
     another problem. (Torch takes a missing gradient for 0.) After an iteration that ends
     because d does not descend, t is 0, where torch keeps a step that it did not take.
     Products g·g must be in range: with float32 gradients beyond 10¹⁸ steps are 0 or NaN, and
-    below 10⁻¹⁹ short, whatever the tolerances. Scale such a function.
+    below about 10⁻¹⁰ short, whatever the tolerances. Scale such a function.
 
     Source: Liu and Nocedal, 1989; H by Byrd, Nocedal and Schnabel, 1994, theorem 2.2.
 
