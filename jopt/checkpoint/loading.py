@@ -78,7 +78,7 @@ class Plan:
                 join("these numbers do not fit into the dtype of `like`", lost),
                 fix="Nothing was loaded. Give `like` a wider dtype there, or keep= its value.",
             )
-        self.renewed[:] = renew(who, new, self.targets or {}, {*self.goes.values()}, tx)
+        self.renewed[:] = renew(who, new, self.targets, {*self.goes.values()}, tx)
         if self.targets is None:
             paths = sorted(new)
             return nest(paths, [new[path] for path in paths])

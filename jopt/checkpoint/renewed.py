@@ -1,9 +1,10 @@
 """Numbers that a loaded state takes from the transform that it is loaded for.
 
 A state says with which numbers its transform was built (`given`). Where the transform that it is
-loaded for was built with another one, that number will rule: see `core.given`. The loaded state has
-it at once, so that `jopt.hyperparams` tells what the next update uses. Which numbers those are is
-known from `tx`, or from the `given` of `like`.
+loaded for was built with another one, that number will rule: see `core.given`. The loaded state
+has it at once, so that `jopt.hyperparams` tells what the next update uses. Which numbers those
+are is known from `tx`, or from the `given` of `like`. Without a `like` a load gives what is in the
+file, and says which numbers will rule.
 """
 
 from __future__ import annotations
@@ -29,21 +30,23 @@ LOGGER = logging.getLogger("jopt")
 def renew(
     who: str,
     new: dict[Path, Any],
-    targets: Mapping[Path, Any],
+    targets: Mapping[Path, Any] | None,
     taken: Collection[Path],
     tx: Transform | None = None,
 ) -> list[str]:
     """Put the numbers that rule into `new`, and say of each what was found and what holds.
 
-    **Arguments:** `new`, the leaves of the loaded tree; `targets`, those of `like`; `taken`, the
-    paths of those that came from the state; `tx`, the transform.
+    **Arguments:** `new`, the leaves of the loaded tree; `targets`, those of `like`, if there is one
+    (else `new` stays as it is); `taken`, the paths of those that came from the state; `tx`, the
+    transform.
     """
     told: list[str] = []
     built = {} if tx is None else dict(_built(tx.parts))
+    like = targets or {}
     for node, paths in _numbers(new).items():
         at = (*node, "given")
         known = [built[node[i:]] for i in range(len(node)) if node[i:] in built]
-        mine = _vector(known[0] if known else targets.get(at), paths)
+        mine = _vector(known[0] if known else like.get(at), paths)
         theirs = _vector(new.get(at), paths)
         if at not in taken or mine is None or theirs is None or mine.shape != theirs.shape:
             continue
@@ -56,11 +59,12 @@ def renew(
             if found.shape != mine.shape[:-1]:
                 continue
             value = np.where(changed[..., i], mine[..., i], found).astype(found.dtype)
-            new[path] = place(who, path, value, targets.get(path))
+            if targets is not None:
+                new[path] = place(who, path, value, targets[path])
             told.append(f"{shown(path)}: found {_text(found)}, {_text(value)} holds")
-        if changed.any():
+        if changed.any() and targets is not None:
             both = np.where(changed, mine, theirs).astype(theirs.dtype)
-            new[at] = place(who, at, both, targets.get(at))
+            new[at] = place(who, at, both, targets[at])
     for line in told:
         LOGGER.warning("%s: %s: the transform was built with another number since", who, line)
     return told

@@ -102,7 +102,8 @@ def from_bytes(
     - `tx`: a transform to compare with the one recorded. Static choices, slots and groups may
       not differ. A number may: one that `tx` was built with otherwise than the transform of the
       file rules, as it would at the next update, and the logger `jopt` says what was found and
-      what holds. Without `tx`, `like` tells what its transform was built with.
+      what holds. Without `tx`, `like` tells what its transform was built with; without `like`
+      the numbers are those of the file.
     - `strict`, `rename`, `keep`, `cast`: as for `jopt.load_state_dict`; the names are those in
       the file. With `strict=False` the result is the pair of tree and report.
 
