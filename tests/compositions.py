@@ -52,7 +52,7 @@ SCHEDULES: tuple[s.Schedule, ...] = (
 # Of a metric that never improves: bad at steps 1 and 2, reduced, at rest for four steps.
 PLATEAU = s.plateau(0.1, factor=0.5, patience=1, cooldown=4)
 
-ABSENT = "^(late|never)$"
+ABSENT = "^(late|never|large)$"  # of the trees that they meet, one each at the least
 """Leaves that the cases leave without gradient at times."""
 
 WRAPPERS: dict[str, jopt.Transform] = {
@@ -80,7 +80,7 @@ WRAPPERS: dict[str, jopt.Transform] = {
     ),
     "muon_adamw": jopt.recipes.muon_adamw(
         s.warmup_cosine(0.02, 3, 20),
-        also_adamw="^deep$",
+        also_adamw="^deep$|bias$",
         adamw_groups={"flat": jopt.group("bias$", weight_decay=0.0)},
     ),
     "scheduled": jopt.adamw(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, rowwise
-from jopt.numerics import adam_moments, debias
+from jopt.numerics import debias, lerp
 
 SPEC = Spec(
     name="sparse_adam",
@@ -38,7 +38,10 @@ def prepare(h: Any) -> dict[str, Any]:
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `sparse_adam`; every letter is the rows that have a gradient."""
     g = -g if h.maximize else g
-    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
+    mu = lerp(s.mu, g, 1 - h.b1)
+    # Infinite squares would be NaN at the next step, as ∞ − ∞.
+    square = jnp.minimum(jnp.square(g), float(jnp.finfo(g.dtype).max))
+    nu = lerp(s.nu, square, 1 - h.b2)
     return -h.step * (mu / (jnp.sqrt(nu) + h.eps)), {"mu": mu, "nu": nu}
 
 
@@ -57,7 +60,7 @@ def sparse_adam(
     With η the learning rate, t the step from 1, and only for the rows in the gradient:
 
         μ ← μ + (1 − β₁)·(g − μ)
-        ν ← β₂·ν + (1 − β₂)·g²
+        ν ← ν + (1 − β₂)·(g² − ν)
         p ← p − η·√(1 − β₂ᵗ) / (1 − β₁ᵗ) · μ / (√ν + ε)
 
     Rows without gradient keep their moments and their place. As in torch, t counts every step
@@ -80,8 +83,7 @@ def sparse_adam(
     **Raises:** `ConfigError` for a number out of range; `TreeError` for a dense gradient.
 
     Source: Kingma and Ba, 2015, algorithm 1, made lazy as in torch. Where g² is infinite in
-    float32, so is ν, and the row rests from then on, as under `adam`; torch adds
-    (1 − β₂)·(g² − ν) to ν, which gives NaN at the next step.
+    float32, the largest number stands for it; torch has NaN at the next step.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.sparse_adam(0.1)

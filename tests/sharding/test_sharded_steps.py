@@ -207,7 +207,7 @@ def test_zero1_of_factored_slots():
     params = put(host_params(), mesh, "column")
     del params["b"], params["deep"]
     found = specs(jopt.sharding.zero1(factored(), params, "data")["factored"])
-    assert {k: v["w"] for k, v in found.items() if k != "hyperparams"} == {
+    assert {k: v["w"] for k, v in found.items() if isinstance(v, dict) and "w" in v} == {
         "m": P("data", "model"),
         "r": P("data"),
         "c": P(None, "model"),
