@@ -44,10 +44,10 @@ def test_centered_rmsprop_of_a_constant_gradient_stays_finite():
 @pytest.mark.parametrize("momentum", [0, 0.0])
 def test_rmsprop_without_momentum_has_none_in_its_state(momentum):
     state = jopt.rmsprop(momentum=momentum).init(jnp.ones(2))["rmsprop"]
-    assert state.keys() == {"count", "hyperparams", "nu"}
+    assert state.keys() == {"count", "given", "hyperparams", "nu"}
     assert "momentum" not in state["hyperparams"]["default"]
     state = jopt.rmsprop(momentum=0.5, centered=True).init(jnp.ones(2))["rmsprop"]
-    assert state.keys() == {"count", "hyperparams", "nu", "mu", "momentum_buffer"}
+    assert state.keys() == {"count", "given", "hyperparams", "nu", "mu", "momentum_buffer"}
 
 
 def test_rprop_compares_signs_that_a_product_would_lose():
