@@ -18,7 +18,7 @@ import numpy as np
 
 from jopt.checkpoint.placing import place
 from jopt.core import Transform
-from jopt.core.given import as_vector
+from jopt.core.given import as_vector, stands
 from jopt.core.numbers import plain_numbers
 from jopt.core.part import SpecPart
 from jopt.core.transform import Part
@@ -51,7 +51,7 @@ def renew(
         if at not in taken or mine is None or theirs is None or mine.shape != theirs.shape:
             continue
         narrow = min(mine.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
-        changed = (mine.astype(narrow) != theirs.astype(narrow)) & ~np.isnan(mine + theirs)
+        changed = ~stands(theirs.astype(narrow), mine.astype(narrow)) & ~np.isnan(mine)
         for i, path in enumerate(paths):
             if path not in taken or not changed[..., i].any():
                 continue

@@ -102,12 +102,18 @@ def ruling(
     return ruled, given
 
 
+def stands(given: Any, now: Any) -> Any:
+    """Where a state's number stands: the transform was built with the same, or nobody knows."""
+    same = (given == now) | (given != given)
+    if given.dtype == np.float64:  # a state of float32 that was widened is of the same number
+        same |= given == now.astype(np.float32).astype(given.dtype)
+    return same
+
+
 @jax.jit
 def _compared(held: list[Array], given: Array, now: Array) -> tuple[list[Array], Array]:
     now = jnp.broadcast_to(now, given.shape)
-    same = (given == now) | jnp.isnan(given)
-    if given.dtype == jnp.float64:  # a state of float32 that was widened is of the same number
-        same |= given == now.astype(jnp.float32).astype(given.dtype)
+    same = stands(given, now)
     kept = [jnp.where(same[..., i], x, now[..., i].astype(x.dtype)) for i, x in enumerate(held)]
     # Where they are equal the old one, so that it stays where it is: on which devices, that is.
     return kept, jax.lax.stop_gradient(jnp.where(given == now, given, now))
