@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError, TreeError, plain
-from jopt.core.checks import is_sparse
+from jopt.core.checks import on_values
 from jopt.core.groups import Group
 from jopt.core.numbers import owners
 from jopt.core.spec import Spec
@@ -58,8 +59,4 @@ def spoil(spec: Spec, work: Sequence[Work], numbers: Mapping[str, Array]) -> Non
                 )
             continue
         for w in work:
-            if is_sparse(w.update):
-                data = jnp.where(on, jnp.nan, w.update.data)
-                w.update = type(w.update)((data, w.update.indices), shape=w.update.shape)
-            else:
-                w.update = jnp.where(on, jnp.nan, w.update)
+            w.update = on_values(w.update, functools.partial(jnp.where, on, jnp.nan))

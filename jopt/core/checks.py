@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -143,6 +143,11 @@ def check_slot(who: str, slot: str, tree: Any, paths: Sequence[Path]) -> None:
 def is_sparse(g: Any) -> bool:
     """Whether a gradient leaf is a sparse array; asks without importing jax's sparse module."""
     return hasattr(g, "n_sparse") and hasattr(g, "indices")
+
+
+def on_values(u: Any, f: Callable[[Any], Any]) -> Any:
+    """`u` with `f` of its values; those of a row-sparse one are what it holds."""
+    return type(u)((f(u.data), u.indices), shape=u.shape) if is_sparse(u) else f(u)
 
 
 def check_rows(who: str, path: str, g: Any, sparse: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from jax import Array
 
-from jopt.core.checks import is_sparse
+from jopt.core.checks import on_values
 from jopt.core.places import by_path
 from jopt.core.tree import Layout, Tree, match_leaves
 from jopt.numerics import cast
@@ -161,9 +161,7 @@ def like_given(updates: Leaves, given: Leaves) -> Leaves:
     def one(u: Any, g: Any) -> Any:
         if u is None or g is None:
             return u
-        if is_sparse(u):
-            return type(u)((cast(u.data, g.dtype), u.indices), shape=u.shape)
-        return cast(u, g.dtype) if isinstance(u, Array) else u
+        return on_values(u, lambda x: cast(x, g.dtype) if isinstance(x, Array) else x)
 
     return [one(u, g) for u, g in zip(updates, given, strict=True)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.checks import is_sparse
+from jopt.core.checks import on_values
 from jopt.core.flow import Add, Flow, Leaves, Part, State
 
 
@@ -64,9 +64,7 @@ def only_where(condition: Array, u: Any) -> Any:
     """An update where `condition` holds, else zero."""
     if u is None:
         return None
-    if is_sparse(u):  # row-sparse steps: their values are what is added
-        return type(u)((jnp.where(condition, u.data, 0), u.indices), shape=u.shape)
-    return jnp.where(condition, u, jnp.zeros_like(u))
+    return on_values(u, lambda x: jnp.where(condition, x, jnp.zeros_like(x)))
 
 
 def only_if(condition: Array, new: Any, old: Any) -> Any:
