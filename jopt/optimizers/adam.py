@@ -50,7 +50,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     new = {"mu": mu, "nu": nu}
     if h.amsgrad:
         nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
-    step = h.learning_rate * adam_direction(mu, nu, h.eps, h.k1, h.k2)
+    # η·k₁ first, as torch: see `adamw`.
+    step = adam_direction(mu, nu, h.eps, h.learning_rate * h.k1, h.k2)
     if not h.decoupled:
         return -step, new
     p_new = p * (1 - h.learning_rate * h.weight_decay) - step

@@ -44,8 +44,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     new = {"mu": mu, "nu": nu}
     if h.amsgrad:
         nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
-    d = adam_direction(mu, nu, h.eps, h.k1, h.k2)
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - h.learning_rate * d
+    # η·k₁ first, as torch: the step ends in a quotient. Of two products in a sum a compiler rounds
+    # one, and which one differs from program to program.
+    step = adam_direction(mu, nu, h.eps, h.learning_rate * h.k1, h.k2)
+    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
     return p_new - p, new
 
 
