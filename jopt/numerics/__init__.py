@@ -30,6 +30,8 @@ from jopt.numerics.rounding import is_narrow as is_narrow
 from jopt.numerics.rounding import nearest as nearest
 from jopt.numerics.rounding import random_bits as random_bits
 from jopt.numerics.rounding import stochastic as stochastic
+from jopt.numerics.scales import Scale as Scale
+from jopt.numerics.scales import scale_for as scale_for
 from jopt.numerics.vectors import Vector as Vector
 from jopt.numerics.vectors import in_one_array as in_one_array
 from jopt.numerics.vectors import vector_dot as vector_dot

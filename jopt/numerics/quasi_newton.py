@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.once import once_if
+from jopt.numerics.scales import Scale
 from jopt.numerics.vectors import Joint, Vector, row_dots, vector_dot
 
 
@@ -39,20 +40,22 @@ class QuasiNewton(NamedTuple):
 
 
 def turned(
-    m: QuasiNewton, g: Vector, min_curvature: Array, *, first: Array, go: Array
+    m: QuasiNewton, g: Vector, min_curvature: Array, *, scale: Scale, first: Array, go: Array
 ) -> QuasiNewton:
     """The model after it has seen the gradient `g` at the end of the last step.
 
-    It files the pair of that step if sᵀy > `min_curvature`, and its `d` is −H·g.
+    It files the pair of that step if sᵀy > `min_curvature`, and its `d` is −H·g. All products are
+    those of c·f for the c of `scale`, and so is d at the first step, −c·g.
 
     **Arguments:**
 
     - `m`: the model before; its `t` is the length of the last step, and stays.
     - `g`: the gradient.
-    - `first`: there was no last step, and no pairs: d is −g.
+    - `scale`: that of the function; where `go` is `False` it must be 1.
+    - `first`: there was no last step, and no pairs.
     - `go`: `False` changes nothing.
     """
-    joint = Joint(g)
+    joint, c = Joint(g), scale.by
     x, old_x, old_d = (joint.join(v) for v in (g, m.prev_grad, m.d))
     y = [a - b for a, b in zip(x, old_x, strict=True)]
     ys, yy = m.t * vector_dot(y, old_d), vector_dot(y, y)
@@ -68,10 +71,16 @@ def turned(
     new_yy = m.yy.at[:, row].set(column).at[row].set(column)
     new_sy, new_yy = jnp.where(keep, new_sy, m.sy), jnp.where(keep, new_yy, m.yy)
     n_pairs = m.n_pairs + keep.astype(jnp.int32)
-    gamma = jnp.where(keep, ys / jnp.where(keep, yy, 1), jnp.where(go & first, 1, m.h_diag))
-    a, b = inverse_hessian_weights(new_sy, new_yy, s_g, y_g, gamma, n_pairs)
+    held = Products(new_sy, new_yy, s_g, y_g, ys, yy)
+    far = scale._replace(far=scale.far & (n_pairs > 0))
+    sy, yy, s_g, y_g, ys, newest = _anew(held, row, all_s, all_y, x, far)
+    h_diag = jnp.where(
+        keep, ys / jnp.where(keep, newest, 1) * c, jnp.where(go & first, 1, m.h_diag)
+    )
+    a, b = inverse_hessian_weights(sy, yy, s_g, y_g, h_diag / c, n_pairs)
+    b, of_g = b * c, jnp.where(go & first, c, h_diag)
     d = [
-        jnp.where(go, pair_sum(rs, ry, a, b) - gamma.astype(v.dtype) * v, old)
+        jnp.where(go, pair_sum(rs, ry, a, b) - of_g.astype(v.dtype) * v, old)
         for rs, ry, v, old in zip(all_s, all_y, x, old_d, strict=True)
     ]
     # `go`, known only once the pair is filed, which reads the old gradient: no copy of it then.
@@ -82,11 +91,11 @@ def turned(
         y=rows_y,
         d=joint.part(d),
         prev_grad=seen,
-        sy=new_sy,
-        yy=new_yy,
-        s_g=jnp.where(go, s_g, m.s_g),
-        y_g=jnp.where(go, y_g, m.y_g),
-        h_diag=gamma,
+        sy=sy / c,
+        yy=_over_square(yy, c),
+        s_g=jnp.where(go, s_g / c, m.s_g),
+        y_g=jnp.where(go, _over_square(y_g, c), m.y_g),
+        h_diag=h_diag,
         t=m.t,
         n_pairs=n_pairs,
         n_iter=m.n_iter + go.astype(jnp.int32),
@@ -102,6 +111,41 @@ def _filed(
     s = [put(rows, t.astype(x.dtype) * x, row, 0) for rows, x in zip(held[0], d, strict=True)]
     y = [put(rows, a - b, row, 0) for rows, a, b in zip(held[1], g, old, strict=True)]
     return s, y, jnp.ones_like(held[2])
+
+
+def _over_square(x: Array, c: Array) -> Array:
+    # Where c² is 0 rows that are empty are not 0/0.
+    return jnp.where(x == 0, x, x / c / c)
+
+
+class Products(NamedTuple):
+    """sᵢ·yⱼ, yᵢ·yⱼ, sᵢ·g, yᵢ·g, and s·y and y·y of the last step."""
+
+    sy: Array
+    yy: Array
+    s_g: Array
+    y_g: Array
+    last_sy: Array
+    last_yy: Array
+
+
+def _anew(held: Products, row: Array, s: Vector, y: Vector, g: Vector, scale: Scale) -> Products:
+    """These, or where they are far out those of c·y and c·g, from the rows."""
+    m = held.s_g.shape[0]
+
+    def column(i: Array, p: Products) -> Products:
+        rows = [jax.lax.dynamic_index_in_dim(r, i, keepdims=False) for r in y]
+        right = scale.of([jnp.where(i < m, r, v) for r, v in zip(rows, g, strict=True)])
+        # c at once would lose small entries, and not at all overflow with large ones.
+        some = scale.some()
+        of_s, of_y = row_dots(s, right), row_dots(y, some.of(right)) * (scale.by / some.by)
+        # The last column is that of g: the tables have no such one, and nothing is put there.
+        sy, yy = p.sy.at[:, i].set(of_s), p.yy.at[:, i].set(of_y)
+        last = (jnp.where(i == row, x[row], old) for x, old in ((of_s, p[4]), (of_y, p[5])))
+        return Products(sy, yy, of_s, of_y, *last)
+
+    anew: Products = once_if(scale.far, lambda p: jax.lax.fori_loop(0, m + 1, column, p), held)
+    return anew
 
 
 def pair_sum(s: Array, y: Array, a: Array, b: Array) -> Array:

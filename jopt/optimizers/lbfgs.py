@@ -13,12 +13,13 @@ from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, treewise
 from jopt.core.spec import Options, Shape
 from jopt.numerics import (
     QuasiNewton,
+    Scale,
     Vector,
     in_one_array,
+    scale_for,
     strong_wolfe,
     turned,
     vector_dot,
-    vector_l1,
     vector_max,
     vector_step,
     vector_within,
@@ -102,29 +103,35 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     first = jnp.any(iters != s.n_iter) | (s.n_leaves != len(g)) | (s.n_iter == 0)
     model = model._replace(n_pairs=jnp.where(first, 0, s.n_pairs))
     go = ~vector_within(g, h.tolerance_grad)
+    scale = scale_for(g, model.sy, model.yy, model.n_pairs, go)
     new: dict[str, Any] = {}
     if _evaluates(vars(h)):
-        end = _iterate(g, p, h, model, first, go)
+        end = _iterate(g, p, h, model, scale, first, go)
         steps = [x_new - x for x_new, x in zip(end.x, p, strict=True)]
         model, evaluations = end.model, end.evaluations
         new["prev_loss"] = jnp.where(go, end.prev_loss, s.prev_loss)
     else:
-        model = turned(model, g, h.min_curvature, first=first, go=go)
-        t = jnp.where(_descends(model, g, h), _first_trial(g, first, h), 0)
+        model = turned(model, g, h.min_curvature, scale=scale, first=first, go=go)
+        trial = jnp.where(first, scale.first_length(g), 1) * h.learning_rate
+        t = jnp.where(_descends(model, g, first, h, scale), trial, 0)
         length, t = in_one_array(jnp.where(go, t, 0), jnp.where(go, t, s.t))
         steps = [length.astype(d.dtype) * d for d in model.d]
         model = model._replace(t=t)
         evaluations = jnp.int32(1)
     new["n_leaves"] = jnp.where(go, len(g), s.n_leaves)
-    moved, n = in_one_array(go.astype(jnp.int32), model.n_iter)
+    # With `first`, so that the old counts are known to be read by then, and need no copies.
+    moved, n, _ = in_one_array(go.astype(jnp.int32), model.n_iter, first.astype(jnp.int32))
     new["leaf_iter"] = [jnp.where(moved > 0, n, i) for i in s.leaf_iter]
     return steps, {**model._asdict(), **new, "func_evals": s.func_evals + evaluations}
 
 
-def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go: Array) -> Iterate:
+def _iterate(
+    g: Vector, p: Vector, h: Any, model: QuasiNewton, scale: Scale, first: Array, go: Array
+) -> Iterate:
     """Torch's `step`: up to `max_iter` iterations, until one of its tests says stop."""
     dtype = model.t.dtype
     loss = jnp.asarray(h.value_fn(p) if h.value is None else h.value).astype(dtype)
+    scale = scale.fitting(loss)
 
     def value_and_grad(x: Vector) -> tuple[Array, Vector]:
         f, gradient = jax.value_and_grad(lambda x: h.value_fn(x).astype(dtype))(x)
@@ -133,13 +140,13 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
     def search(i: Iterate, d: Vector, trial: Array, descends: Array) -> Any:
         def along(t: Array) -> tuple[Array, Vector, Array]:
             f, g = value_and_grad(vector_step(i.x, t, d))
-            return f, g, vector_dot(g, d)
+            return f * scale.by, g, vector_dot(scale.of(g), d)
 
-        slope, left = vector_dot(i.g, d), h.max_eval - i.evaluations
+        slope, left = vector_dot(scale.of(i.g), d), h.max_eval - i.evaluations
         return strong_wolfe(
             along,
             trial,
-            i.loss,
+            i.loss * scale.by,
             i.g,
             slope,
             d_max=vector_max(d),
@@ -149,8 +156,9 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
         )
 
     def body(i: Iterate) -> Iterate:
-        new, n = turned(i.model, i.g, h.min_curvature, first=i.first, go=i.go), i.n + 1
-        descends, trial = _descends(new, i.g, h), _first_trial(i.g, i.first, h)
+        new = turned(i.model, i.g, h.min_curvature, scale=scale, first=i.first, go=i.go)
+        n, descends = i.n + 1, _descends(new, i.g, i.first, h, scale)
+        trial = jnp.where(i.first, scale.first_length(i.g), 1) * h.learning_rate
         if h.line_search is None:
             t = jnp.where(descends, trial, 0)
             x = vector_step(i.x, t, new.d)
@@ -158,8 +166,8 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
             loss, g = jax.lax.cond(looks, value_and_grad, lambda _: (i.loss, i.g), x)
             evaluations = i.evaluations + looks.astype(jnp.int32)
         else:
-            t, loss, g, spent = search(i, new.d, trial, descends)
-            x = vector_step(i.x, t, new.d)
+            t, f, g, spent = search(i, new.d, trial, descends)
+            x, loss = vector_step(i.x, t, new.d), f / scale.by
             evaluations = i.evaluations + spent
         stop = ~descends | (n >= h.max_iter) | (evaluations >= h.max_eval)
         stop |= vector_within(g, h.tolerance_grad)
@@ -172,17 +180,11 @@ def _iterate(g: Vector, p: Vector, h: Any, model: QuasiNewton, first: Array, go:
     return jax.lax.while_loop(lambda i: i.go, body, start)
 
 
-def _descends(model: QuasiNewton, g: Vector, h: Any) -> Array:
+def _descends(model: QuasiNewton, g: Vector, first: Array, h: Any, scale: Scale) -> Array:
     # In a kernel with this product, d could not be written where the last one was.
     d = jax.lax.optimization_barrier(model.d)
-    descends: Array = ~(vector_dot(g, d) > -h.tolerance_change)
-    return descends
-
-
-def _first_trial(g: Vector, first: Array, h: Any) -> Array:
-    # min(1, 1/‖g‖₁) at the first iteration, with a derivative where g is 0.
-    trial: Array = jnp.where(first, 1 / jnp.maximum(vector_l1(g), 1), 1) * h.learning_rate
-    return trial
+    bound = -h.tolerance_change * jnp.where(first, scale.by, 1)
+    return jnp.logical_not(vector_dot(g, d) > bound)
 
 
 @configured("jopt.", SPEC.torch_names)
@@ -242,8 +244,8 @@ def lbfgs(
     or has joined through `jopt.extend`, makes all leaves forget their pairs: they belong to
     another problem. (Torch takes a missing gradient for 0.) After an iteration that ends
     because d does not descend, t is 0, where torch keeps a step that it did not take.
-    Products g·g must be in range: with float32 gradients beyond 10¹⁸ steps are 0 or NaN, and
-    below about 10⁻¹⁰ short, whatever the tolerances. Scale such a function.
+    Where g·g would leave the range, as in float32 beyond 10¹⁹, products are those of 2ᵏ·f, and the
+    first d is −2ᵏ·g. Below about 10⁻³⁰ and beyond 10³⁶ H has fewer digits.
 
     Source: Liu and Nocedal, 1989; H by Byrd, Nocedal and Schnabel, 1994, theorem 2.2.
 

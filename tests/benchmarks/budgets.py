@@ -94,7 +94,7 @@ COUNTS = tuple(
         # Five products of matrices, each of them a call that nothing fuses with.
         ("muon_adamw", "jopt", 214, 245.0, 10.0),
         # 20 rows of history of 4 bytes read twice, a pair filed, and the joined vectors.
-        ("lbfgs", "jopt", 408, 305.0, 12.0),
+        ("lbfgs", "jopt", 395, 305.0, 12.0),
         ("adamw bfloat16", "jopt", 118, 40.2, 3.0),
         # The new moments are written to where two reductions, for the scales, and the codes read
         # them: one reduction over other bits took 57 here, and a GPU more.

@@ -167,9 +167,10 @@ CASES = {
     "lbfgs": Case(
         "A",
         {
-            # A loop of one turn or none: filing a pair, which nearly every step does.
+            # A loop of one turn or none: filing a pair, which nearly every step does. And one for
+            # products that left the range.
             "jopt": lambda: by_update(
-                jopt.lbfgs(1.0, max_iter=1, history_size=PAIRS), jopt.apply_updates, (1,)
+                jopt.lbfgs(1.0, max_iter=1, history_size=PAIRS), jopt.apply_updates, (1, *NEVER)
             ),
             # Two loops over the pairs, there and back.
             "optax": lambda: by_update(
