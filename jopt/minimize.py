@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jopt.base import ConfigError, unbranched
+from jopt.base import ConfigError, called
 from jopt.core import State, Transform, apply_updates, chain, set_hyperparams
 from jopt.core.checks import as_array
-from jopt.core.entrance import check_arrays, check_key, limit, start_point, wrong
+from jopt.core.entrance import arrays, check_key, limit, start_point, wrong
 from jopt.core.hyperparams import nodes
 from jopt.core.tree import Tree
 from jopt.numerics import number_dtype, vector_max
@@ -142,8 +142,7 @@ def minimize(
     own = tx is None
     tx = DEFAULT if tx is None else chain(tx)
     start = _strong(start_point("minimize", x0))
-    for i, arg in enumerate(args):
-        check_arrays("minimize", f"args[{i}]", arg)
+    args = tuple(arrays("minimize", f"args[{i}]", arg) for i, arg in enumerate(args))
     found: Minimum = _minimize(_hashable(fun), tx, has_aux, own, start, args, limits, key)
     return found
 
@@ -174,8 +173,7 @@ def _minimize(
     key: Array | None,
 ) -> Minimum:
     def objective(x: Tree) -> tuple[Array, Any]:
-        with unbranched("minimize", "fun"):
-            out = fun(x, *args)
+        out = called("minimize", "fun", fun, x, *args)
         if has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
             expected = "(scalar, aux), as has_aux=True says"
             raise wrong("minimize", "fun gives no pair", expected, out)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, MappingView, Set
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jopt.base.elsewhere import OURS, REMARKS
@@ -85,15 +87,32 @@ class Signature:
             raise CallError(
                 self.who, f"{name} is yes or no", expected="True or False", found=short(value)
             )
-        if name not in self.numbers or isinstance(value, jax.core.Tracer):
+        if name not in self.numbers:
             return value
+        if isinstance(value, jax.core.Tracer):
+            return self._traced(name, value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise CallError(
                 self.who, f"{name} is not a number", expected="a number", found=short(value)
             )
+        if math.isnan(value):
+            raise CallError(self.who, f"{name} is NaN", expected="a number", found="nan")
         # An int past int32 is none that jax takes.
         large = isinstance(value, int) and abs(value) >= 2**31
         return float(min(max(value, -(2**1000)), 2**1000)) if large else value
+
+    def _traced(self, name: str, value: Any) -> Any:
+        """A traced number in the dtype of numbers, as Python's would be."""
+        real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+        if real and value.shape == ():
+            return value.astype(float) if jnp.issubdtype(value.dtype, jnp.integer) else value
+        raise CallError(
+            self.who,
+            f"{name} is not a number",
+            expected="a number, traced or not",
+            found=f"a traced {value.dtype} of shape {value.shape}",
+            fix="Several at once are of jax.vmap." if real else None,
+        )
 
     def _too_many(self, args: tuple[Any, ...]) -> None:
         most, names = len(self.positional), self.names or []
@@ -140,7 +159,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, jax.core.Tracer) or getattr(value, "shape", None) != ():
         return value
     numeric = hasattr(value, "dtype") and hasattr(value, "item")
-    return value.item() if numeric else value
+    # A random key has a shape and no number.
+    return value.item() if numeric and not _is_key(value) else value
+
+
+def is_traced(value: Any) -> bool:
+    """Whether jax is tracing what this number will be."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def settled(value: Any) -> Any:
@@ -161,11 +190,15 @@ def settled(value: Any) -> Any:
 
 def as_row(value: Any) -> Any:
     """What is given for a row of things, as a tuple; anything that is no row as it is."""
-    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+    if isinstance(value, np.ndarray | jax.Array):
+        if not value.ndim or _is_key(value):
+            return settled(value)
         value = value.tolist() if not isinstance(value, jax.core.Tracer) else value
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return settled(value)
     kept = settled(value)
+    if not isinstance(kept, Iterable):  # an array of another library's that holds one number
+        return kept
     return tuple(kept if isinstance(kept, tuple | list) else map(settled, kept))
 
 

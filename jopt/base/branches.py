@@ -1,25 +1,86 @@
-"""Functions of the user's that jax traces, and branch in Python on what they are given."""
+"""Functions of the user's: jax may trace them, and Python may not take them with our arguments."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import Array
 
-from jopt.base.errors import ConfigError
+from jopt.base.errors import ConfigError, JoptError
+
+NO_ARRAY = (TypeError, ValueError, OverflowError, NotImplementedError, Warning)
+"""What jax raises where it should make an array of something that is none."""
 
 
-@contextlib.contextmanager
-def unbranched(who: str, what: str, found: str | None = None) -> Iterator[None]:
-    """Turn jax's error about a Python `if` inside of `what` into a `ConfigError`."""
+CHOOSE = "Choose with jnp.where, or with jax.lax.cond."
+
+
+def called(who: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`; a `ConfigError` if it takes other arguments, or branches on them.
+
+    Of functions within functions the outermost is named, which the user knows by its place.
+    """
     try:
-        yield
-    except jax.errors.ConcretizationTypeError as error:
-        raise ConfigError(
+        return function(*args)
+    except (TypeError, ConfigError) as error:
+        told = _told(who, what, function, len(args), error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(
+    who: str, what: str, function: Callable[..., Any], n: int, error: Exception
+) -> ConfigError | None:
+    """What to say of an error in a function of the user's; `None` where it speaks for itself."""
+    told = isinstance(error, ConfigError) and error.fix == CHOOSE
+    if told or isinstance(error, jax.errors.ConcretizationTypeError):
+        return ConfigError(
             who,
             f"{what} branches in Python on a number that jax traces",
             expected="a function that jax can trace: no `if`, `while`, float() or int() on it",
-            found=found,
-            fix="Choose with jnp.where, or with jax.lax.cond.",
-        ) from error
+            found=error.found if isinstance(error, ConfigError) else repr(function)[:200],
+            fix=CHOOSE,
+        )
+    if isinstance(error, JoptError) or takes(function, n):
+        return None
+    return ConfigError(
+        who,
+        f"{what} takes other arguments than it is called with",
+        expected=f"a function of {n} argument{'s' * (n > 1)}",
+        found=f"{repr(function)[:100]}, which takes {inspect.signature(function)}",
+    )
+
+
+def number_of(
+    who: str, what: str, function: Callable[..., Any], *args: Any, dtype: Any = None
+) -> Array:
+    """What a function of the user's gives, as an array; a `ConfigError` where it is no number."""
+    given = called(who, what, function, *args)
+    try:
+        if dtype is not None and type(given) in (int, float):  # of any size
+            return jnp.asarray(float(given), dtype)
+        number = jnp.asarray(given)
+        if not jnp.issubdtype(number.dtype, jnp.complexfloating):
+            return number if dtype is None else number.astype(dtype)
+        found = f"{number.dtype} of shape {number.shape}"
+    except NO_ARRAY as error:
+        found = f"{given!r}"[:100] + f": {error}"[:100]
+    raise ConfigError(
+        who, f"{what} gives no number", expected="a function that returns a number", found=found
+    )
+
+
+def takes(function: Callable[..., Any], n: int) -> bool:
+    """Whether a function can be called with `n` arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*(None,) * n)
+    except TypeError:
+        return False
+    except ValueError:  # some of C's functions do not tell
+        return True
+    return True

@@ -27,8 +27,8 @@ from typing import (
 )
 
 from jopt.base.alike import alike
-from jopt.base.arguments import Signature, plain
-from jopt.base.errors import ConfigError
+from jopt.base.arguments import Signature, plain, short
+from jopt.base.errors import CallError, ConfigError
 
 P = ParamSpec("P")
 C = TypeVar("C", bound="Configured")
@@ -59,7 +59,9 @@ class Call:
                 # Optional ones, all of them: not given and given as None are the same.
                 given = {k: v for k, v in value.items() if not _empty(v)}
                 self.arguments.update(given)
-            elif name not in shared or not (_empty(value) or value == self._kinds[name].default):
+            elif name not in shared or not (
+                _empty(value) or _same(value, self._kinds[name].default)
+            ):
                 self.arguments[name] = value
 
     @functools.cached_property
@@ -162,11 +164,19 @@ def configured(
     >>> gentle() == gentle(0.1)
     True
     """
-    if callable(prefix):
+    if inspect.isroutine(prefix):
         return configured()(prefix)
+    if not isinstance(prefix, str):
+        raise _other("prefix", prefix, "a str, or nothing")
+    _check("torch", torch, torch is None or isinstance(torch, Mapping), "{torch's name: ours}")
+    fields = shared is None or (isinstance(shared, type) and bool(get_type_hints(shared)))
+    _check("shared", shared, fields, "a TypedDict")
 
     def decorate(function: Callable[P, C]) -> Callable[P, C]:
+        _check("the factory", function, inspect.isroutine(function), "a function")
         signature, names = _opened(function, shared)
+        known = named_by is None or (isinstance(named_by, str) and named_by in signature.parameters)
+        _check("named_by", named_by, known, "an argument of the factory")
         takes = Signature(function.__name__, signature, torch)
 
         @functools.wraps(function)
@@ -187,6 +197,17 @@ def configured(
         return factory
 
     return decorate
+
+
+def _check(name: str, given: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise _other(name, given, expected)
+
+
+def _other(name: str, given: Any, expected: str) -> CallError:
+    return CallError(
+        "configured", f"{name} is of another kind", expected=expected, found=short(given)
+    )
 
 
 def _opened(
@@ -222,6 +243,10 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:
 
 def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return factory(*args, **kwargs)
+
+
+def _same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and bool(value == default)  # arrays have no truth
 
 
 def _empty(value: Any) -> bool:

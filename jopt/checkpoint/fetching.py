@@ -60,15 +60,21 @@ def _array(ready: Any) -> Host:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _ready(who: str, path: Path, leaf: Any) -> Any:
-    """What NumPy can make an array of without leaving a trace on the leaf."""
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return leaf
+def check_known(who: str, path: Path, leaf: Any) -> None:
+    """Raise `CheckpointError` for a leaf without numbers."""
     if isinstance(leaf, jax.core.Tracer):
         problem = "the leaf is being traced and has no value"
         raise CheckpointError(who, problem, path=shown(path), fix="Call it outside of jit.")
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise CheckpointError(who, "the leaf is a shape without numbers", path=shown(path))
+
+
+def _ready(who: str, path: Path, leaf: Any) -> Any:
+    """What NumPy can make an array of without leaving a trace on the leaf."""
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return leaf
+    check_known(who, path, leaf)
+    assert isinstance(leaf, jax.Array)
     if leaf.is_deleted():
         raise CheckpointError(
             who,

@@ -40,7 +40,16 @@ class Changes:
     cast: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep", as_row(self.keep))
+        keep = as_row(self.keep)
+        each = keep if isinstance(keep, tuple) else (keep,)
+        if keep is not None and not all(isinstance(x, str | re.Pattern) for x in each):
+            raise CheckpointError(
+                "keep=",
+                "it names leaves by patterns",
+                expected="a regular expression, or several in a row",
+                found=repr(self.keep)[:100],
+            )
+        object.__setattr__(self, "keep", keep)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, overload
 
+from jopt.base import checked
 from jopt.checkpoint.compare import Difference, Report
 from jopt.checkpoint.leaves import flatten, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, fitted, plan
@@ -71,6 +72,7 @@ def load_state_dict(
 ) -> Tree | tuple[Tree, Report]: ...
 
 
+@checked
 def load_state_dict(
     like: Tree,
     state_dict: Any,
@@ -130,6 +132,7 @@ def load_state_dict(
     return tree if strict else (tree, made.report)
 
 
+@checked
 def differences(
     like: Tree,
     state_dict: Any,

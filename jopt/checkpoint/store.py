@@ -6,7 +6,7 @@ import io
 import os
 from typing import BinaryIO, Literal, overload
 
-from jopt.base import CheckpointError
+from jopt.base import CheckpointError, checked
 from jopt.checkpoint import files, memory, wire
 from jopt.checkpoint import manifest as present
 from jopt.checkpoint import progress as bars
@@ -82,6 +82,7 @@ def from_bytes(
 ) -> Tree | tuple[Tree, Report]: ...
 
 
+@checked
 def from_bytes(
     like: Tree,
     data: bytes,
@@ -119,6 +120,7 @@ def from_bytes(
     return _read("from_bytes", memory.opened(data), like, tx, strict, changes)
 
 
+@checked
 def save(
     path: str | os.PathLike[str],
     tree: Tree,
@@ -194,6 +196,7 @@ def load(
 ) -> Tree | tuple[Tree, Report]: ...
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     like: Tree = None,

@@ -12,7 +12,8 @@ from importlib import metadata
 
 import jax
 
-from jopt.base import JoptError
+from jopt.base import CallError, JoptError, as_row
+from jopt.base.arguments import short
 from jopt.cli import convert, diff, inspect, verify
 from jopt.cli.output import complain, write
 
@@ -44,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
+    argv = None if argv is None else as_row(argv)
+    words = isinstance(argv, tuple) and all(isinstance(x, str) for x in argv)
+    if argv is not None and not words:
+        expected = 'such as ["inspect", path]'
+        raise CallError("main", "argv is a row of words", expected=expected, found=short(argv))
     try:
         args = parser.parse_args(argv)
         if args.command is None:

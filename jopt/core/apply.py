@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jopt.base import ConfigError, TreeError
+from jopt.base import ConfigError, TreeError, is_one_of
 from jopt.core.boxes import put_on, taken_off
-from jopt.core.checks import as_array, is_sparse
+from jopt.core.checks import as_values, is_sparse
+from jopt.core.entrance import check_key
 from jopt.core.row import stepped
 from jopt.core.rows import add_rows
 from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, check_transform
@@ -53,7 +54,8 @@ def apply_updates(
     0.999
     """
     layout = layout_of("apply_updates", params)
-    leaves = jax.tree.leaves(params)
+    named = zip(layout.names, jax.tree.leaves(params), strict=True)
+    leaves = [as_values("apply_updates", name, p) for name, p in named]
     steps = match_leaves("apply_updates", "the updates", layout, updates)
     add = _adding("apply_updates", layout, leaves, rounding, key)
     after = [add(name, p, u) for name, p, u in zip(layout.names, leaves, steps, strict=True)]
@@ -65,8 +67,8 @@ def added(name: str, p: Any, u: Any, seed: Array | None = None) -> Any:
     """p + u in the dtype of p, for one leaf; with a seed, rounded stochastically."""
     if u is None:
         return p
-    p = jnp.asarray(as_array("apply_updates", name, p))
-    u = as_array("apply_updates", name, u)
+    p = jnp.asarray(as_values("apply_updates", name, p))
+    u = as_values("apply_updates", name, u)
     if tuple(u.shape) != tuple(p.shape):
         raise TreeError(
             "apply_updates",
@@ -102,9 +104,10 @@ def _rounded(x: Array, dtype: DTypeLike, seed: Array | None) -> Array:
 
 def _adding(who: str, layout: Layout, params: Leaves, rounding: Rounding, key: Any) -> Add:
     """`added` with this rounding."""
-    if rounding == "nearest":
+    check_key(who, key)
+    if is_one_of(rounding, "nearest"):
         return added
-    if rounding != "stochastic":
+    if not is_one_of(rounding, "stochastic"):
         raise ConfigError(
             who,
             "there is no such rounding",

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jopt.base import ConfigError, TreeError, configured
+from jopt.base import ConfigError, Configured, TreeError, configured
 from jopt.core.transform import Flow, Leaves, Node, Part, Transform, like_given, moved
 from jopt.core.tree import Layout, layout_of, lookup, match_leaves, nest
 
@@ -79,13 +79,14 @@ def as_parts(tx: Any) -> Mapping[str, Part]:
     """The parts of a transform; a foreign object with `init` and `update` is one part."""
     if isinstance(tx, Transform):
         return tx.parts
-    if callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None)):
+    alike = callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))
+    if alike and not isinstance(tx, Configured | type):  # a plateau has both, for numbers
         return {"foreign": ForeignPart(tx)}
     raise ConfigError(
         "chain",
         "this is no transform",
         expected="something with init(params) and update(updates, state, params)",
-        found=repr(tx),
+        found=repr(tx)[:200],
         fix="Did you mean chain(*[...])?"
         if isinstance(tx, list | tuple)
         else "Call the factory: jopt.adamw(1e-3), not jopt.adamw."

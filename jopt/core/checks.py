@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jopt.base import StateError, TreeError
+from jopt.base import NO_ARRAY, ConfigError, StateError, TreeError, plain
 from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
 from jopt.core.tree import Layout, Path, flatten_dict, shown
 from jopt.numerics import is_complex
@@ -98,14 +98,16 @@ def check_slot_names(who: str, node: Any, expected: set[str], what: str = EXTEND
         )
 
 
-def check_gone(who: str, tree: Any, paths: Sequence[Path]) -> None:
-    """Raise `StateError` if a slot holds a leaf that is no longer among the parameters."""
+def check_gone(
+    who: str, tree: Any, paths: Sequence[Path], what: str = "extend only adds leaves"
+) -> None:
+    """Raise `StateError` if a slot holds a leaf that is not among the parameters."""
     known = set(paths)  # a codec may hold several arrays at the path of one leaf
     gone = [p for p in flatten_dict(tree) if not any(p[:n] in known for n in range(len(p) + 1))]
     if gone:
         raise StateError(
             who,
-            "extend only adds leaves, and this one is not among the parameters",
+            f"{what}, and this one is not among the parameters",
             path=shown(sorted(gone)[0]),
         )
 
@@ -177,15 +179,59 @@ def check_rows(who: str, path: str, g: Any, sparse: bool) -> None:
         )
 
 
+def check_count(who: str, name: str, value: Any, least: int, of: str = "steps") -> int:
+    """A number of things as an int; `ConfigError` for what is none. No count goes past int32."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(
+            who,
+            f"{name} is a number of {of}",
+            expected=f"an int of at least {least}",
+            found=repr(value)[:100],
+        )
+    return min(value, np.iinfo(np.int32).max)
+
+
+def floating_dtype(who: str, name: str, given: Any) -> str:
+    """The name of a floating dtype; `ConfigError` for anything else."""
+    try:
+        # NumPy makes a dtype of much: of None, of lists, of an array's own.
+        dtype = jnp.dtype(given) if isinstance(given, str | type | np.dtype) else None
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ConfigError(
+            who,
+            f"{name} is no floating dtype",
+            expected="'bfloat16', 'float32' or the like",
+            found=repr(given)[:100],
+        )
+    return str(dtype)
+
+
+def as_values(who: str, path: str, x: Any) -> Any:
+    """As `as_array`, and with numbers in it: no shape alone."""
+    x = as_array(who, path, x)
+    if isinstance(x, jax.ShapeDtypeStruct):
+        raise TreeError(
+            who,
+            "a leaf is a shape, and has no numbers",
+            path=path,
+            expected="an array",
+            found=str(x),
+            fix="Under jax.eval_shape arrays have shapes alone, too.",
+        )
+    return x
+
+
 def as_array(who: str, path: str, x: Any) -> Any:
     """`x` as something with a shape and a dtype that jax has; Python numbers become arrays."""
-    if isinstance(x, np.ndarray | np.generic):
-        return jnp.asarray(x)
-    if hasattr(x, "shape") and hasattr(x, "dtype"):
+    held = isinstance(x, np.ndarray | np.generic)
+    if not held and hasattr(x, "shape") and hasattr(x, "dtype"):
         return x
     try:
         return jnp.asarray(x)
-    except (TypeError, ValueError, OverflowError):
+    except NO_ARRAY:
         raise TreeError(
             who,
             "a leaf is no array",

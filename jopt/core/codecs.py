@@ -10,14 +10,14 @@ import abc
 import functools
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, is_one_of
 from jopt.core.spec import Options, Shape, Slot, slot_axes
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
 from jopt.numerics.blocks import folded, grain, of_blocks, scales, spread, to_codes
@@ -205,14 +205,15 @@ def _told(stored: Any) -> str:
     return str(_dtype(stored))
 
 
+CODECS: dict[str, Callable[[], Codec]] = {"int8": Int8, "bfloat16": Bfloat16}
+
+
 def codec_for(who: str, state_dtype: Any) -> Codec:
     """The codec of this name."""
     if state_dtype is None:
         return PLAIN
-    if state_dtype == "int8":
-        return Int8()
-    if state_dtype == "bfloat16":
-        return Bfloat16()
+    if is_one_of(state_dtype, *CODECS):
+        return CODECS[state_dtype]()
     raise ConfigError(
         who,
         "no state is stored in this dtype",
@@ -271,8 +272,7 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
     dtype = dtype_of(slot, p, options)
     if callable(slot.init):
         known = p if isinstance(p, Array) else jnp.zeros(p.shape, p.dtype)
-        # A copy: a slot that shared the parameter's buffer could not be donated beside it.
-        return jnp.array(slot.init(known), dtype, copy=True)
+        return slot.first(known, shape, dtype)
     fill: Any = slot.init
     if isinstance(fill, str):
         # A copy: jax fills a scalar with an array by giving that very array, and a buffer that

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from jopt.base import StateError
+from jopt.base import StateError, TreeError
 from jopt.core.boxes import taken_off
-from jopt.core.checks import check_slot_names
+from jopt.core.checks import check_gone, check_slot_names
 from jopt.core.codecs import PLAIN, Bfloat16, Codec, Int8
 from jopt.core.part import SpecPart
 from jopt.core.slots import Store
@@ -36,8 +37,8 @@ def convert_state(tx: Transform, state: State, params: Tree) -> State:
     - `state`: its state, stored in any way; inside `jit`, too.
     - `params`: the parameters, or their `jax.ShapeDtypeStruct`s.
 
-    **Raises:** `StateError` for the state of another transform, or a slot stored in no way that
-    jopt knows.
+    **Raises:** `StateError` for the state of another transform or of other parameters, or a slot
+    stored in no way that jopt knows.
 
     >>> import jax.numpy as jnp, jopt
     >>> params = {"w": jnp.ones((64, 256))}
@@ -75,12 +76,16 @@ def _node(part: SpecPart, node: Node, of: Mapping[Path, tuple[str, Any]]) -> Nod
     count = {"count": node.get("count", jnp.int32(0))} if part.counts else {}
     new = {**{k: v for k, v in node.items() if k != "count"}, **count}
     for slot in part.slots:
+        check_gone(part.name, node[slot.name], tuple(of), "convert_state keeps all leaves")
         held = [path for path in of if has(node[slot.name], path)]
         new[slot.name] = nest(held, [_leaf(part, slot, new, path, *of[path]) for path in held])
     return new
 
 
 def _leaf(part: SpecPart, slot: Slot, node: Node, path: Path, name: str, p: Any) -> Any:
+    if jnp.issubdtype(p.dtype, jax.dtypes.extended):
+        facts = {"expected": "an array of numbers", "found": p.dtype}
+        raise TreeError(part.name, "this leaf has no slots", path=name, **facts)
     stored = lookup(node[slot.name], path)
     try:
         part.store.check(slot, name, stored, p)

@@ -37,7 +37,7 @@ def skipping(
     who: str, skips: Skips, layout: Layout, leaves: Sequence[Any], live: Sequence[int]
 ) -> list[Path]:
     """The paths of the live leaves that `skips` names."""
-    if not skips:
+    if skips is None or skips is False:
         return []
 
     names = [layout.names[i] for i in live]

@@ -33,6 +33,7 @@ from jopt.base import configured
 from jopt.core.groups import Common
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.part import SpecPart
+from jopt.core.rules import hashable, ruled
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
 from jopt.core.transform import ENTRYWISE, Flow, Transform
@@ -66,7 +67,8 @@ def leafwise(
 
     **Raises:** `ConfigError` for a hyperparameter out of range or one the spec lacks.
     """
-    return Transform({spec.name: LeafPart(spec, rule, prepare, options, arguments)})
+    part = LeafPart(spec, rule, prepare, options, arguments)
+    return Transform({part.name: part})
 
 
 @configured("jopt.", shared=Common, named_by="spec")
@@ -82,7 +84,8 @@ def treewise(
 
     The arguments are those of `leafwise`.
     """
-    return Transform({spec.name: TreePart(spec, rule, prepare, options, arguments)})
+    part = TreePart(spec, rule, prepare, options, arguments)
+    return Transform({part.name: part})
 
 
 class LeafPart(SpecPart):
@@ -134,7 +137,7 @@ class LeafPart(SpecPart):
     @functools.cached_property
     def _apply(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
         # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-        return functools.partial(apply_rule, self.rule, self.frozen_options)
+        return functools.partial(apply_rule, self.rule, hashable(self.name, self.frozen_options))
 
     @functools.cached_property
     def _apply_scalars(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
@@ -152,7 +155,9 @@ class TreePart(SpecPart):
         numbers = cast_numbers(work[0].numbers.read(), dtype)
         if "value_fn" in numbers:
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
-        us, new = self.rule(
+        us, new = ruled(
+            self.rule,
+            [slot.name for slot in (*self.slots, *self.shared)],
             [v[0] for v in views],
             SimpleNamespace(**s, **shared),
             None if work[0].p is None else [v[2] for v in views],
@@ -191,7 +196,8 @@ def apply_rule(
     gv, sv, pv = view(g, slots, p)
     numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
     numbers["dtype"] = real_dtype((g if p is None else p).dtype)
-    u, new = rule(gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers))
+    given = gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers)
+    u, new = ruled(rule, slots, *given)
     return unview(g, u, new, slots)
 
 

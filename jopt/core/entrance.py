@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, TreeError, plain
-from jopt.core.checks import as_array
+from jopt.core.checks import as_values
 from jopt.core.tree import Tree, layout_of
 
 
@@ -21,7 +21,10 @@ def wrong(who: str, problem: str, expected: str, found: Any) -> ConfigError:
 def limit(who: str, name: str, given: Any, dtype: Any) -> Array:
     """A number of at least 0 as an array; one past the integers of `dtype` is their largest."""
     value = plain(given)
-    if not isinstance(value, jax.core.Tracer):
+    if isinstance(value, jax.core.Tracer):
+        if value.shape != ():
+            raise wrong(who, f"{name} is not a single number", "shape (); jax.vmap for more", given)
+    else:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong(who, f"{name} is not a number", "a number in [0, inf)", given)
         if not value >= 0:
@@ -38,10 +41,12 @@ def check_key(who: str, key: Any) -> None:
         raise wrong(who, "key= is no random key", "jax.random.key(seed)", key)
 
 
-def check_arrays(who: str, what: str, tree: Tree) -> None:
-    """Raise `TreeError` for a leaf that is no array; `what` is the argument that it is in."""
-    for name, x in zip(layout_of(who, tree).names, jax.tree.leaves(tree), strict=True):
-        as_array(who, f"{what}/{name}" if name else what, x)
+def arrays(who: str, what: str, tree: Tree) -> Tree:
+    """The tree with arrays for leaves; `TreeError` for what is none. `what` is the argument."""
+    layout = layout_of(who, tree)
+    named = zip(layout.names, jax.tree.leaves(tree), strict=True)
+    made = [as_values(who, f"{what}/{name}" if name else what, x) for name, x in named]
+    return layout.treedef.unflatten(made)
 
 
 def start_point(who: str, x0: Tree) -> Tree:
@@ -55,7 +60,7 @@ def start_point(who: str, x0: Tree) -> Tree:
             found=repr(x0)[:100],
         )
     named = zip(layout.names, jax.tree.leaves(x0), strict=True)
-    leaves = [as_array(who, name, x) for name, x in named]
+    leaves = [as_values(who, name, x) for name, x in named]
     for name, x in zip(layout.names, leaves, strict=True):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TreeError(

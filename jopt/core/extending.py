@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, overload
 
+from jopt.base import checked
 from jopt.core.boxes import taken_off
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import State, Transform, check_transform
@@ -63,6 +64,7 @@ def extend(
 ) -> tuple[State, Extension]: ...
 
 
+@checked
 def extend(
     tx: Transform, state: State, params: Tree, *, report: bool = False
 ) -> State | tuple[State, Extension]:

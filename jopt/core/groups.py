@@ -26,7 +26,21 @@ class Group(Configured):
     """What `jopt.group` returns: which leaves, and what is different about them."""
 
     def __init__(self, match: Match, freeze: bool, numbers: Mapping[str, Any]) -> None:
-        self.match = match
+        self.match = settled_match("group", "`match`", match)
+        if not isinstance(freeze, bool) or not isinstance(numbers, Mapping):
+            raise ConfigError(
+                "group",
+                "a Group is what jopt.group makes",
+                expected="jopt.group(match, learning_rate=...) or jopt.group(match, freeze=True)",
+                found=f"Group({match!r}, {freeze!r}, {numbers!r})"[:200],
+            )
+        if freeze and numbers:
+            raise ConfigError(
+                "group",
+                "a frozen group has no hyperparameters",
+                found=", ".join(sorted(map(str, numbers))),
+                fix="Drop them, or drop freeze=True.",
+            )
         self.freeze = freeze
         self.numbers = dict(numbers)
 
@@ -90,14 +104,6 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     >>> group(r"(bias|scale)$", weight_decay=0.0)
     jopt.group(match='(bias|scale)$', weight_decay=0.0)
     """
-    match = settled_match("group", "`match`", match)
-    if freeze and hyperparameters:
-        raise ConfigError(
-            "group",
-            "a frozen group has no hyperparameters",
-            found=", ".join(sorted(hyperparameters)),
-            fix="Drop them, or drop freeze=True.",
-        )
     return Group(match, freeze, hyperparameters)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import ConfigError, StateError, meant, plain
+from jopt.base import NO_ARRAY, ConfigError, StateError, checked, meant, plain
 from jopt.core.boxes import is_box
 from jopt.core.groups import DEFAULT
 from jopt.core.numbers import is_number, own_numbers
@@ -75,6 +75,7 @@ def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
     return view
 
 
+@checked
 def set_hyperparams(
     state: T, *, label: str | None = None, group: str = DEFAULT, **values: Any
 ) -> T:
@@ -230,7 +231,7 @@ def _concrete(value: Any) -> list[Any]:
         return []
     try:
         row = np.asarray(value)
-    except ValueError:  # a ragged list
+    except (TypeError, ValueError):  # a random key, a ragged list
         return [value]
     if row.ndim == 0 or row.dtype == object or row.size == 0:
         return [value]
@@ -263,7 +264,7 @@ def _as(label: str, name: str, old: Any, value: Any) -> Any:
         new = jnp.array(value, old.dtype, copy=True)
         if new.shape == ():
             new = jnp.broadcast_to(new, old.shape)
-    except (TypeError, ValueError):
+    except NO_ARRAY:
         raise StateError(
             label, f"{name} is not a number", expected="a number", found=repr(value)
         ) from None

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, StateError, unbranched
+from jopt.base import StateError, number_of
 from jopt.core.counts import ticked
 from jopt.core.given import UNKNOWN, check_given, known, new_given, ruling, stacked
 from jopt.core.groups import DEFAULT, Group
@@ -210,18 +210,7 @@ def extended_numbers(
 
 
 def _scheduled(who: str, name: str, schedule: Any, step: Any, dtype: Any) -> Array:
-    try:
-        with unbranched(who, f"the schedule of {name}", repr(schedule)):
-            value = jnp.asarray(schedule(step), dtype)
-    except ConfigError:
-        raise
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            who,
-            f"the schedule of {name} gives no number",
-            expected="a function of the step that returns a number",
-            found=f"{schedule!r}: {error}",
-        ) from error
+    value = number_of(who, f"the schedule of {name}", schedule, step, dtype=dtype)
     _check_scalar(who, name, value, "a schedule gives one number a step")
     return value
 

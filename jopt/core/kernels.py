@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, is_one_of
 from jopt.core.codecs import Codec, Int8, seed_of
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add
@@ -42,9 +42,9 @@ warp, and a thread holds eight entries of each array: enough loads under way, fe
 
 def check_kernel(spec: Spec, codec: Codec, kernel: Any) -> bool:
     """Whether to fuse; raises `ConfigError` where that is asked for and cannot be."""
-    if kernel == "xla":
+    if is_one_of(kernel, "xla"):
         return False
-    if kernel != "pallas":
+    if not is_one_of(kernel, "pallas"):
         raise ConfigError(
             spec.name,
             "there is no such kernel",

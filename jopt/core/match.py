@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jopt.base import ConfigError, GroupError
-from jopt.core.tree import layout_of, shown
+from jopt.base import ConfigError, GroupError, takes
+from jopt.core.tree import layout_of, shown, structure_of
 
 
 class Picker(abc.ABC):
@@ -78,6 +77,8 @@ def settled_match(who: str, what: str, match: Any) -> Any:
         return match
     if isinstance(match, re.Pattern | Picker) or (callable(match) and _takes(match)):
         return match
+    if not callable(match):
+        structure_of(who, match)
     leaves = [] if callable(match) else jax.tree.leaves(match)
     whole = len(leaves) == 1 and leaves[0] is match
     if leaves and not whole and all(isinstance(x, bool | np.bool_) for x in leaves):
@@ -94,17 +95,7 @@ def settled_match(who: str, what: str, match: Any) -> Any:
 
 def _takes(match: Callable[..., Any]) -> int:
     """How many of path and leaf a predicate takes; 0 where it takes something else."""
-    try:
-        takes = inspect.signature(match)
-    except (TypeError, ValueError):  # some of C's functions do not tell
-        return 2
-    for n in (2, 1):
-        try:
-            takes.bind(*("",) * n)
-        except TypeError:
-            continue
-        return n
-    return 0
+    return next((n for n in (2, 1) if takes(match, n)), 0)
 
 
 def holds(match: Match, name: str, leaf: jax.ShapeDtypeStruct) -> bool:
@@ -119,5 +110,19 @@ def picked(who: str, match: Any, names: Sequence[str], leaves: Sequence[Any]) ->
     if isinstance(match, str | re.Pattern):
         return [re.search(match, name) is not None for name in names]
     if _takes(match) == 1:
-        return [bool(match(name)) for name in names]
-    return [bool(match(*pair)) for pair in zip(names, leaves, strict=True)]
+        return [_answer(who, match, name) for name in names]
+    return [_answer(who, match, *pair) for pair in zip(names, leaves, strict=True)]
+
+
+def _answer(who: str, match: Callable[..., Any], *args: Any) -> bool:
+    """Yes or no of a predicate: a search gives a match or `None`, for which its truth stands."""
+    given = match(*args)
+    try:
+        return bool(given)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            who,
+            "a predicate gives neither yes nor no",
+            expected="True or False",
+            found=repr(given)[:100],
+        ) from None

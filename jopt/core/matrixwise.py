@@ -26,10 +26,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import configured
+from jopt.base import ConfigError, called, configured
 from jopt.core.doors import Prepare, cast_numbers, view
 from jopt.core.groups import Common
 from jopt.core.part import SpecPart
+from jopt.core.rules import check_rule, of_rule
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.work import Work
@@ -55,6 +56,7 @@ def matrixwise(
     The arguments are those of `leafwise`, and `batch(stack, h)`, see the module. The spec
     declares `ndim=2`.
     """
+    check_rule(spec, rule, prepare, options, batch=batch)
     part = MatrixPart(spec, rule, prepare, options, arguments)
     part.batch = batch
     return Transform({spec.name: part})
@@ -73,7 +75,14 @@ class MatrixPart(SpecPart):
             h = SimpleNamespace(
                 **cast_numbers(w.numbers.read(), real_dtype(g.dtype)), **dict(self.frozen_options)
             )
-            run = self.rule(g, SimpleNamespace(**s), p, h)
+            run = called(self.name, "the rule", self.rule, g, SimpleNamespace(**s), p, h)
+            if not isinstance(run, Generator):
+                raise ConfigError(
+                    self.name,
+                    "the rule is no generator",
+                    expected="x = yield what the batch takes",
+                    found=repr(run)[:100],
+                )
             runs.append((w, run, next(run)))
         while runs:
             results = self._batched([x for _, _, x in runs], work[0])
@@ -93,7 +102,15 @@ class MatrixPart(SpecPart):
             # reads gradient and slots again to stack them.
             stack = jnp.stack(jax.lax.optimization_barrier([xs[i] for i in members]))
             way = way_to_whole(stack)
-            stack = self.batch(reshard(stack, way[1:]), h)
+            before = stack.shape
+            stack = called(self.name, "batch", self.batch, reshard(stack, way[1:]), h)
+            if getattr(stack, "shape", ())[:1] != before[:1]:
+                raise ConfigError(
+                    self.name,
+                    "batch gives no stack of as many matrices",
+                    expected=f"an array of shape {before}",
+                    found=repr(stack)[:100],
+                )
             stack = reshard(stack, way[-2::-1])
             for row, i in enumerate(members):
                 results[i] = stack[row]
@@ -107,5 +124,5 @@ class MatrixPart(SpecPart):
             try:
                 waiting.append((w, run, run.send(x)))
             except StopIteration as done:
-                w.update, w.slots = done.value
+                w.update, w.slots = of_rule(self.rule, w.slots, done.value)
         return waiting

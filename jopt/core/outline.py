@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from jopt.base import TreeError
-from jopt.core.tree import EVERY, Tree
+from jopt.core.tree import EVERY, Tree, structure_of
 
 # A matrix, large enough for 8-bit slots to be stored as such and narrow enough to have a master;
 # and a vector, for there are slots that only one of them has.
@@ -24,7 +24,7 @@ def is_stand_in(params: Tree) -> bool:
     """Whether `params` is one node without leaves, of a class of its own."""
     if params is None or isinstance(params, Mapping | Sequence):
         return False
-    treedef: Any = jax.tree.structure(params)
+    treedef: Any = structure_of("init", params)
     return bool(treedef.num_leaves == 0 and treedef.num_nodes == 1)
 
 

@@ -28,6 +28,7 @@ from jopt.core.kernels import check_kernel
 from jopt.core.metrics import metrics_of
 from jopt.core.numbers import check_names, check_numbers, is_schedule, own_numbers
 from jopt.core.places import by_slots
+from jopt.core.rules import check_rule, prepared
 from jopt.core.side_by_side import Numbers, handed_out, side_by_side
 from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
@@ -48,6 +49,7 @@ class SpecPart(Part):
         options: Mapping[str, Any] | None,
         arguments: Mapping[str, Any],
     ) -> None:
+        check_rule(spec, rule, prepare, options)
         numbers, common = parted(arguments)
         options = options or {}
         self.spec = spec
@@ -68,7 +70,8 @@ class SpecPart(Part):
         self.slots = tuple(s for s in active if s.scope == "leaf")
         self.shared = tuple(s for s in active if s.scope == "group")
         self.ticks = spec.counts_under(self.options)
-        self.skips = check_skips(spec.name, common.get("skips")) if self.ticks else None
+        skips = check_skips(spec.name, common.get("skips"))
+        self.skips = skips if self.ticks else None
         values = [*self.numbers.values()]
         values += [v for g in self.groups.values() for v in g.numbers.values()]
         schedules = [v for v in values if is_schedule(v)]
@@ -258,7 +261,9 @@ class SpecPart(Part):
             if counts is not None:
                 h["t"] = counts.t(path).astype(number_dtype())
             known = SimpleNamespace(**h, **dict(self.frozen_options))
-            return side_by_side(h | (self.prepare(known) if self.prepare else {}))
+            return side_by_side(
+                h | (prepared(self.name, self.prepare, known) if self.prepare else {})
+            )
 
         # Leaves of one age share one computation: equal leaves stay equal to the compiler.
         shared: dict[Any, Numbers] = {}

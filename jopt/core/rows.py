@@ -15,9 +15,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jopt.base import TreeError, configured
+from jopt.core.checks import as_array, as_values
 from jopt.core.doors import Prepare, Rule, apply_rule
 from jopt.core.groups import Common
 from jopt.core.part import SpecPart
+from jopt.core.rules import hashable
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.work import Work
@@ -38,7 +40,8 @@ def rowwise(
 
     The arguments are those of `leafwise`; the spec declares `sparse="rows"`.
     """
-    return Transform({spec.name: RowPart(spec, rule, prepare, options, arguments)})
+    part = RowPart(spec, rule, prepare, options, arguments)
+    return Transform({part.name: part})
 
 
 def row_gradient(indices: ArrayLike, values: ArrayLike, like: Any) -> Any:
@@ -61,9 +64,16 @@ def row_gradient(indices: ArrayLike, values: ArrayLike, like: Any) -> Any:
     """
     from jax.experimental.sparse import BCOO
 
-    ids = jnp.asarray(indices)
-    shape = tuple(like.shape)
-    data = jnp.asarray(values)
+    who = "row_gradient"
+    ids, data = (as_values(who, *x) for x in (("indices", indices), ("values", values)))
+    shape = tuple(as_array(who, "like", like).shape)
+    if not jnp.issubdtype(ids.dtype, jnp.integer) or not shape:
+        raise TreeError(
+            who,
+            "there are no rows to point at",
+            expected="integers for indices, and a table with rows",
+            found=f"indices of {ids.dtype}, like of shape {shape}",
+        )
     if tuple(data.shape) != (*ids.shape, *shape[1:]):
         raise TreeError(
             "row_gradient",
@@ -118,12 +128,13 @@ class RowPart(SpecPart):
 
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
+        options = hashable(self.name, self.frozen_options)
         for w in work:
             ids, values = coalesced(w.g)
             w.p, w.slots = jnp.asarray(w.p), {k: jnp.asarray(v) for k, v in w.slots.items()}
             slots = {k: taken(v, ids) for k, v in w.slots.items()}
             p, values = taken(w.p, ids), like(values, _rows_of(w.p))
-            u, new = apply_rule(self.rule, self.frozen_options, values, slots, p, w.numbers)
+            u, new = apply_rule(self.rule, options, values, slots, p, w.numbers)
             w.slots = {k: put(w.slots[k], ids, v) for k, v in new.items()}
             w.update = type(w.g)((u, ids[:, None]), shape=w.g.shape)
         return {}

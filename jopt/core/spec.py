@@ -8,154 +8,20 @@ from __future__ import annotations
 
 import functools
 import importlib
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-import jax
-
-from jopt.base import ConfigError, alike, plain, settled
-
-Shape = tuple[int, ...]
-Options = Mapping[str, Any]
-Axes = tuple[int | None, ...]
-ShapeRule = Literal["like", "row", "column", "scalar"] | Callable[[Shape, Options], Shape]
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """A numeric hyperparameter: it lives in the state, and may be a schedule.
-
-    **Arguments:**
-
-    - `name`: as the factory and `hyperparams` call it.
-    - `valid`: the interval of allowed values, `[` and `]` closed, `(` and `)` open.
-    - `torch`: torch's key for it, `"betas[0]"` for an entry of a tuple; `None` if it has none.
-    - `scheduled`: whether a schedule may drive it; not if it is read only once.
-    - `optional`: whether `None` switches it off, which takes it out of the state.
-    """
-
-    name: str
-    valid: str = "(-inf, inf)"
-    torch: str | None = None
-    scheduled: bool = True
-    optional: bool = False
-
-    def allows(self, value: float) -> bool:
-        """Whether `value` lies in the interval; NaN never does."""
-        low, high = (float(end) for end in self.valid[1:-1].split(","))
-        above = value >= low if self.valid[0] == "[" else value > low
-        below = value <= high if self.valid[-1] == "]" else value < high
-        return above and below
-
-    def check(self, who: str, value: Any, group: str = "default") -> None:
-        """Raise `ConfigError` unless `value` is a number in the interval (or not known yet)."""
-        value = plain(value)
-        if isinstance(value, jax.core.Tracer):
-            return
-        where = "" if group == "default" else f" of group {group!r}"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(
-                who,
-                f"{self.name}{where} is not a number",
-                expected=f"a number in {self.valid}, or a schedule step -> number",
-                found=f"{value!r} ({type(value).__name__})",
-                fix=self._apart(value),
-            )
-        if math.isnan(value) or not self.allows(value):
-            raise ConfigError(
-                who, f"{self.name}{where} is out of range", expected=self.valid, found=repr(value)
-            )
-
-    def _apart(self, value: Any) -> str | None:
-        if not isinstance(value, tuple) or "[" not in (self.torch or ""):
-            return None
-        return (
-            f"The entries of torch's {(self.torch or '').split('[')[0]} are arguments of their own."
-        )
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An array (or more) that the rule keeps for every parameter from step to step.
-
-    **Arguments:**
-
-    - `name`: its key in the state, and its name in the rule.
-    - `shape`: from the parameter's shape: `"like"` it, `"row"` (last axis 1), `"column"`
-      (second last axis 1), `"scalar"`, or a function of the shape and the static options.
-    - `init`: the number it starts from, the name of the hyperparameter that gives it, or a
-      function of the parameter.
-    - `when`: whether it exists, from the static options and, for each hyperparameter, whether
-      it is switched on; `None` for always.
-    - `fits`: whether a parameter of this shape has it; `None` for every parameter. The rule
-      sees only the slots that its leaf has.
-    - `torch`: torch's key for it; `None` if torch keeps no such thing.
-    - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
-    - `compress`: whether a codec may store it in fewer bits than it is computed in.
-    - `scope`: `"leaf"`: one for each parameter; `"group"`: one for all parameters of a group,
-      for treewise rules; its shape rule starts from the shape `()`.
-    - `dtype`: a fixed dtype, such as `"int32"` for a counter; `None` for the parameter's, in at
-      least float32.
-    - `entries`: it holds entries of parameters or gradients although its shape is another (a
-      history), so that it is complex where they are. Other shapes hold real statistics.
-    """
-
-    name: str
-    shape: ShapeRule = "like"
-    init: float | str | Callable[[jax.Array], jax.Array] = 0.0
-    when: Callable[[Options], bool] | None = None
-    fits: Callable[[Shape], bool] | None = None
-    torch: str | None = None
-    signed: bool = True
-    compress: bool = True
-    scope: Literal["leaf", "group"] = "leaf"
-    dtype: str | None = None
-    entries: bool = False
-
-    def held_by(self, shape: Shape) -> bool:
-        """Whether a parameter of this shape has the slot."""
-        return self.fits is None or self.fits(shape)
-
-    def shape_for(self, shape: Shape, options: Options) -> Shape:
-        """The slot's shape for a parameter of this shape."""
-        match self.shape:
-            case "like":
-                return shape
-            case "scalar":
-                return ()
-            case "row":
-                return (*shape[:-1], 1)
-            case "column":
-                return (*shape[:-2], 1, *shape[-1:])
-            case rule:
-                return rule(shape, options)
-
-
-def slot_axes(slot: Slot, shape: Shape, options: Options) -> Axes:
-    """For each axis of the slot, the axis of a parameter of this shape that it runs along."""
-    n = len(shape)
-    match slot.shape:
-        case "like":
-            return tuple(range(n))
-        case "scalar":
-            return ()
-        case "row":
-            return (*range(n)[:-1], None)
-        case "column":
-            return (*range(n)[:-2], None, *range(n)[-1:])
-        case rule:
-            return _trailing(shape, rule(shape, options))
-
-
-def _trailing(shape: Shape, of: Shape) -> Axes:
-    # A history has the parameter's axes after its own; a statistic of columns has the last one.
-    same = 0
-    while same < min(len(shape), len(of)) and shape[-1 - same] == of[-1 - same]:
-        same += 1
-    return (*(None,) * (len(of) - same), *range(len(shape) - same, len(shape)))
+from jopt.base import ConfigError, alike, as_row, called, check_fields, check_kind
+from jopt.core.declared import Axes as Axes
+from jopt.core.declared import Hyper as Hyper
+from jopt.core.declared import Options as Options
+from jopt.core.declared import Shape as Shape
+from jopt.core.declared import ShapeRule as ShapeRule
+from jopt.core.declared import Slot as Slot
+from jopt.core.declared import answer, check_named
+from jopt.core.declared import slot_axes as slot_axes
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -210,10 +76,39 @@ class Spec:
 
     def __post_init__(self) -> None:
         for name in ("hypers", "slots", "extra", "optional"):
-            object.__setattr__(self, name, settled(getattr(self, name)))
+            given = getattr(self, name)
+            row = given if callable(given) or isinstance(given, str) else as_row(given)
+            object.__setattr__(self, name, row)
+        check_fields(self)
+        check_named(self)
+        if not all(isinstance(name, str) for name in self.options):
+            raise ConfigError(
+                self.name,
+                "options are the names of the static choices",
+                expected="{name: torch's key, or None}",
+                found=repr(self.options)[:100],
+            )
+        for name, of in (("hypers", Hyper), ("slots", Slot)):
+            row = getattr(self, name)
+            if not isinstance(row, tuple) or not all(isinstance(x, of) for x in row):
+                raise ConfigError(
+                    self.name,
+                    f"{name} are declarations in a row",
+                    expected=f"a tuple of jopt.{of.__name__}",
+                    found=repr(row)[:100],
+                )
         for slot in self.slots:
             if slot.name in NODE_KEYS:
                 raise ConfigError(self.name, f"a slot cannot be called {slot.name!r}")
+            if isinstance(slot.init, str) and slot.init not in (
+                known := [h.name for h in self.hypers]
+            ):
+                raise ConfigError(
+                    self.name,
+                    f"{slot.name} starts from a hyperparameter that there is not",
+                    expected=", ".join(known) or "a number",
+                    found=slot.init,
+                )
         REGISTRY.setdefault(self.name, self)
         # The module whose code made it; between are this method and the dataclass's own.
         object.__setattr__(self, "_module", sys._getframe(2).f_globals.get("__name__"))
@@ -256,15 +151,23 @@ class Spec:
 
     def counts_under(self, options: Options) -> bool:
         """Whether the rule counts steps under these static options."""
-        return self.counts(options) if callable(self.counts) else self.counts
+        if not callable(self.counts):
+            return self.counts
+        return answer(self.name, "counts", self.counts, options)
 
     def extra_under(self, options: Options) -> tuple[str, ...]:
         """The extra arguments that the rule needs under these static options."""
-        return self.extra(options) if callable(self.extra) else self.extra
+        if not callable(self.extra):
+            return self.extra
+        names = as_row(called(self.name, "extra", self.extra, options))
+        check_kind(self.name, "what extra gives", "tuple[str, ...]", names)
+        return names  # type: ignore[no-any-return]
 
     def active_slots(self, options: Options) -> tuple[Slot, ...]:
         """The slots that exist under these static options."""
-        return tuple(s for s in self.slots if s.when is None or s.when(options))
+        return tuple(
+            s for s in self.slots if s.when is None or answer(s.name, "when", s.when, options)
+        )
 
 
 def _named(module: str, name: str) -> Spec:

@@ -49,6 +49,15 @@ class Transform(Configured):
     """
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
+        if not isinstance(parts, Mapping) or not all(isinstance(x, Part) for x in parts.values()):
+            raise ConfigError(
+                "Transform",
+                "these are no parts",
+                expected="{label: part}",
+                found=repr(parts)[:200],
+                fix="From a pair init, update: jopt.chain(optax.GradientTransformation(init, "
+                "update)); from a rule for one leaf: jopt.leafwise.",
+            )
         self.parts = dict(parts)
 
     def __iter__(self) -> Iterator[Any]:
@@ -196,9 +205,10 @@ class Transform(Configured):
 
     def check_labels(self, state: State, params: Any = None) -> None:
         """Raise `StateError` unless the state has a node for each part, and no others."""
-        found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
-        if found != sorted(self.parts):
-            swapped = isinstance(params, Mapping) and sorted(params) == sorted(self.parts)
+        known = isinstance(state, Mapping)
+        found = sorted(map(str, state)) if known else type(state).__name__
+        if found != sorted(self.parts) or not all(isinstance(k, str) for k in state):
+            swapped = isinstance(params, Mapping) and sorted(map(str, params)) == sorted(self.parts)
             raise StateError(
                 self.name,
                 "this state belongs to another transform",

@@ -96,7 +96,7 @@ def shown(path: Path) -> str:
 
 def layout_of(who: str, tree: Tree) -> Layout:
     """The layout of `tree`; `None` is no leaf. `who` names the transform in errors."""
-    seen = _Seen(jax.tree.structure(tree), tree)
+    seen = _Seen(structure_of(who, tree), tree)
     try:
         hash(seen)
     except TypeError:  # some container's metadata: nothing to remember it by
@@ -105,6 +105,19 @@ def layout_of(who: str, tree: Tree) -> Layout:
         return _cached(who, seen)
     finally:
         seen.tree = None  # what is remembered holds no arrays
+
+
+def structure_of(who: str, tree: Tree) -> PyTreeDef:
+    """jax's structure of a tree; `TreeError` if it has none."""
+    try:
+        return jax.tree.structure(tree)
+    except (ValueError, TypeError) as error:
+        raise TreeError(
+            who,
+            "a dict has keys that cannot be sorted",
+            expected="keys of one kind, best of all strings",
+            found=str(error).partition("\n")[0][:200],
+        ) from None
 
 
 class _Seen:
@@ -234,6 +247,7 @@ def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:
     try:
         return [bare(x) for x in layout.treedef.flatten_up_to(tree)]
     except (ValueError, TypeError):
+        structure_of(who, tree)
         leaves = _by_path(layout, tree)
         if leaves is None:
             raise _mismatch(who, what, layout, tree) from None

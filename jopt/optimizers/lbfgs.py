@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, configured
+from jopt.base import ConfigError, configured, is_one_of
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, treewise
+from jopt.core.groups import check_groups
 from jopt.core.spec import Options, Shape
 from jopt.numerics import (
     QuasiNewton,
@@ -262,14 +263,14 @@ def lbfgs(
     for name, count in counts.items():
         if not (count is None and name == "max_eval"):
             _check_count(name, count)
-    if line_search not in (None, "strong_wolfe"):
+    if not is_one_of(line_search, None, "strong_wolfe"):
         raise ConfigError(
             "lbfgs",
             "there is no such line search",
             expected="'strong_wolfe' or None",
             found=repr(line_search),
         )
-    for label, group in (groups or {}).items():
+    for label, group in check_groups("lbfgs", groups).items():
         if not getattr(group, "freeze", True):
             raise ConfigError(
                 "lbfgs",
@@ -293,7 +294,7 @@ def lbfgs(
 
 
 def _check_count(name: str, count: Any) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(
-            "lbfgs", f"{name} is a whole number from 1", expected="1, 2, ...", found=repr(count)
-        )
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    if not whole or not 1 <= count < 2**31:
+        facts = {"expected": "1, 2, ..., below 2**31", "found": repr(count)}
+        raise ConfigError("lbfgs", f"{name} is a whole number from 1", **facts)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Unpack
 
-import jax.numpy as jnp
-
-from jopt.base import ConfigError, configured
+from jopt.base import ConfigError, configured, is_one_of
 from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, matrixwise
+from jopt.core.checks import floating_dtype
 from jopt.core.matrixwise import Run
 from jopt.numerics import lerp, newton_schulz
 
@@ -126,19 +125,22 @@ def muon(
     Array([[-1.,  0.],
            [ 0., -1.]], dtype=float32)
     """
-    if adjust_lr not in (None, "original", "match_rms_adamw"):
+    if not is_one_of(adjust_lr, None, "original", "match_rms_adamw"):
         raise ConfigError(
             "muon",
             "adjust_lr is unknown",
             expected="None, 'original' or 'match_rms_adamw'",
             found=repr(adjust_lr),
         )
-    if kernels not in ("out_in", "in_out"):
+    if not is_one_of(kernels, "out_in", "in_out"):
         raise ConfigError(
             "muon", "kernels is unknown", expected="'out_in' or 'in_out'", found=repr(kernels)
         )
     of_three = isinstance(ns_coefficients, tuple) and len(ns_coefficients) == 3
-    if not of_three or not all(isinstance(x, int | float) for x in ns_coefficients):
+    if not of_three or not all(
+        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+        for x in ns_coefficients
+    ):
         raise ConfigError(
             "muon", "ns_coefficients are (a, b, c)", expected="3 numbers", found=ns_coefficients
         )
@@ -154,7 +156,7 @@ def muon(
             "ns_steps": ns_steps,
             "adjust_lr": adjust_lr,
             "kernels": kernels,
-            "ns_dtype": str(jnp.dtype(ns_dtype)),
+            "ns_dtype": floating_dtype("muon", "ns_dtype", ns_dtype),
         },
         learning_rate=learning_rate,
         weight_decay=weight_decay,

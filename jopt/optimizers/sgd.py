@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured
 from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, unless_off
+from jopt.core.numbers import is_schedule
 
 SPEC = Spec(
     name="sgd",
@@ -92,6 +93,8 @@ def sgd(
     0.8
     """
     kept = unless_off(momentum, common, "momentum")
+    if not is_schedule(dampening):  # also where it has no meaning
+        SPEC.by_name["dampening"].check("sgd", dampening)
     undampened = isinstance(dampening, jax.Array) or dampening == 0  # a traced one may be
     if nesterov and (kept is None or not undampened):
         raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.base import ConfigError, is_traced
 from jopt.schedules.schedule import Schedule, schedule
 from jopt.schedules.shapes import Anneal, between, check, check_choice, check_range
 
@@ -43,6 +44,9 @@ def onecycle(
     [0.04, 0.52, 1.0, 0.500002, 4e-06, 4e-06]
     """
     check_range("onecycle", 0.0, float("inf"), div_factor=div_factor, final=final_div_factor)
+    for name, given in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+        if not is_traced(given) and given == 0:
+            raise ConfigError("onecycle", f"{name} divides", expected="above 0", found=given)
     init = peak_value / div_factor
     corners = init, peak_value, init, init / final_div_factor
     return _phased("onecycle", corners, total_steps, pct_start, anneal, three_phase)
@@ -79,6 +83,10 @@ def _phased(
 ) -> Schedule:
     last = check(who, total_steps=total)[0] - 1
     check_range(who, 0.0, 1.0, pct_start=pct_start)
+    if is_traced(pct_start):
+        raise ConfigError(
+            who, "pct_start shapes the curve, and cannot be traced", expected="a Python number"
+        )
     check_choice(who, "anneal", anneal, ("cosine", "linear"))
     first, peak, back, end = corners
     edge = float(pct_start * total) - 1

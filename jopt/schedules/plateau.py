@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, Configured
+from jopt.base import NO_ARRAY, CallError, ConfigError, Configured, StateError, plain
 from jopt.numerics import number_dtype
 from jopt.schedules.schedule import schedule
 from jopt.schedules.shapes import check, check_choice, check_range
 
 LONGEST = 2**31 - 1
 """As far as the counts of a memory go."""
+
+CHOICES = {"mode": ("min", "max"), "threshold_mode": ("rel", "abs"), "nan": ("bad", "skip")}
+FLOATS = ("init_value", "factor", "threshold", "min_value", "eps")
+SETTINGS = {*CHOICES, *FLOATS, "patience", "cooldown", "every"}
+MEMORY = {"value", "best", "bad", "cooldown", "reduce", "seen", "total"}
 
 
 class Plateau(Configured):
@@ -22,7 +29,28 @@ class Plateau(Configured):
     extra = ("value",)
 
     def __init__(self, **settings: Any) -> None:
-        self._is = settings
+        if settings.keys() != SETTINGS:
+            raise CallError(
+                "plateau",
+                "a Plateau is what jopt.schedules.plateau makes",
+                expected=", ".join(sorted(SETTINGS)),
+                found=", ".join(sorted(settings)) or "none",
+                fix="Call jopt.schedules.plateau: it has a default for each.",
+            )
+        s, inf = settings, float("inf")
+        check("plateau", 0, patience=s["patience"], cooldown=s["cooldown"])
+        check("plateau", every=s["every"])
+        for name, choices in CHOICES.items():
+            check_choice("plateau", name, s[name], choices)
+        check_range("plateau", -inf, inf, init_value=s["init_value"], min_value=s["min_value"])
+        check_range("plateau", 0.0, inf, threshold=s["threshold"], eps=s["eps"])
+        check_range("plateau", 0.0, 1.0, factor=s["factor"])
+        if not isinstance(s["factor"], jax.core.Tracer) and plain(s["factor"]) == 1:
+            raise ConfigError(
+                "plateau", "factor is out of range", expected="[0, 1)", found=s["factor"]
+            )
+        known = {k: float(s[k]) for k in FLOATS if not isinstance(s[k], jax.core.Tracer)}
+        self._is = {**s, **known}
 
     def __call__(self, step: Any) -> Any:
         """Refused: what the number is depends on the metrics."""
@@ -52,12 +80,12 @@ class Plateau(Configured):
     ) -> tuple[Array, dict[str, Any]]:
         """The number of a step at which the metric was `value`, and the memory after it."""
         s, dtype = self._is, number_dtype()
-        metric = jnp.asarray(value)
+        check_memory(memory)
+        metric = as_metric(value)
         if metric.shape != ():
             raise ConfigError(
                 "plateau", "the metric is no number", expected="shape ()", found=metric.shape
             )
-        metric = metric.astype(dtype)
         now = jnp.where(memory["reduce"], self._lower(memory["value"]), memory["value"])
 
         news = ~jnp.isnan(metric) if s["nan"] == "skip" else jnp.bool_(True)
@@ -104,6 +132,37 @@ class Plateau(Configured):
             near, far = 1.0 + sign * s["threshold"], 1.0 - sign * s["threshold"]
             bound = best * jnp.where(outward, near, far)
         return jnp.asarray(metric < bound if s["mode"] == "min" else metric > bound)
+
+
+def check_memory(memory: Any) -> None:
+    """Raise `StateError` for what is no memory of a plateau: a state may come from anywhere."""
+    if isinstance(memory, Mapping) and memory.keys() >= MEMORY:
+        return
+    raise StateError(
+        "plateau",
+        "this is no memory of a plateau",
+        expected=f"a dict with {', '.join(sorted(MEMORY))}",
+        found=f"one with {', '.join(map(str, memory))}"
+        if isinstance(memory, Mapping)
+        else repr(memory)[:100],
+    )
+
+
+def as_metric(value: Any) -> Array:
+    """A metric as an array; Python's integers may be of any size."""
+    try:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        metric = jnp.asarray(float(value) if whole else value)
+        real = jnp.issubdtype(metric.dtype, jnp.floating) or jnp.issubdtype(
+            metric.dtype, jnp.integer
+        )
+        if real:
+            return metric.astype(number_dtype())
+    except NO_ARRAY:
+        pass  # told below
+    raise ConfigError(
+        "plateau", "the metric is no number", expected="a number", found=repr(value)[:100]
+    )
 
 
 @schedule
@@ -171,15 +230,6 @@ def plateau(
     >>> used
     [1.0, 1.0, 1.0, 0.5]
     """
-    check("plateau", 0, patience=patience, cooldown=cooldown)
-    check("plateau", every=every)
-    check_choice("plateau", "mode", mode, ("min", "max"))
-    check_choice("plateau", "threshold_mode", threshold_mode, ("rel", "abs"))
-    check_choice("plateau", "nan", nan, ("bad", "skip"))
-    check_range("plateau", 0.0, float("inf"), threshold=threshold, eps=eps)
-    check_range("plateau", 0.0, 1.0, factor=factor)
-    if factor == 1:
-        raise ConfigError("plateau", "factor is out of range", expected="[0, 1)", found=factor)
     return Plateau(
         init_value=init_value,
         factor=factor,

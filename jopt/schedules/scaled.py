@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, called, plain
 from jopt.numerics import number_dtype
 from jopt.schedules.schedule import Schedule, schedule
 from jopt.schedules.shapes import check_row
@@ -38,7 +39,8 @@ def scaled(
     """
     if steps is not None:
         check_row("scaled", steps)
-        return _looked_up([init_value * float(function(t)) for t in range(steps + 1)])
+        factor = _known("scaled", function)
+        return _looked_up([init_value * factor(t) for t in range(steps + 1)])
     check_traceable("scaled", "function", function, fix=TABLE)
     return Schedule(lambda t: init_value * jnp.asarray(function(t)).astype(t.dtype))
 
@@ -65,9 +67,9 @@ def multiplicative(
     """
     if steps is not None:
         check_row("multiplicative", steps)
-        values = [float(init_value)]
+        values, factor = [init_value], _known("multiplicative", function)
         for t in range(1, steps + 1):
-            values.append(values[-1] * float(function(t)))
+            values.append(values[-1] * factor(t))
         return _looked_up(values)
     check_traceable("multiplicative", "function", function, fix=TABLE)
 
@@ -93,6 +95,27 @@ def table(values: Sequence[float]) -> Schedule:
     [1.0, 0.5, 0.5]
     """
     return _looked_up(values)
+
+
+def _known(who: str, function: Any) -> Callable[[int], float]:
+    """`function` as one from Python's numbers to Python's numbers."""
+    if not callable(function):
+        raise ConfigError(
+            who, "function is no function", expected="a function of the step", found=repr(function)
+        )
+
+    def factor(t: int) -> float:
+        given = plain(called(who, "function", function, t))
+        if isinstance(given, int | float):
+            return float(given)
+        raise ConfigError(
+            who,
+            "function gives no number",
+            expected="a number at every step",
+            found=f"{given!r} at step {t}"[:100],
+        )
+
+    return factor
 
 
 TABLE = "Give steps=: a table of that many values is then made with Python numbers."
@@ -121,10 +144,11 @@ def check_traceable(
 
 
 def _looked_up(values: Sequence[float]) -> Schedule:
-    try:
-        row = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        row = np.empty(())
+    numbers = isinstance(values, tuple | list) and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and not math.isnan(x)
+        for x in map(plain, values)
+    )
+    row = np.asarray(values, np.float64) if numbers else np.empty(())
     if row.ndim != 1 or not row.size:
         given = [*values] if isinstance(values, tuple) else values
         raise ConfigError("table", "a table is a row of numbers", found=repr(given))

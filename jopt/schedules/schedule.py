@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jopt.base import ConfigError, Configured, configured
+from jopt.base import NO_ARRAY, ConfigError, Configured, configured, number_of
 from jopt.numerics import number_dtype
 
 
@@ -27,30 +27,37 @@ class Schedule(Configured):
     """
 
     def __init__(self, function: Callable[[Array], Any]) -> None:
+        if not callable(function):
+            raise ConfigError(
+                "schedule",
+                "this is no function",
+                expected="a function of the step",
+                found=repr(function)[:100],
+            )
         self._function = function
 
     def __call__(self, step: Any) -> Array:
         """The value at `step`, in float32, or float64 when x64 is enabled."""
         who = "schedule" if self._call is None else self._call.name
         t = jnp.maximum(_as_step(who, step), 0)
-        return jnp.asarray(self._function(t), t.dtype)
+        return number_of(who, "the schedule", self._function, t, dtype=t.dtype)
 
 
 def _as_step(who: str, step: Any) -> Array:
     """The step in the dtype of numbers; counts of the host may be past what int32 holds."""
     dtype = number_dtype()
     try:
-        if isinstance(step, int):
+        if isinstance(step, int) and not isinstance(step, bool):
             return jnp.asarray(float(step), dtype)
         if isinstance(step, float | np.generic | np.ndarray | list | tuple):
             held = np.asarray(step)
-            if held.dtype.kind in "biufO":
+            if held.dtype.kind in "iufO":
                 return jnp.asarray(held.astype(dtype))
-        else:
+        elif not isinstance(step, bool):
             t = jnp.asarray(step)
-            if not jnp.issubdtype(t.dtype, jnp.complexfloating):
+            if jnp.issubdtype(t.dtype, jnp.floating) or jnp.issubdtype(t.dtype, jnp.integer):
                 return t.astype(dtype)
-    except (TypeError, ValueError, OverflowError):
+    except NO_ARRAY:
         pass  # told below
     raise ConfigError(
         who, "this is no step", expected="a number, or an array of them", found=repr(step)[:100]

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError, is_one_of, number_of, plain
 
 Anneal = Literal["cosine", "linear"]
 """How a schedule goes from one value to the next."""
@@ -82,7 +83,7 @@ def check_row(who: str, steps: Any) -> None:
 
 def check_choice(who: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise `ConfigError` unless `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
+    if not is_one_of(value, *choices):
         raise ConfigError(
             who,
             f"there is no such {name}",
@@ -95,9 +96,11 @@ def check_range(who: str, low: float, high: float, **numbers: Any) -> None:
     """Raise `ConfigError` for a known number outside of [low, high]."""
     for name, given in numbers.items():
         value = plain(given)
-        if isinstance(value, bool | str) or value is None:
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(who, f"{name} is not a number", found=repr(value))
-        if isinstance(value, int | float) and not low <= value <= high:
+        if not low <= value <= high:
             raise ConfigError(
                 who, f"{name} is out of range", expected=f"[{low}, {high}]", found=repr(value)
             )
@@ -108,8 +111,9 @@ def as_function(who: str, given: Any) -> Callable[[Array], Array]:
     given = plain(given)
     stateful = callable(getattr(given, "update", None))
     if callable(given) and not stateful:
-        return lambda t: jnp.asarray(given(t)).astype(t.dtype)
-    if isinstance(given, int | float) and not isinstance(given, bool):
+        return lambda t: number_of(who, "a schedule", given, t, dtype=t.dtype)
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if number and not math.isnan(given):
         return lambda t: jnp.full_like(t, float(given))
     raise ConfigError(
         who,

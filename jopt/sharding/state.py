@@ -66,8 +66,8 @@ def init(
       can be had before the parameters are.
     - `shardings`: where each array goes; by default `state_sharding(tx, params, mesh)`.
 
-    **Raises:** as `state_sharding`; `TreeError` for shapes alone where the first state depends
-    on the parameters' values.
+    **Raises:** as `state_sharding`; `TreeError` for `shardings` that are none or not like the
+    state, and for shapes alone where the first state depends on the parameters' values.
 
     >>> import jax, jax.numpy as jnp, jopt
     >>> mesh = jax.make_mesh((1,), ("data",))
@@ -75,8 +75,14 @@ def init(
     >>> jopt.sharding.init(jopt.adamw(1e-3), params)["adamw"]["mu"]["w"].sharding.spec
     P('data',)
     """
+    who = "sharding.init"
+    check_transform(who, tx)
+    layout, leaves = tx.layout(params)
+    params = layout.treedef.unflatten(leaves)
     if shardings is None:
-        shardings = _placed("sharding.init", tx, params, mesh)
+        shardings = _placed(who, tx, params, mesh)
+    else:
+        _check_shardings(who, jax.eval_shape(tx.init, params), shardings)
     make = functools.partial(jax.jit, out_shardings=shardings)
     if not any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
         return cast(State, make(tx.init)(params))
@@ -90,6 +96,29 @@ def init(
         )
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     return cast(State, make(lambda: tx.init(shapes))())
+
+
+def _check_shardings(who: str, state: State, shardings: Tree) -> None:
+    """Raise `TreeError` unless this is a sharding, or a tree of them over the whole state."""
+
+    def fits(x: Any) -> bool:
+        return isinstance(x, jax.sharding.Sharding) or x is None
+
+    named = zip(layout_of(who, shardings).names, jax.tree.leaves(shardings), strict=True)
+    odd = [(name, x) for name, x in named if not fits(x)]
+    if not odd:
+        try:  # one may stand for all that is below it
+            jax.tree.map(lambda *_: None, shardings, state, is_leaf=fits)
+            return
+        except (ValueError, TypeError):
+            pass  # told below
+    raise TreeError(
+        who,
+        "shardings= is no tree of shardings like the state",
+        path=odd[0][0] if odd else None,
+        expected="a jax.sharding.Sharding, or what state_sharding(tx, params) gives",
+        found=repr(odd[0][1] if odd else shardings)[:200],
+    )
 
 
 def _straddled(who: str, path: str, axis: int, length: int, grain: int) -> TreeError:
@@ -139,6 +168,8 @@ def zero1(
     >>> jopt.sharding.zero1(jopt.adamw(1e-3), params, "data")["adamw"]["mu"]["w"].spec
     P('data', None)
     """
+    if axis is None:
+        raise ConfigError("zero1", "axis is a mesh axis", expected="its name", found="None")
     return _placed("zero1", tx, params, mesh, state, axis)
 
 
@@ -153,10 +184,10 @@ def _placed(
     check_transform(who, tx)
     if not isinstance(mesh, Mesh | AbstractMesh | None):
         raise ConfigError(who, "this is no mesh", expected="a Mesh", found=repr(mesh)[:200])
-    layout = layout_of(who, params)
-    leaves = jax.tree.leaves(params)
+    layout, leaves = tx.layout(params)
+    params = layout.treedef.unflatten(leaves)
     mesh, shardings = param_shardings(who, layout, leaves, mesh)
-    if axis is not None and axis not in mesh.shape:
+    if axis is not None and not (isinstance(axis, str) and axis in mesh.shape):
         raise ConfigError(
             who,
             f"the mesh has no axis {axis!r}",
@@ -177,4 +208,14 @@ def _placed(
     abstract, boxes = taken_off(jax.eval_shape(tx.init, params) if state is None else state)
     tx.check_labels(abstract)
     places = {k: part.places(layout, leaves, abstract[k]) for k, part in tx.parts.items()}
-    return put_on(jax.tree.map(one, abstract, places), boxes)
+    try:
+        return put_on(jax.tree.map(one, abstract, places), boxes)
+    except TreeError:
+        raise
+    except ValueError as error:
+        raise TreeError(
+            who,
+            "the state is not of these parameters",
+            expected="state= from tx.init(params)",
+            found=str(error).partition("\n")[0][:200],
+        ) from None

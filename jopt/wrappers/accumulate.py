@@ -13,7 +13,7 @@ from jax import Array
 
 from jopt.base import ConfigError, TreeError, configured
 from jopt.core import Transform
-from jopt.core.checks import is_sparse
+from jopt.core.checks import check_count, is_sparse
 from jopt.core.metrics import given, mean, none_kept, with_this
 from jopt.core.row import only_if, stepped, through
 from jopt.core.side_by_side import Numbers, side_by_side
@@ -256,11 +256,5 @@ def accumulate(tx: Any, every: int) -> Transform:
     0.0
     -2.0
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ConfigError(
-            "accumulate",
-            "every is a number of updates",
-            expected="an int of at least 1",
-            found=repr(every),
-        )
+    every = check_count("accumulate", "every", every, 1, of="updates")
     return Transform({"accumulate": AccumulatePart("accumulate", tx, every)})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, StateError, configured
 from jopt.core import Groups, Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
 from jopt.core.boxes import taken_off
+from jopt.core.checks import as_array, check_count
 from jopt.core.hyperparams import nodes
 from jopt.core.sites import sites
 from jopt.core.transform import T
@@ -134,15 +136,10 @@ def swa(tx: Any, *, start: int = 0, every: int = 1, groups: Groups = None) -> Tr
     >>> float(jopt.eval_params(state, params)["w"])  # of 2 and 1
     1.5
     """
-    for name, value, least in (("start", start, 0), ("every", every, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(
-                "swa",
-                f"{name} is a number of steps",
-                expected=f"an int of at least {least}",
-                found=repr(value),
-            )
-    options = {"start": start, "every": every}
+    options = {
+        "start": check_count("swa", "start", start, 0),
+        "every": check_count("swa", "every", every, 1),
+    }
     return chain(tx, leafwise(SWA, rule, prepare=swa_weight, options=options, groups=groups))
 
 
@@ -159,15 +156,15 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
     - `label`: which average, as `hyperparams` calls its transform; needed only for several.
 
     **Raises:** `ConfigError` if there are several averages and no label, or none of this label;
-    `StateError` if an average has another shape than its parameter.
+    `StateError` if an average has another shape than its parameter, or none of the parameters.
     """
     found = {name: node[AVERAGE] for name, node in nodes(state, "eval_params") if AVERAGE in node}
-    if label is not None and label not in found:
+    if label is not None and not (isinstance(label, str) and label in found):
         raise ConfigError(
             "eval_params",
             f"no average is kept by {label!r}",
             expected=", ".join(found) or "no averages in this state",
-            found=label,
+            found=repr(label)[:100],
         )
     if label is None and len(found) > 1:
         raise ConfigError(
@@ -187,18 +184,26 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
     average, _ = taken_off(found[label or next(iter(found))])
     layout = layout_of("eval_params", params)
     leaves = layout.treedef.flatten_up_to(params)
+    if jax.tree.leaves(average) and not any(has(average, path) for path in layout.paths):
+        raise StateError(
+            "eval_params",
+            "the average is of other parameters",
+            expected="the parameters that the state was made for",
+            found=", ".join(layout.names[:8]) or "no leaves",
+        )
     for i, (path, p) in enumerate(zip(layout.paths, leaves, strict=True)):
         if not has(average, path):
             continue
         a = lookup(average, path)
-        if jnp.shape(a) != jnp.shape(p):
+        p = as_array("eval_params", layout.names[i], p)
+        if isinstance(a, Mapping) or jnp.shape(a) != tuple(p.shape):
             raise StateError(
                 "eval_params",
                 "the average has another shape than its parameter",
                 path=layout.names[i],
-                expected=jnp.shape(p),
-                found=jnp.shape(a),
+                expected=tuple(p.shape),
+                found="a tree" if isinstance(a, Mapping) else jnp.shape(a),
             )
-        leaves[i] = a.astype(jnp.asarray(p).dtype)
+        leaves[i] = a.astype(p.dtype)
     averaged: T = layout.treedef.unflatten(leaves)
     return averaged

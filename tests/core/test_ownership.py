@@ -94,7 +94,7 @@ def test_an_array_of_numbers_wants_a_vmap():
         (lambda t: float("nan"), "out of range"),
         (lambda t: jnp.ones(2), "not a single number"),
         (lambda t: None, "gives no number"),
-        (lambda: 1.0, "gives no number"),
+        (lambda: 1.0, "takes other arguments"),
     ],
 )
 def test_the_first_value_of_a_schedule_is_checked(schedule, text):

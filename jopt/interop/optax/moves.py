@@ -73,7 +73,7 @@ class _Matching:
         if part.name == "adafactor":
             rows, columns, full = (self._take(part, f, leaf) for f in ("v_row", "v_col", "v"))
             if rows and columns and full:
-                shape = tuple(self.shapes[leaf].shape)
+                shape = tuple(self._param(leaf).shape)
                 arrays = rows.value, columns.value, full.value
                 value = _factored(self.who, leaf, entry, shape, *map(jnp.asarray, arrays))
                 yield Move(ours, None, make=lambda: value)
@@ -144,10 +144,20 @@ class _Matching:
                 return label
         return DEFAULT
 
+    def _param(self, leaf: Path) -> Any:
+        if leaf not in self.shapes:
+            raise StateError(
+                self.who,
+                "the state has a leaf that is not among the parameters",
+                path=shown(leaf),
+                expected=", ".join(map(shown, self.shapes))[:200] or "no leaf",
+            )
+        return self.shapes[leaf]
+
     def _check_real(self, part: Part, entry: str, leaf: Path) -> None:
         slots = part.slots if isinstance(part, SpecPart) else ()
         squares = any(s.name == entry and not s.signed for s in slots)
-        if squares and jnp.issubdtype(self.shapes[leaf].dtype, jnp.complexfloating):
+        if squares and jnp.issubdtype(self._param(leaf).dtype, jnp.complexfloating):
             raise StateError(
                 self.who,
                 "optax squares a complex gradient whole, jopt its parts, as torch does",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import StateError
+from jopt.base import StateError, checked
 from jopt.checkpoint.leaves import flatten, join, rebuild
 from jopt.core import State, Transform, hyperparams, set_hyperparams
 from jopt.core.boxes import put_on, taken_off
@@ -18,7 +18,7 @@ from jopt.core.hyperparams import nodes
 from jopt.core.numbers import is_schedule
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
-from jopt.core.transform import Node, Part
+from jopt.core.transform import Node, Part, check_transform
 from jopt.core.tree import Path, Tree, nest, shown
 from jopt.interop.optax.moves import as_stored, match
 from jopt.interop.optax.states import Contents, read
@@ -30,6 +30,7 @@ _ONCE = frozenset({"initial_accumulator_value", "initial_scale"})
 """Numbers that only optax's `init` reads."""
 
 
+@checked
 def import_state(
     tx: Transform, params: Tree, optax_state: Tree, *, count: int | None = None
 ) -> State:
@@ -71,6 +72,7 @@ def import_state(
     {'w': Array([1., 1.], dtype=float32)}
     """
     who = "import_state"
+    check_transform(who, tx)
     theirs = read(who, optax_state)
     state, boxes = taken_off(tx.init(params))
     known = _agreed(who, theirs, count)
@@ -112,7 +114,9 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     {'w': Array([1., 1.], dtype=float32)}
     """
     who = "export_state"
+    check_transform(who, tx)
     state, _ = taken_off(state)
+    tx.check_labels(state, params)
     theirs = read(who, like)
     layout, leaves = tx.layout(params)
     aged = [

@@ -14,6 +14,7 @@ import numpy as np
 from jopt.base import CheckpointError
 from jopt.checkpoint.config import describe, mismatch
 from jopt.checkpoint.decoding import unpack_manifest
+from jopt.checkpoint.fetching import check_known
 from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import (
@@ -54,8 +55,7 @@ class Save(ocp.args.CheckpointArgs):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         # Now, before orbax makes a folder that it would leave behind.
-        _stored("Save", flatten("Save", self.item))
-        describe("Save", self.tx)
+        _described("Save", flatten("Save", self.item), self.tx)
 
 
 @dataclass
@@ -94,14 +94,9 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
         """Copies everything, and gives back what is still to be awaited."""
         who = "Save"
         leaves = flatten(who, args.item)
-        kinds, stored = _stored(who, leaves)
+        manifest, stored = _described(who, leaves, args.tx)
         # The sums stand beside the manifest: its own would need the bytes in order.
-        entries = blank(leaves, kinds)
         sums = {pointer(path): checksum(leaves[path]) for path in stored}
-        try:
-            manifest = Manifest(entries, describe(who, args.tx)).pack()
-        except (OverflowError, UnicodeEncodeError) as error:
-            raise CheckpointError(who, f"a leaf has no place in a file ({error})") from None
         said = {"jopt": base64.b64encode(manifest).decode(), "sums": sums}
         futures = await self._json.async_save(directory, args=ocp.args.JsonSave(said))
         if stored:
@@ -215,10 +210,23 @@ def _is_stored(kind: Kind) -> bool:
     return kind.shape is not None and 0 not in kind.shape
 
 
+def _described(
+    who: str, leaves: Mapping[Path, Any], tx: Transform | None
+) -> tuple[bytes, list[Path]]:
+    """The manifest as it is stored, and what orbax gets; an error if it cannot take a leaf."""
+    kinds, stored = _stored(who, leaves)
+    try:
+        return Manifest(blank(leaves, kinds), describe(who, tx)).pack(), stored
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise CheckpointError(who, f"a leaf has no place in a file ({error})") from None
+
+
 def _stored(who: str, leaves: Mapping[Path, Any]) -> tuple[dict[Path, Kind], list[Path]]:
     """The kinds of all leaves, and which of them orbax gets; an error if it cannot take one."""
     kinds = kinds_of(who, leaves)
     stored = [path for path, kind in kinds.items() if _is_stored(kind)]
+    for path in stored:
+        check_known(who, path, leaves[path])
     gone = [
         shown(path)
         for path in stored

@@ -9,7 +9,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from jopt.base import CheckpointError, JoptError
+from jopt.base import CheckpointError, JoptError, checked
 from jopt.checkpoint.loading import Keep, Rename
 from jopt.checkpoint.manifest import Manifest, damaged
 from jopt.core import Transform
@@ -17,6 +17,7 @@ from jopt.core.tree import Tree
 from jopt.interop.orbax.handler import FILE, Handler, Restore, Save, manifest_of
 
 
+@checked
 def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = None) -> None:
     """Write a tree as an orbax checkpoint, a folder, and wait until it is complete.
 
@@ -52,6 +53,7 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
         raise CheckpointError("save", f"{folder} cannot be written", **facts) from error
 
 
+@checked
 def restore(
     path: str | os.PathLike[str],
     like: Tree = None,

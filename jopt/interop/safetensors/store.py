@@ -6,7 +6,7 @@ import os
 import zlib
 from typing import BinaryIO
 
-from jopt.base import CheckpointError
+from jopt.base import CheckpointError, checked
 from jopt.checkpoint import files, memory
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
@@ -20,6 +20,7 @@ from jopt.interop.safetensors.format import METADATA, NAMES, ORDER, pack
 from jopt.interop.safetensors.reading import contents, read
 
 
+@checked
 def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = None) -> None:
     """Write a tree as a safetensors file, wholly or not at all.
 
@@ -48,6 +49,7 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
     files.replace("save", path, lambda file: _write("save", file, tree, tx))
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     like: Tree = None,

@@ -10,7 +10,7 @@ from typing import Any
 
 from jopt.base import CheckpointError
 from jopt.interop.torch.files import is_distributed, read_folder, read_tensors
-from jopt.interop.torch.given import words, wrong
+from jopt.interop.torch.given import pattern, words, wrong
 from jopt.interop.torch.huggingface import huggingface_groups
 from jopt.interop.torch.parts import chosen, find, items
 from jopt.interop.torch.pickles.placeholder import Placeholder
@@ -103,6 +103,8 @@ def read_checkpoint(
     """
     if names is not None:
         names = words("read_checkpoint", "names", names)
+    if norms is not None:
+        pattern("read_checkpoint", "norms", norms)
     if which is not None and (isinstance(which, bool) or not isinstance(which, str | int)):
         raise wrong("read_checkpoint", "which", "a label or a place", "a str or an int", which)
     huggingface, ordered, left = False, True, list[str]()

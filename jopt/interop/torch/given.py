@@ -19,7 +19,7 @@ def number(who: str, name: str, value: Any, *, finite: bool = True) -> Any:
     """A number as Python's own, of whatever library it was; a traced one as it is."""
     value = one(who, name, value)
     if isinstance(value, jax.Array) and value.ndim == 0 and jnp.issubdtype(value.dtype, np.number):
-        return value
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(who, name, "a number", "an int or a float", value)
     if finite and not math.isfinite(value):
@@ -78,10 +78,10 @@ def table(who: str, name: str, value: Any, expected: str) -> Mapping[str, Any]:
 
 def parameters(who: str, params: Tree) -> list[Any]:
     """The leaves of a tree of parameters, each an array, or what has its shape and dtype."""
+    names = layout_of(who, params).names
     leaves = jax.tree.leaves(params)
-    for name, leaf in zip(layout_of(who, params).names, leaves, strict=True):
-        dtype = getattr(leaf, "dtype", None)
-        if not hasattr(leaf, "shape") or type(dtype).__module__.split(".")[0] == "torch":
+    for name, leaf in zip(names, leaves, strict=True):
+        if not hasattr(leaf, "shape") or not _is_numeric(getattr(leaf, "dtype", None)):
             raise TreeError(
                 who,
                 "this is no array of jax's or NumPy's",
@@ -90,6 +90,16 @@ def parameters(who: str, params: Tree) -> list[Any]:
                 found=shown(leaf),
             )
     return leaves
+
+
+def _is_numeric(dtype: Any) -> bool:
+    """Whether this is a dtype of jax's or NumPy's that numbers have; torch's are none."""
+    if dtype is None:  # float64 to NumPy
+        return False
+    try:
+        return jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
+    except TypeError:
+        return False
 
 
 def one(who: str, name: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, configured
+from jopt.base import ConfigError, configured, is_traced
 from jopt.interop.torch.given import number, pattern, word, words, wrong
 from jopt.schedules import Schedule
 from jopt.schedules.shapes import check, check_choice
@@ -73,7 +73,7 @@ def huggingface_schedule(
             word(who, key, value)
         elif value is not None or allowed[key] is not None:
             kwargs[key] = number(who, key, value)
-    if not base_lr and {"lr_end", "min_lr"} & set(allowed):
+    if not is_traced(base_lr) and not base_lr and {"lr_end", "min_lr"} & set(allowed):
         raise wrong(who, "base_lr", "what the rate ends as a part of", "a number above 0", base_lr)
     if training_steps is not None or name not in _ENDLESS:
         check(who, training_steps=training_steps)

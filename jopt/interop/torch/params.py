@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jopt.base import CheckpointError, ConfigError
+from jopt.checkpoint.fetching import host
 from jopt.core.tree import Tree, layout_of
 from jopt.interop.torch.given import flag, parameters, pattern, table, wrong
 from jopt.interop.torch.tensors import to_numpy, to_torch
@@ -117,8 +118,8 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
     layout, values = layout_of(who, params), parameters(who, params)
     weights = by_path(who, layout.names, flax_weights(params) if names is None else names)
     tensors = {}
-    for path, leaf in zip(layout.names, values, strict=True):
-        weight, value = weights[path], np.asarray(leaf)
+    for keys, path, leaf in zip(layout.paths, layout.names, values, strict=True):
+        weight, value = weights[path], host(who, keys, leaf)
         if weight.axes is not None:
             _turned(who, path, value.shape, weight)
             value = value.transpose(weight.axes)

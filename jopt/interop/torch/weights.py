@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, called
 from jopt.core.kinds import in_stack
 from jopt.core.tree import Path, Tree, layout_of
 from jopt.interop.torch.given import parameters, pattern, table, word, words, wrong
@@ -199,7 +199,9 @@ def _translated(
 
 def _renamed(name: str, rename: Rename | None) -> str:
     if callable(rename):
-        return word("flax_weights", "what rename= returns", rename(name))
+        return word(
+            "flax_weights", "what rename= returns", called("flax_weights", "rename=", rename, name)
+        )
     for regex, replacement in (rename or {}).items():
         name = re.sub(regex, replacement, name)
     return name

@@ -98,6 +98,8 @@ def export_scheduler(
     flag(who, "as_lambda", as_lambda)
     flag(who, "beta1", beta1)
     base_lr = None if base_lr is None else number(who, "base_lr", base_lr)
+    if isinstance(base_lr, jax.core.Tracer):
+        raise wrong(who, "base_lr", "a number of torch's", "one that is known, not traced", base_lr)
     for row in rows:
         if not (callable(row) or isinstance(row, Plateau)) or isinstance(row, type):
             raise wrong(who, "schedule", "a schedule", "one of jopt.schedules", row)
@@ -130,7 +132,7 @@ def export_scheduler(
         )
     assert isinstance(step, int)
     epoch = max(step + first.shift, 0) // first.every
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
         rates = [float(row(step)) for row in rows]
         momenta = None if momentum is None else float(momentum(step))
     kwargs = _arguments(found)
@@ -152,7 +154,7 @@ def _as_lambda(schedule: Any, base_lr: float | None) -> Named:
     base = 1.0 if base_lr is None else base_lr
 
     def factor(epoch: int) -> float:
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
             return float(schedule(epoch)) / base
 
     return Named("LambdaLR", base, {"lr_lambda": factor})

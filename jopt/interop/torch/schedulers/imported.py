@@ -123,8 +123,9 @@ def _saved(
 
 def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) -> Schedule:
     for key, value in (("every", every), ("count", 0 if count is None else count)):
-        whole = isinstance(plain(value), int) and not isinstance(value, bool)
-        if not whole or not (1 if key == "every" else -(2**31)) <= value < 2**31:
+        known = plain(value)
+        whole = isinstance(known, int) and not isinstance(known, bool)
+        if not whole or not (1 if key == "every" else -(2**31)) <= known < 2**31:
             raise ConfigError(
                 saved.who, f"{key} counts steps", expected="a whole number", found=shown(value)
             )
@@ -259,7 +260,8 @@ def _plateau(saved: Saved, every: int) -> Plateau:
 
 
 def _exactly(curve: Any, step: Any) -> float:
-    with jax.enable_x64(True):
+    # Inside of a trace, too: all of this is known on the host.
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
         return float(curve(step))
 
 

@@ -74,7 +74,8 @@ class Saved:
             )
         wanted = set(KEYS[self.name].split())
         allowed = wanted | BASE | set(_MORE.get(self.name, "").split())
-        missing, unknown = sorted(wanted - set(self.state)), sorted(set(self.state) - allowed)
+        odd = map(str, set(self.state) - allowed)  # a pickle may have keys of any kind
+        missing, unknown = sorted(wanted - set(self.state)), sorted(odd)
         if missing or unknown:
             kin = [n for n in KEYS if _fits(n, self.state)]
             problem = f"it has no {missing[0]!r}" if missing else f"it has {unknown[0]!r}"
@@ -82,11 +83,12 @@ class Saved:
                 self.who,
                 f"this is no state dict of {self.name}: {problem}",
                 expected=", ".join(sorted(wanted)),
-                found=", ".join(sorted(set(self.state) - BASE)) or "nothing of its own",
+                found=", ".join(sorted(map(str, set(self.state) - BASE))) or "nothing of its own",
                 fix=f"These are the keys of {' or '.join(kin)}." if kin else None,
             )
 
-        if isinstance(self.group, bool) or not isinstance(self.group, int):
+        whole = isinstance(self.group, int) and not isinstance(self.group, bool)
+        if not whole or self.group < 0:
             raise wrong(self.who, "group", "the number of a parameter group", "an int", self.group)
         groups = self.param_groups
         rows = isinstance(groups, list | tuple) and all(isinstance(g, Mapping) for g in groups)

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jopt import optimizers
-from jopt.base import CheckpointError, ConfigError
+from jopt.base import CheckpointError, ConfigError, alike
 from jopt.core.groups import DEFAULT
 from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
 from jopt.core.spec import REGISTRY, Spec
@@ -126,7 +126,7 @@ def choices(target: Target, groups: Sequence[Mapping[str, Any]]) -> list[str]:
     for name, key in spec.options.items():
         for number, ours in enumerate(groups) if key else ():
             theirs = ours.get(name, defaults[name].default)
-            if theirs != mine[name]:
+            if alike(theirs) != alike(mine[name]):
                 lines.append(
                     f"group {number}: {key} is {theirs!r}, {name} of {target.label} {mine[name]!r}"
                 )

@@ -27,7 +27,9 @@ def named(who: str, all_names: Sequence[str], target: Target, names: Names) -> N
     """What `names` says of the leaves of one target, checked against all leaves there are."""
     if names is None:
         return None
-    if isinstance(names, str) or not isinstance(names, Mapping | Sequence):
+    row = not isinstance(names, str | Mapping) and isinstance(names, Sequence)
+    words = row and all(isinstance(name, str) for name in names)
+    if not isinstance(names, Mapping) and not words:
         raise ConfigError(
             who,
             "names= says which of torch's parameters each leaf is",

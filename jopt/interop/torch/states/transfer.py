@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jopt import optimizers
-from jopt.base import CheckpointError
+from jopt.base import CallError, CheckpointError, meant
 from jopt.checkpoint import differences
 from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
@@ -190,6 +190,9 @@ def from_state_dict(
     >>> jopt.interop.torch.from_state_dict("SGD", saved, params)[0].config["momentum"]
     0.9
     """
+    if odd := more.keys() - {"count", "cast"}:
+        problem, fix = f"there is no argument {min(odd)!r}", meant(min(odd), ["count", "cast"])
+        raise CallError("from_state_dict", problem, expected="names, count, cast", fix=fix)
     spec = spec_of(name)
     parameters(IMPORT, params)
     factory = getattr(optimizers, spec.name)
