@@ -1,15 +1,22 @@
-"""Every test runs on eight simulated CPU devices, with strict promotion of dtypes and ranks."""
+"""Every test runs on eight simulated CPU devices, with strict promotion of dtypes and ranks.
 
+Most of the time goes into compiling. So the ordinary tests optimize their programs little, and
+programs are kept on disk, where the other worker, the processes that tests start and the next run
+find them. Any other choice of tests (`-m slow`, `-m ""`) optimizes as users' programs are.
+"""
+
+import gc
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
 
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import jax
+import pytest
+
+from tests.sampling import sample
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -17,6 +24,52 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Compiling takes longer than any deadline; the same examples in every run.
 hypothesis.settings.register_profile("jopt", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("jopt")
+
+# Bytes of programs kept, and memory maps of one process, of which Linux allows 65,530: each
+# program takes some.
+MOST_KEPT = 2 << 30
+MOST_MAPS = 20_000
+
+
+def pytest_configure(config):
+    """Choose how programs are compiled, before the first one is."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        return  # which inherits the choice
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    wanted = ["--xla_force_host_platform_device_count=8"]
+    if config.option.markexpr == "not slow":
+        wanted.append("--xla_backend_optimization_level=0")
+    given = {flag.split("=")[0] for flag in flags}
+    flags += [flag for flag in wanted if flag.split("=")[0] not in given]
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+    if config.pluginmanager.has_plugin("cacheprovider"):
+        folder = config.cache.mkdir("jax")
+        if sum(f.stat().st_size for f in folder.iterdir()) > MOST_KEPT:
+            shutil.rmtree(folder)
+        keep = {
+            "jax_compilation_cache_dir": str(folder),
+            "jax_persistent_cache_min_compile_time_secs": 0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        for name, value in keep.items():
+            jax.config.update(name, value)
+            os.environ[name.upper()] = str(value)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """One case in a few of the tests over the whole catalogue; see `tests.sampling`."""
+    sample(items, ("tests/oracles/",))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """What was compiled is dropped in time: a process that cannot map another program dies."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import importlib
 import importlib.util
 import inspect
 import io
-import os
 import pkgutil
 import re
 import shlex
@@ -26,6 +25,7 @@ import pytest
 import torch
 
 from jopt.cli import main
+from tests.processes import environment
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -242,7 +242,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
         [*command, "-d", tmp_path / "trees", DOCS, tmp_path / "html"],
         capture_output=True,
         text=True,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env=environment(),
     )
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "html" / "index.html").exists()

@@ -1,6 +1,5 @@
 """Where loaded arrays live: their own memory, and on each device its own part."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import jopt
 from jopt.checkpoint import placing
 from tests.checkpoint.helpers import assert_same, fails
+from tests.processes import environment
 
 SHAPE = (8, 4096)  # rows long enough for jax to keep NumPy's memory where it may
 
@@ -191,11 +191,10 @@ def test_every_process_loads_the_parts_of_its_own_devices(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(port), str(rank), tmp_path / "run.jopt"],
-            env={**os.environ, **flags},
+            env=environment(2),
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -19,19 +19,10 @@ KILLED = Path(__file__).with_name("killed.py")
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Where later processes find the programs that the first one compiled; it saves time only."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, compiled):
+def undisturbed(tmp_path_factory):
     """The folder of a run that nobody killed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    succeed(DIGITS, *OPTIONS, "--out", folder, **compiled)
+    succeed(DIGITS, *OPTIONS, "--out", folder)
     return folder
 
 
@@ -52,7 +43,7 @@ def assert_same_run(folder, expected):
     assert got == want
 
 
-def test_killed_at_chosen_moments(undisturbed, compiled, tmp_path):
+def test_killed_at_chosen_moments(undisturbed, tmp_path):
     # One run, killed at each moment in turn and started again; then the epochs that it kept.
     moments = [
         (f"step:{STEPS // 2}", 0),  # before the first checkpoint
@@ -65,42 +56,42 @@ def test_killed_at_chosen_moments(undisturbed, compiled, tmp_path):
         (f"step:{2 * STEPS}", 3),  # the last step of all
     ]
     for moment, kept in moments:
-        status, _, _ = finish(KILLED, moment, DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
+        status, _, _ = finish(KILLED, moment, DIGITS, *OPTIONS, "--out", tmp_path)
         assert -status == (signal.SIGXFSZ if "write" in moment else signal.SIGKILL), moment
         assert epochs_done(tmp_path) == kept, moment
-    out = succeed(DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
+    out = succeed(DIGITS, *OPTIONS, "--out", tmp_path)
     assert out.startswith(f"Going on from {tmp_path / 'run.msgpack'}: 3 of 4 epochs are done.")
     assert_same_run(tmp_path, undisturbed)
     assert {path.name for path in tmp_path.iterdir()} == {"run.msgpack", "training.png"}
 
 
-def test_killed_at_random_times(undisturbed, compiled, tmp_path):
+def test_killed_at_random_times(undisturbed, tmp_path):
     draw = random.Random(0)
     began = time.monotonic()
-    succeed(DIGITS, *OPTIONS, "--out", tmp_path / "timed", **compiled)
+    succeed(DIGITS, *OPTIONS, "--out", tmp_path / "timed")
     whole = time.monotonic() - began
     for _ in range(4):
-        process = start(DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
+        process = start(DIGITS, *OPTIONS, "--out", tmp_path)
         time.sleep(draw.uniform(0.4, 1.0) * whole)
         process.kill()
         process.communicate()
         epochs_done(tmp_path)  # reads and verifies it
-    succeed(DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
+    succeed(DIGITS, *OPTIONS, "--out", tmp_path)
     assert_same_run(tmp_path, undisturbed)
 
 
-def test_a_finished_run_is_left_as_it_is(undisturbed, compiled, tmp_path):
+def test_a_finished_run_is_left_as_it_is(undisturbed, tmp_path):
     data = (undisturbed / "run.msgpack").read_bytes()
     (tmp_path / "run.msgpack").write_bytes(data)
-    out = succeed(DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
+    out = succeed(DIGITS, *OPTIONS, "--out", tmp_path)
     assert "4 of 4 epochs are done" in out
     assert (tmp_path / "run.msgpack").read_bytes() == data
     assert (tmp_path / "training.png").stat().st_size > 10_000
 
 
-def test_a_run_with_other_options_is_not_continued(undisturbed, compiled):
+def test_a_run_with_other_options_is_not_continued(undisturbed):
     path = undisturbed / "run.msgpack"
-    status, _, err = finish(DIGITS, "--epochs", 5, "--seed", 3, "--out", undisturbed, **compiled)
+    status, _, err = finish(DIGITS, "--epochs", 5, "--seed", 3, "--out", undisturbed)
     assert status == 1
     assert err == (
         f"{path} holds a run with --batch-size 32 --epochs 4 --learning-rate 0.003 --seed 3\n"
@@ -108,12 +99,12 @@ def test_a_run_with_other_options_is_not_continued(undisturbed, compiled):
     )
 
 
-def test_a_flipped_bit_is_reported(undisturbed, compiled, tmp_path):
+def test_a_flipped_bit_is_reported(undisturbed, tmp_path):
     path = tmp_path / "run.msgpack"
     data = bytearray((undisturbed / "run.msgpack").read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    status, out, err = finish(DIGITS, *OPTIONS, "--out", tmp_path, **compiled)
+    status, out, err = finish(DIGITS, *OPTIONS, "--out", tmp_path)
     assert (status, out) == (1, "")
     assert err.startswith(f"load({str(path)!r}): the checkpoint is damaged")
     assert "Traceback" not in err

@@ -21,15 +21,9 @@ from jopt.core.tree import flatten_dict
 from tests.checkpoint.helpers import assert_same
 from tests.compositions import PLATEAU, SCHEDULES, factories_in
 from tests.laws.resume_cases import BATCHES, HALF, SLOW, SPOILED, WHOLE
+from tests.processes import environment
 
 ROOT = Path(__file__).parents[2]
-# Compiling is nearly all of the time. Both processes run the same programs, however optimized.
-ENVIRONMENT = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONWARNINGS": "error",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-}
 CASES = [
     pytest.param(batch, case, id=f"{batch}-{case.name}", marks=[pytest.mark.slow] * (batch in SLOW))
     for batch, cases in BATCHES.items()
@@ -55,7 +49,7 @@ def ran(tmp_path_factory):
                     done = subprocess.run(
                         [sys.executable, *command],
                         cwd=ROOT,
-                        env=ENVIRONMENT,
+                        env=environment(cached=phase == "1", PYTHONWARNINGS="error"),
                         capture_output=True,
                         text=True,
                         timeout=600,

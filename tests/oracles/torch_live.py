@@ -7,6 +7,7 @@ them to the dtype of the run. Gradients have a first axis of steps.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from jax.experimental.sparse import BCOO
 
 import jopt
 import jopt.interop.torch
+from jopt.core.numbers import is_schedule
+from jopt.core.part import SpecPart
 from jopt.core.spec import REGISTRY
 
 Arrays = dict[str, np.ndarray]
@@ -145,12 +148,10 @@ def rows(g: jax.Array) -> BCOO:
     return BCOO.fromdense(g, nse=g.shape[0], n_dense=g.ndim - 1)
 
 
-def jopt_run(
-    tx: jopt.Transform, params: Arrays, grads: Arrays, dtype: Any, side: Side = PLAIN
-) -> Outcome:
-    """Run a jopt transform; in one scan, or step by step where gradients are missing."""
+@functools.lru_cache(maxsize=32)
+def compiled(tx: jopt.Transform) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """One step from `(params, state)` and a gradient, and a scan of them over many gradients."""
     sparse = any(label in REGISTRY and REGISTRY[label].sparse == "rows" for label in tx.parts)
-    start = unflatten_dict({k: jnp.asarray(v, dtype) for k, v in params.items()}, sep="/")
 
     def step(carry: Any, g: Any) -> tuple[Any, None]:
         p, state = carry
@@ -158,6 +159,41 @@ def jopt_run(
             g = jax.tree.map(rows, g)
         updates, state = tx.update(g, state, p)
         return (jopt.apply_updates(p, updates), state), None
+
+    return jax.jit(step), jax.jit(lambda carry, grads: jax.lax.scan(step, carry, grads)[0])
+
+
+ALIKE: dict[Any, jopt.Transform] = {}
+
+
+def of_equal_choices(tx: jopt.Transform, state: Any, params: Any) -> tuple[jopt.Transform, Any]:
+    """A transform that differs from `tx` in its numbers only, and the state of `tx` for it.
+
+    Programs take the numbers from the state: one serves all configurations whose static choices,
+    groups and schedules are the same.
+    """
+    [(label, part), *others] = tx.parts.items()
+    if others or not isinstance(part, SpecPart):
+        return tx, state
+
+    def fixed(numbers: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple((k, v if is_schedule(v) else None) for k, v in sorted(numbers.items()))
+
+    groups = tuple(
+        (name, group.match, group.freeze, fixed(group.numbers))
+        for name, group in part.groups.items()
+    )
+    shown = (label, part.frozen_options, part.skips, fixed(part.numbers), groups)
+    alike = ALIKE.setdefault(shown, tx)
+    known = alike.init(params)[label]["given"]  # the numbers of `tx` are edits to these
+    return alike, {label: {**state[label], "given": known}}
+
+
+def jopt_run(
+    tx: jopt.Transform, params: Arrays, grads: Arrays, dtype: Any, side: Side = PLAIN
+) -> Outcome:
+    """Run a jopt transform; in one scan, or step by step where gradients are missing."""
+    start = unflatten_dict({k: jnp.asarray(v, dtype) for k, v in params.items()}, sep="/")
 
     def tree(present: Any = None, t: int | None = None) -> Any:
         flat = {
@@ -168,13 +204,15 @@ def jopt_run(
         }
         return unflatten_dict(flat, sep="/")
 
-    carry = (start, tx.init(start))
+    state = tx.init(start)
+    alike, state = of_equal_choices(tx, state, start)
+    step, steps = compiled(alike)
+    carry = (start, state)
     if side.present is None:
-        carry, _ = jax.jit(lambda c, g: jax.lax.scan(step, c, g))(carry, tree())
+        carry = steps(carry, tree())
     else:
-        one = jax.jit(step)
         for t, present in enumerate(side.present):
-            carry, _ = one(carry, tree(present, t))
+            carry, _ = step(carry, tree(present, t))
     flat = flatten_dict(carry[0], sep="/")
     return Outcome({k: np.asarray(v) for k, v in flat.items()}, carry[1])
 

@@ -1,6 +1,5 @@
 """Saved on some devices, loaded onto others: the same state, and mostly the same run."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 import jopt
 from tests.catalog import CATALOG
+from tests.processes import environment
 from tests.sharding.meshes import distance, equivalent, identical
 from tests.sharding.resume_runs import ADAMW, HALF, WHOLE, Layout, Run
 
@@ -86,7 +86,7 @@ def test_a_process_with_four_devices_goes_on_where_eight_stopped(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.sharding.resume_runs", tmp_path / "half", tmp_path / "end"],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env=environment(4),
         capture_output=True,
         text=True,
         timeout=300,
