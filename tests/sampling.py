@@ -1,9 +1,9 @@
-"""Which of the tests that run over the whole catalogue the ordinary run takes.
+"""Which cases of a test that runs over many the ordinary run takes.
 
 A product of laws, optimizers and dtypes grows with each of them, and so does the time to compile
-it. The ordinary run takes one case in `ONE_IN` of every such test, others for the next test, so
-that every test runs for some optimizers and every optimizer through some of each room's tests.
-`-m slow` has the rest; what stands in `WHOLE` always runs whole.
+it. The ordinary run takes one case in `ONE_IN` of every test over the catalogue, and of those
+marked `sampled`; of the next test others. So every test runs for some optimizers, and every
+optimizer through some of each room's tests. `-m slow` has the rest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pytest
 from tests.catalog import Entry
 
 ONE_IN = 3
-FEW = 3  # cases of a test that are not worth choosing from
+FEW = 3  # cases, of which all are taken
 
 
 def sample(items: list[pytest.Item], whole: tuple[str, ...]) -> None:
-    """Mark as slow what the ordinary run leaves out; `whole` are beginnings of test ids."""
-    products = [i for i in items if _over_the_catalogue(i) and not i.nodeid.startswith(whole)]
+    """Mark as slow what the ordinary run leaves out; tests whose id begins as `whole` are kept."""
+    products = [i for i in items if _is_product(i) and not i.nodeid.startswith(whole)]
     sizes = Counter(map(_test, products))
     turns = {test: turn for turn, test in enumerate(sizes)}
     seen: Counter[str] = Counter()
@@ -36,7 +36,8 @@ def _test(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
 
 
-def _over_the_catalogue(item: Any) -> bool:
-    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    slow = item.get_closest_marker("slow") is not None
-    return not slow and any(isinstance(value, Entry) for value in values)
+def _is_product(item: Any) -> bool:
+    if not hasattr(item, "callspec") or item.get_closest_marker("slow") is not None:
+        return False
+    over_the_catalogue = any(isinstance(x, Entry) for x in item.callspec.params.values())
+    return over_the_catalogue or item.get_closest_marker("sampled") is not None

@@ -133,6 +133,7 @@ def bombs():
 
 
 @pytest.mark.parametrize("name", bombs())
+@pytest.mark.sampled
 def test_memory_is_what_the_file_justifies(name):
     data = put_together(bombs()[name], wire.MIDDLE)
     assert len(data) > 50_000

@@ -61,6 +61,7 @@ def reserved(call, *args):
     ],
     ids=["numpy", "bfloat16", "jax", "by rows", "by columns", "transposed", "big-endian"],
 )
+@pytest.mark.sampled
 def test_saving(tmp_path, monkeypatch, make, leaves, chunk):
     monkeypatch.setattr(wire, "CHUNK", chunk)
     tree = state(make)
@@ -83,6 +84,7 @@ def test_saving(tmp_path, monkeypatch, make, leaves, chunk):
     ],
     ids=["no like", "numpy", "shapes", "by rows", "by columns"],
 )
+@pytest.mark.sampled
 def test_loading(tmp_path, monkeypatch, like, leaves, chunk):
     monkeypatch.setattr(wire, "CHUNK", chunk)
     jopt.save(tmp_path / "x", state())

@@ -35,6 +35,7 @@ def inner(state):
 
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
 @pytest.mark.parametrize("there", [True, False], ids=["to muon", "to adamw"])
+@pytest.mark.sampled
 def test_a_leaf_that_changes_routes_starts_anew_and_no_other(wrap, there):
     patterns = ("^mlp/kernel", "kernel$")
     old, new = (wrap(routes(p)) for p in (patterns if there else patterns[::-1]))

@@ -27,6 +27,7 @@ def gradients(i):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.sampled
 def test_step_is_update_and_apply_updates(name):
     tx = TRANSFORMS[name]
 

@@ -55,6 +55,7 @@ WITHIN = {
 
 @pytest.mark.parametrize("wrt", [nnx.Param, nnx.LoRAParam], ids=lambda x: x.__name__)
 @pytest.mark.parametrize("within", WITHIN)
+@pytest.mark.sampled
 def test_they_take_the_steps_of_optax(within, wrt):
     def run(tx):
         # optax's masks do not bear a variable of several arrays.

@@ -112,6 +112,7 @@ STATIC = {"muon": ("ns_steps",), "lbfgs": ("max_iter", "history_size")}
 
 
 @EACH
+@pytest.mark.sampled
 def test_injected_hyperparameters_leave_choices_alone(entry):
     # Wrapped, so that L-BFGS gets its function.
     factory = functools.wraps(entry.factory)(lambda **given: wrap(entry.factory(**given)))

@@ -94,6 +94,7 @@ WRAPPERS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("label", WRAPPERS)
+@pytest.mark.sampled
 def test_optaxs_wrappers_take_it_in_every_dtype(label, dtype):
     tx, params = jopt.adam(0.1), params_of(dtype)
     wanted = one_step(wrap(tx), params)[0]

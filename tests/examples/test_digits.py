@@ -65,13 +65,17 @@ def test_its_picture_is_a_png_of_the_right_shape(run):
     assert len(data) < 150_000
 
 
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--epochs", "0"], "argument --epochs: 0 is less than 1"),
-        (["--seed", "-1"], "argument --seed: -1 is less than 0"),
         (["--batch-size", "1500"], "--batch-size: there are only 1437 images to train on"),
-        (["--learning-rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
+        slow(["--epochs", "0"], "argument --epochs: 0 is less than 1"),
+        slow(["--seed", "-1"], "argument --seed: -1 is less than 0"),
+        slow(["--learning-rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
     ],
 )
 def test_a_wrong_option_is_named(options, message, tmp_path):

@@ -43,18 +43,27 @@ def assert_same_run(folder, expected):
     assert got == want
 
 
-def test_killed_at_chosen_moments(undisturbed, tmp_path):
+MOMENTS = [
+    (f"step:{STEPS // 2}", 0),  # before the first checkpoint
+    ("open:1", 0),
+    ("write:1", 0),
+    ("rename:1", 0),
+    (f"step:{STEPS + 1}", 1),  # the first step after a checkpoint
+    ("write:1", 1),  # over an older checkpoint
+    ("rename:2", 2),
+    (f"step:{2 * STEPS}", 3),  # the last step of all
+]
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(MOMENTS, marks=pytest.mark.slow, id="all"),
+        pytest.param([("rename:1", 0), ("write:2", 1), ("rename:3", 3)], id="some"),
+    ],
+)
+def test_killed_at_chosen_moments(undisturbed, tmp_path, moments):
     # One run, killed at each moment in turn and started again; then the epochs that it kept.
-    moments = [
-        (f"step:{STEPS // 2}", 0),  # before the first checkpoint
-        ("open:1", 0),
-        ("write:1", 0),
-        ("rename:1", 0),
-        (f"step:{STEPS + 1}", 1),  # the first step after a checkpoint
-        ("write:1", 1),  # over an older checkpoint
-        ("rename:2", 2),
-        (f"step:{2 * STEPS}", 3),  # the last step of all
-    ]
     for moment, kept in moments:
         status, _, _ = finish(KILLED, moment, DIGITS, *OPTIONS, "--out", tmp_path)
         assert -status == (signal.SIGXFSZ if "write" in moment else signal.SIGKILL), moment
@@ -65,6 +74,7 @@ def test_killed_at_chosen_moments(undisturbed, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"run.msgpack", "training.png"}
 
 
+@pytest.mark.slow
 def test_killed_at_random_times(undisturbed, tmp_path):
     draw = random.Random(0)
     began = time.monotonic()

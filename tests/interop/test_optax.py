@@ -201,6 +201,7 @@ def moved(name, dtype=float):
 
 
 @pytest.mark.parametrize("name", SAME)
+@pytest.mark.sampled
 def test_jopt_goes_on_where_optax_stood(name, x64):
     theirs, ours, params, state, imported = moved(name)
     steps = range(FIRST, FIRST + THEN)
@@ -243,6 +244,7 @@ def test_and_optax_where_jopt_stood(name, x64):
 
 
 @pytest.mark.parametrize("name", OTHER)
+@pytest.mark.sampled
 def test_how_far_the_next_step_is_where_the_rule_is_another(name, x64):
     theirs, ours, params, state, imported = moved(name)
     *_, most, least = OTHER[name]

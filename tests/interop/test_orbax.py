@@ -299,6 +299,7 @@ def test_without_orbax_the_error_names_the_extra():
 
 
 @pytest.mark.parametrize("name", sorted(DTYPES))
+@pytest.mark.sampled
 def test_the_checksum_is_the_same_on_host_device_and_mesh(name):
     x = np.arange(48).reshape(8, 3, 2).astype(np.float32)
     x = (x % 2 == 0) if name == "bool" else x.astype(DTYPES[name])

@@ -73,6 +73,7 @@ def test_every_code_comes_back_at_every_step_and_scale(signed):
 
 @SIGNS
 @pytest.mark.parametrize("shape", [(4, 512), (3, 700), (5, 9, 33), (4100,), ()])
+@pytest.mark.sampled
 def test_against_a_plain_version(signed, shape):
     x, table = sample(shape, signed), published(signed)
     scale = scales(jnp.asarray(x), 256, signed)

@@ -64,6 +64,7 @@ def theirs(f, t, max_steps):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("max_steps", [0, 1, 2, 5, 24])
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.sampled
 def test_it_takes_torchs_steps(name, max_steps):
     f = FUNCTIONS[name]
     for t in (1.0, 0.01, 7.5):

@@ -50,6 +50,7 @@ def _one_thread():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("kwargs", OPTIM_DB, ids=str)
+@pytest.mark.sampled
 def test_torchs_own_configurations_float64_after_a_hundred_steps(kwargs):
     ours, theirs = (run(quadratic, START, kwargs, 100) for run in (jopt_trace, torch_trace))
     assert np.max(gaps(ours, theirs)) <= 1e-12
@@ -60,6 +61,7 @@ def test_torchs_own_configurations_float64_after_a_hundred_steps(kwargs):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("kwargs", OPTIM_DB + MORE, ids=str)
 @pytest.mark.parametrize("fun", [quadratic, rosenbrock])
+@pytest.mark.sampled
 def test_it_is_as_near_to_torch_as_torch_to_itself(fun, kwargs):
     # A quasi-Newton method multiplies rounding errors, in places by 10⁸ within a few steps. So
     # the yardstick is torch from starts that differ in the last bit.

@@ -25,6 +25,7 @@ def near(value, minimum):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+@pytest.mark.sampled
 def test_it_finds_a_minimum_of_the_paper_and_the_one_that_scipy_finds(problem):
     ours, theirs = by_jopt(problem), by_scipy(problem)
     assert any(near(ours.value, minimum) for minimum in problem.minima)

@@ -46,12 +46,14 @@ def _one_thread():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("info", "kwargs"), CONFIGS)
+@pytest.mark.sampled
 def test_float64(info, kwargs):
     entry = ENTRIES[name_of(info)]
     assert gap(name_of(info), kwargs, dtype=np.float64, ndims=entry.ndims) <= entry.tol64
 
 
 @pytest.mark.parametrize(("info", "kwargs"), CONFIGS)
+@pytest.mark.sampled
 def test_float32(info, kwargs):
     entry = ENTRIES[name_of(info)]
     assert gap(name_of(info), kwargs, dtype=np.float32, ndims=entry.ndims) <= entry.tol32

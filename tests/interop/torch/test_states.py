@@ -64,11 +64,13 @@ def moved(entry, kwargs, dtype, first, middle, last):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("entry", "kwargs"), cases(lambda entry: entry.torch))
+@pytest.mark.sampled
 def test_float64(entry, kwargs):
     assert max(moved(entry, kwargs, np.float64, 6, 4, 4)) <= entry.tol64
 
 
 @pytest.mark.parametrize(("entry", "kwargs"), cases(lambda entry: entry.torch[-1:]))
+@pytest.mark.sampled
 def test_float32(entry, kwargs):
     assert max(moved(entry, kwargs, np.float32, 6, 4, 4)) <= entry.tol32
 

@@ -92,6 +92,7 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("case", "before", "start"), RUNS)
+@pytest.mark.sampled
 def test_there_and_back(case, before, start, x64):
     kwargs = CASES[case]
     theirs = Run(start, kwargs).run(before)
