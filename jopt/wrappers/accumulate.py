@@ -152,10 +152,11 @@ class AccumulatePart(WrapperPart):
             """The sums with this gradient; as means, with `share`."""
             out: Leaves = [None] * len(flow.updates)
             for i, path in paths.items():
-                numbers = shares.get(path, shares[()]).read()
-                so_far = jnp.where(numbers["begins"] > 0, 0, lookup(held, path))
+                begins, numbers = shares.get(path, shares[()])
+                begun = jax.lax.index_in_dim(begins, 0, keepdims=False)
+                so_far = jnp.where(begun, 0, lookup(held, path))
                 total = self._plus(so_far, flow.updates[i], flow.layout.names[i])
-                out[i] = total * numbers["share"].astype(total.dtype) if share else total
+                out[i] = total * numbers.read()["share"].astype(total.dtype) if share else total
             return out
 
         def added(held: Node) -> Any:
@@ -194,12 +195,13 @@ def _summed(layout: Layout, leaves: Leaves) -> list[int]:
     return [i for i, kind in kinds.items() if jnp.issubdtype(kind, jnp.inexact)]
 
 
-def _share(before: Array, number: Array) -> Numbers:
+def _share(before: Array, number: Array) -> tuple[Array, Numbers]:
     """Whether the sum begins here, and what one gradient counts in the mean of so many."""
-    dtype = number_dtype()
-    share = 1 / jnp.maximum(number, 1).astype(dtype)
-    # As numbers among others, for the sake of `side_by_side`; a factor, as in `prepare`.
-    return side_by_side({"begins": (before == 0).astype(dtype), "share": share})
+    share = 1 / jnp.maximum(number, 1).astype(number_dtype())
+    # Both as arrays, for the sake of `side_by_side`: leaves that read the same array share kernels,
+    # and to compare a number of one would make it a scalar. A factor, as in `prepare`.
+    begins = jax.lax.optimization_barrier(jnp.stack([before == 0] * 2))
+    return begins, side_by_side({"share": share})
 
 
 def _flag(flush: Any) -> Array:
