@@ -294,7 +294,6 @@ def lbfgs(
 
 
 def _check_count(name: str, count: Any) -> None:
-    whole = isinstance(count, int) and not isinstance(count, bool)
-    if not whole or not 1 <= count < 2**31:
+    if type(count) is not int or not 1 <= count < 2**31:
         facts = {"expected": "1, 2, ..., below 2**31", "found": repr(count)}
         raise ConfigError("lbfgs", f"{name} is a whole number from 1", **facts)
