@@ -40,7 +40,9 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     variance = new["nu"]
     if h.centered:
         new["mu"] = lerp(s.mu, g, 1 - h.decay)
-        variance = jnp.maximum(variance - jnp.square(new["mu"]), 0)
+        # Of a mean square that is infinite the variance is, too; ∞ − ∞ would be no number.
+        centered = jnp.maximum(variance - jnp.square(new["mu"]), 0)
+        variance = jnp.where(variance < jnp.inf, centered, variance)
     d = g / (safe_sqrt(variance) + h.eps)
     if h.momentum is not None:
         d = new["momentum_buffer"] = h.momentum * s.momentum_buffer + d
