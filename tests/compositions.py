@@ -78,6 +78,11 @@ WRAPPERS: dict[str, jopt.Transform] = {
         jopt.rmsprop(0.01, momentum=0.9),
         last=jopt.clip_by_value(0.1),
     ),
+    "direction": jopt.chain(
+        jopt.direction(jopt.adam(amsgrad=True, skips=ABSENT)),
+        jopt.add_decayed_weights(0.1),
+        jopt.scale_by_learning_rate(s.cosine(0.01, 20)),
+    ),
     "muon_adamw": jopt.recipes.muon_adamw(
         s.warmup_cosine(0.02, 3, 20),
         also_adamw="^deep$|bias$",

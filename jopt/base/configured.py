@@ -59,15 +59,16 @@ class Call:
                 # Optional ones, all of them: not given and given as None are the same.
                 given = {k: v for k, v in value.items() if not _empty(v)}
                 self.arguments.update(given)
-            elif name not in shared or not (
-                _empty(value) or _same(value, self._kinds[name].default)
-            ):
+            elif name not in shared or isinstance(value, bool) or not self._by_itself(name, value):
                 self.arguments[name] = value
 
     @functools.cached_property
     def key(self) -> tuple[Any, ...]:
         """Equal for equal configurations, and hashable."""
         return alike(self.factory), alike(self.arguments)
+
+    def _by_itself(self, name: str, value: Any) -> bool:
+        return _empty(value) or _same(value, self._kinds[name].default)
 
     def __repr__(self) -> str:
         shown: list[str] = []
@@ -221,15 +222,16 @@ def _opened(
         hint = rest[0].annotation
         # Looked at as text first: to evaluate every annotation of every factory takes its time.
         if isinstance(hint, str) and hint.startswith("Unpack["):
-            hint = eval(hint, function.__globals__)
+            hint = eval(hint, inspect.unwrap(function).__globals__)
         if "Unpack" in str(get_origin(hint)):
             (shared,), rest = get_args(hint), []
     if shared is None:
         return signature, frozenset()
     own = parameters[:-1] if parameters[-1].kind is _REST else parameters
     hints = get_type_hints(shared, include_extras=True)
-    common = [_parameter(name, hint) for name, hint in hints.items()]
-    return signature.replace(parameters=[*own, *common, *rest]), frozenset(hints)
+    mine = {p.name for p in own}  # its own default and place in the signature stand
+    common = [_parameter(name, hint) for name, hint in hints.items() if name not in mine]
+    return signature.replace(parameters=[*own, *common, *rest]), frozenset(hints) - mine
 
 
 _REST = inspect.Parameter.VAR_KEYWORD

@@ -29,14 +29,17 @@ class Hyper:
     - `valid`: the interval of allowed values, `[` and `]` closed, `(` and `)` open.
     - `torch`: torch's key for it, `"betas[0]"` for an entry of a tuple; `None` if it has none.
     - `scheduled`: whether a schedule may drive it; not if it is read only once.
-    - `optional`: whether `None` switches it off, which takes it out of the state.
+    - `optional`: whether `None` switches it off, which takes it out of the state. `"zero"`: so do
+      `False` and the number 0, unless a group has its own.
+    - `beside`: another hyperparameter, without which it has no meaning: it is off where that is.
     """
 
     name: str
     valid: str = "(-inf, inf)"
     torch: str | None = None
     scheduled: bool = True
-    optional: bool = False
+    optional: bool | Literal["zero"] = False
+    beside: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -11,7 +11,8 @@ The rule is `rule(g, s, p, h)`:
   hyperparameter that is switched off is `None`. In leafwise rules `h.dtype` is the dtype
   that the parameter is stored in.
 
-It returns the update and a dict of all new slots. In a treewise rule `g`, `p` and each slot
+It returns a direction (or what else `Spec.gives` says) and a dict of all new slots; `Ending` makes
+the update of it. In a treewise rule `g`, `p` and each slot
 of the leaves are lists, one entry a leaf; slots of the group are single arrays, and
 `h.value_fn` takes such a list.
 """
@@ -30,7 +31,8 @@ import numpy as np
 from jax import Array
 
 from jopt.base import configured
-from jopt.core.groups import Common
+from jopt.core.ending import Ending
+from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.part import SpecPart
 from jopt.core.rules import hashable, ruled
@@ -44,7 +46,7 @@ Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
 Prepare = Callable[[Any], dict[str, Any]]
 
 
-@configured("jopt.", shared=Common, named_by="spec")
+@configured("jopt.", shared=Steps, named_by="spec")
 def leafwise(
     spec: Spec,
     rule: Rule,
@@ -58,7 +60,7 @@ def leafwise(
     **Arguments:**
 
     - `spec`: what the rule declares.
-    - `rule`: `rule(g, s, p, h) -> (update, slots)`, see the module.
+    - `rule`: `rule(g, s, p, h) -> (direction, slots)`, see the module.
     - `prepare`: `prepare(h) -> {name: scalar}`, what depends on the numbers and the step alone
       (bias corrections); computed once for all leaves and added to `h`.
     - `options`: the static choices, by name.
@@ -71,7 +73,7 @@ def leafwise(
     return Transform({part.name: part})
 
 
-@configured("jopt.", shared=Common, named_by="spec")
+@configured("jopt.", shared=Steps, named_by="spec")
 def treewise(
     spec: Spec,
     rule: Rule,
@@ -137,7 +139,8 @@ class LeafPart(SpecPart):
     @functools.cached_property
     def _apply(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
         # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-        return functools.partial(apply_rule, self.rule, hashable(self.name, self.frozen_options))
+        options = hashable(self.name, self.frozen_options)
+        return functools.partial(apply_rule, self.rule, self.ending, options)
 
     @functools.cached_property
     def _apply_scalars(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
@@ -155,14 +158,16 @@ class TreePart(SpecPart):
         numbers = cast_numbers(work[0].numbers.read(), dtype)
         if "value_fn" in numbers:
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
-        us, new = ruled(
+        h = SimpleNamespace(**numbers, **dict(self.frozen_options))
+        ds, new = ruled(
             self.rule,
             [slot.name for slot in (*self.slots, *self.shared)],
-            [v[0] for v in views],
+            [self.ending.start(g, p, h) for g, _, p in views],
             SimpleNamespace(**s, **shared),
             None if work[0].p is None else [v[2] for v in views],
-            SimpleNamespace(**numbers, **dict(self.frozen_options)),
+            h,
         )
+        us = [self.ending.finish(d, v[2], h) for d, v in zip(ds, views, strict=True)]
         for i, w in enumerate(work):
             own = {name: new[name][i] for name in w.slots}
             w.update, w.slots = unview(w.g, us[i], own, w.slots)
@@ -183,9 +188,10 @@ class TreePart(SpecPart):
         return of_leaves
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def apply_rule(
     rule: Rule,
+    ending: Ending,
     options: tuple[tuple[str, Any], ...],
     g: Array,
     slots: dict[str, Array],
@@ -196,9 +202,9 @@ def apply_rule(
     gv, sv, pv = view(g, slots, p)
     numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
     numbers["dtype"] = real_dtype((g if p is None else p).dtype)
-    given = gv, SimpleNamespace(**sv), pv, SimpleNamespace(**numbers)
-    u, new = ruled(rule, slots, *given)
-    return unview(g, u, new, slots)
+    seen = SimpleNamespace(**numbers)
+    d, new = ruled(rule, slots, ending.start(gv, pv, seen), SimpleNamespace(**sv), pv, seen)
+    return unview(g, ending.finish(d, pv, seen), new, slots)
 
 
 def view(

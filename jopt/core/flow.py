@@ -138,6 +138,10 @@ class Part(abc.ABC):
         """A `Place` for each array of `node`: whose axes it runs along, for its sharding."""
         return by_path(layout, params, node)
 
+    def altered(self, change: Callable[[Part], Part]) -> Part:
+        """The same with `change` made to it; what holds other parts, has it made to those."""
+        return change(self)
+
     def hearing(self, metrics: frozenset[str]) -> Self:
         """The same part, keeping these metrics for what stands behind while it rests."""
         return self

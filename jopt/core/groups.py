@@ -11,12 +11,14 @@ import jax
 from jopt.base import ConfigError, Configured, GroupError, configured
 from jopt.core.codecs import StateDtype
 from jopt.core.counts import Skips
+from jopt.core.ending import Decay
 from jopt.core.kernels import Kernel
 from jopt.core.match import Match as Match
 from jopt.core.match import Picker as Picker
 from jopt.core.match import holds as holds
 from jopt.core.match import picked as picked
 from jopt.core.match import settled_match
+from jopt.core.spec import Spec
 from jopt.core.tree import Layout
 
 DEFAULT = "default"
@@ -75,11 +77,44 @@ class Common(TypedDict, total=False):
     skips: Skips
 
 
-def parted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Common]:
+class Steps(Common, total=False):
+    """What every optimizer takes beside its own arguments: `jopt.Common`, and
+
+    - `maximize`: ascend: the gradient changes sign, before decay is added to it; decay still
+      shrinks the parameter.
+    """
+
+    maximize: Annotated[bool, False]
+
+
+class Coupled(Steps, total=False):
+    """What optimizers take whose weight decay is coupled by default: `jopt.Steps`, and
+
+    - `decoupled`: where weight decay enters. `False`: in the gradient, g + λ·p, before all else.
+      `True`: in the step, p·(1 − η·λ) − η·d. `"independent"`: in the step, without the learning
+      rate, p·(1 − λ) − η·d (Wortsman et al., 2023), so that a schedule for η leaves it alone.
+    """
+
+    decoupled: Annotated[Decay, False]
+
+
+class Decoupled(Steps, total=False):
+    """What optimizers take whose weight decay is decoupled by default.
+
+    The same as `jopt.Coupled`, with `decoupled=True` where nothing is said.
+    """
+
+    decoupled: Annotated[Decay, True]
+
+
+SHARED = frozenset({**Common.__annotations__, **Coupled.__annotations__})
+"""The names of all arguments that are no optimizer's own."""
+
+
+def parted(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], Coupled]:
     """The optimizer's own numbers, and what it has in common with all others."""
-    shared = Common.__annotations__
-    common = {k: v for k, v in arguments.items() if k in shared}
-    return {k: v for k, v in arguments.items() if k not in shared}, cast(Common, common)
+    common = {k: v for k, v in arguments.items() if k in SHARED}
+    return {k: v for k, v in arguments.items() if k not in SHARED}, cast(Coupled, common)
 
 
 @configured("jopt.")
@@ -107,16 +142,25 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
     return Group(match, freeze, hyperparameters)
 
 
-def unless_off(value: Any, common: Common, name: str) -> Any:
-    """`value`, or `None` where it is off: `False` or the number 0, and no group has its own.
+def switched(spec: Spec, numbers: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
+    """The numbers that are on: without those that the user has switched off.
 
     Off by default is `False`: what injects numbers takes that for a choice, not for a number.
     """
-    if not (value is False or (type(value) in (int, float) and value == 0)):
-        return value
-    groups = common.get("groups")
-    of = groups.values() if isinstance(groups, Mapping) else ()
-    return 0.0 if any(isinstance(g, Group) and name in g.numbers for g in of) else None
+    named = groups.values() if isinstance(groups, Mapping) else ()
+    of_groups = {name for g in named if isinstance(g, Group) for name in g.numbers}
+    on = dict(numbers)
+    for hyper in spec.hypers:
+        value = on.get(hyper.name)
+        zero = value is False or (type(value) in (int, float) and value == 0)
+        if hyper.optional == "zero" and zero and hyper.name in on:
+            on[hyper.name] = 0.0 if hyper.name in of_groups else None
+        if hyper.optional and hyper.name in on and on[hyper.name] is None:
+            del on[hyper.name]
+    for hyper in spec.hypers:
+        if hyper.beside and hyper.beside not in on:
+            on.pop(hyper.name, None)
+    return on
 
 
 def check_groups(who: str, groups: Groups) -> dict[str, Group]:

@@ -6,7 +6,7 @@ A matrixwise rule is written for one matrix, as a generator:
         ...
         x = yield u      # u joins all matrices of its shape; x is its own result
         ...
-        return update, slots
+        return direction, slots
 
 and `batch(stack, h)` maps a stack of shape `(k, m, n)` to one of the same shape. Tall and wide
 matrices are stacked apart: turning one over costs a pass over it, and products do not mind.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,8 @@ from jax import Array
 
 from jopt.base import ConfigError, called, configured
 from jopt.core.doors import Prepare, cast_numbers, view
-from jopt.core.groups import Common
+from jopt.core.ending import Ending
+from jopt.core.groups import Steps
 from jopt.core.part import SpecPart
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.spec import Spec
@@ -41,7 +42,7 @@ Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
 Batch = Callable[[Array, Any], Array]
 
 
-@configured("jopt.", shared=Common, named_by="spec")
+@configured("jopt.", shared=Steps, named_by="spec")
 def matrixwise(
     spec: Spec,
     rule: Callable[[Any, Any, Any, Any], Run],
@@ -67,6 +68,12 @@ class MatrixPart(SpecPart):
 
     batch: Batch
 
+    def remade(self, spec: Spec, ending: Ending) -> Self:
+        """See `SpecPart.remade`."""
+        made = super().remade(spec, ending)
+        made.batch = self.batch
+        return made
+
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
         """Apply the rule; see `SpecPart.run`."""
         runs: list[tuple[Work, Run, Array]] = []
@@ -75,7 +82,15 @@ class MatrixPart(SpecPart):
             h = SimpleNamespace(
                 **cast_numbers(w.numbers.read(), real_dtype(g.dtype)), **dict(self.frozen_options)
             )
-            run = called(self.name, "the rule", self.rule, g, SimpleNamespace(**s), p, h)
+            run = called(
+                self.name,
+                "the rule",
+                self.rule,
+                self.ending.start(g, p, h),
+                SimpleNamespace(**s),
+                p,
+                h,
+            )
             if not isinstance(run, Generator):
                 raise ConfigError(
                     self.name,
@@ -83,11 +98,16 @@ class MatrixPart(SpecPart):
                     expected="x = yield what the batch takes",
                     found=repr(run)[:100],
                 )
+            run = self._ended(run, p, h)
             runs.append((w, run, next(run)))
         while runs:
             results = self._batched([x for _, _, x in runs], work[0])
             runs = [(w, r, x) for w, r, x in self._resumed(runs, results)]
         return {}
+
+    def _ended(self, run: Run, p: Any, h: Any) -> Run:
+        d, new = of_rule(self.rule, [s.name for s in self.slots], (yield from run))
+        return self.ending.finish(d, p, h), new
 
     def _batched(self, xs: list[Array], first: Work) -> list[Array]:
         stacks: dict[tuple[Any, ...], list[int]] = {}
@@ -124,5 +144,5 @@ class MatrixPart(SpecPart):
             try:
                 waiting.append((w, run, run.send(x)))
             except StopIteration as done:
-                w.update, w.slots = of_rule(self.rule, w.slots, done.value)
+                w.update, w.slots = done.value
         return waiting

@@ -10,7 +10,7 @@ from jax import Array
 
 from jopt.base import ConfigError
 from jopt.core.given import Key
-from jopt.core.groups import DEFAULT, Common, Group
+from jopt.core.groups import DEFAULT, SHARED, Common, Group, Steps
 from jopt.core.spec import Spec
 
 Number = float | Array
@@ -53,7 +53,8 @@ def check_names(spec: Spec, names: Iterable[str]) -> None:
     """Raise `ConfigError` for an argument that the optimizer does not have."""
     for name in names:
         if name not in spec.by_name:
-            known = [*spec.by_name, *spec.options, *Common.__annotations__]
+            common = Steps if spec.steps else Common
+            known = [*dict.fromkeys((*spec.by_name, *spec.options, *common.__annotations__))]
             raise ConfigError(
                 spec.name, f"there is no argument {name!r}", expected=", ".join(known), found=name
             )
@@ -65,7 +66,7 @@ def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, G
         _check_number(spec, name, value, DEFAULT)
     for label, g in groups.items():
         for name, value in g.numbers.items():
-            if name in spec.options or name in Common.__annotations__:
+            if name in spec.options or name in SHARED:
                 raise ConfigError(
                     spec.name,
                     f"group {label!r} sets {name!r}, which is one choice for the whole optimizer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ from jopt.core.checks import (
     check_rows,
     check_slot,
     check_slot_names,
-    is_sparse,
 )
 from jopt.core.codecs import codec_for, fresh
 from jopt.core.counts import Counts, check_skips, skipping, ticked
-from jopt.core.groups import DEFAULT, assign, check_groups, parted
+from jopt.core.ending import CHOICES, Ending, choices_of, ending_of
+from jopt.core.groups import DEFAULT, assign, check_groups, parted, switched
 from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.kernels import check_kernel
 from jopt.core.metrics import metrics_of
@@ -34,8 +34,8 @@ from jopt.core.slots import Store
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, Path, lookup, merged, nest
-from jopt.core.work import Work
-from jopt.numerics import cast, compute_dtype, number_dtype, real_dtype, widest
+from jopt.core.work import Work, given_back
+from jopt.numerics import number_dtype, real_dtype, widest
 
 
 class SpecPart(Part):
@@ -50,16 +50,17 @@ class SpecPart(Part):
         arguments: Mapping[str, Any],
     ) -> None:
         check_rule(spec, rule, prepare, options)
+        self.made_of = prepare, options, arguments
         numbers, common = parted(arguments)
-        options = options or {}
         self.spec = spec
         self.rule = rule
         self.prepare = prepare
         self.name = spec.name
         check_names(spec, numbers)
-        off = {k for k, v in numbers.items() if v is None and spec.by_name[k].optional}
-        self.numbers = {k: v for k, v in numbers.items() if k not in off}
         self.groups = check_groups(spec.name, common.get("groups"))
+        self.numbers = switched(spec, numbers, self.groups)
+        self.ending = ending_of(spec, common)
+        options = choices_of(spec, self.ending, options or {}, common)
         self.freezes = frozenset(label for label, g in self.groups.items() if g.freeze)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
@@ -85,6 +86,15 @@ class SpecPart(Part):
         self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
         # Any number may be a schedule's tomorrow, which has to know how old the run is.
         self.counts = self.ticks or bool(values) or self.store.rounds
+
+    def remade(self, spec: Spec, ending: Ending) -> Self:
+        """The same rule under another declaration, less the numbers that this one lacks."""
+        prepare, options, arguments = self.made_of
+        lacking = self.spec.by_name.keys() - spec.by_name.keys()
+        kept = {k: v for k, v in arguments.items() if k not in lacking | CHOICES.keys()}
+        made = type(self)(spec, self.rule, prepare, options, kept)
+        made.ending = ending
+        return made
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
@@ -118,12 +128,12 @@ class SpecPart(Part):
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """One step of the rule over all live leaves."""
         work, leaves, new = self._turn(flow, node, None)
-        return moved(flow, self._updates(flow, leaves, work), steps=self.spec.steps), new
+        return moved(flow, given_back(self.spec, flow, leaves, work), steps=self.spec.steps), new
 
     def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
         """The same, and the parameters with the updates added: by the door where it can."""
         work, leaves, new = self._turn(flow, node, add)
-        updates = self._updates(flow, leaves, work)
+        updates = given_back(self.spec, flow, leaves, work)
         by_door = {i: w.moved for i, w in work.items() if w.moved is not None}
         leaves = flow.plus([None if i in by_door else u for i, u in enumerate(updates)], add)
         return [by_door.get(i, p) for i, p in enumerate(leaves)], new
@@ -275,18 +285,3 @@ class SpecPart(Part):
         shapes = [tuple(w.g.shape) for w in work]
         for w, row in zip(work, handed_out(shared, ages, shapes), strict=True):
             w.numbers = row
-
-    def _updates(self, flow: Flow, leaves: Leaves, work: dict[int, Work]) -> Leaves:
-        updates: Leaves = []
-        for i, leaf in enumerate(leaves):
-            if i in work and work[i].moved is not None:
-                updates.append(None)
-            elif i in work:
-                u = work[i].update
-                steps = self.spec.steps and not is_sparse(u)
-                updates.append(cast(u, compute_dtype(leaf.dtype)) if steps else u)
-            elif self.spec.steps and self.spec.sparse == "no" and i not in flow.layout.still:
-                updates.append(jnp.zeros(leaf.shape, leaf.dtype))
-            else:
-                updates.append(flow.updates[i])
-        return updates

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 from jopt.base import ConfigError, StateError, configured
 from jopt.core.chain import as_parts, unused_label
@@ -93,6 +94,15 @@ class RoutePart(Part):
     def wrapped(self) -> Mapping[str, Part]:
         """The parts of all routes."""
         return {label: part for row in self.labelled.values() for label, part in row.items()}
+
+    def altered(self, change: Callable[[Part], Part]) -> Self:
+        """The same routes to changed parts."""
+        made = copy.copy(self)
+        made.labelled = {
+            name: {label: part.altered(change) for label, part in row.items()}
+            for name, row in self.labelled.items()
+        }
+        return made
 
     def labels(self, layout: Layout, leaves: Leaves) -> tuple[str, ...]:
         """The route of each leaf."""

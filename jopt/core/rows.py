@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jopt.base import TreeError, configured
 from jopt.core.checks import as_array, as_values
 from jopt.core.doors import Prepare, Rule, apply_rule
-from jopt.core.groups import Common
+from jopt.core.groups import Steps
 from jopt.core.part import SpecPart
 from jopt.core.rules import hashable
 from jopt.core.spec import Spec
@@ -27,7 +27,7 @@ from jopt.numerics import compute_dtype, widest
 from jopt.numerics.explicit import laid, like, whole
 
 
-@configured("jopt.", shared=Common, named_by="spec")
+@configured("jopt.", shared=Steps, named_by="spec")
 def rowwise(
     spec: Spec,
     rule: Rule,
@@ -134,7 +134,7 @@ class RowPart(SpecPart):
             w.p, w.slots = jnp.asarray(w.p), {k: jnp.asarray(v) for k, v in w.slots.items()}
             slots = {k: taken(v, ids) for k, v in w.slots.items()}
             p, values = taken(w.p, ids), like(values, _rows_of(w.p))
-            u, new = apply_rule(self.rule, options, values, slots, p, w.numbers)
+            u, new = apply_rule(self.rule, self.ending, options, values, slots, p, w.numbers)
             w.slots = {k: put(w.slots[k], ids, v) for k, v in new.items()}
             w.update = type(w.g)((u, ids[:, None]), shape=w.g.shape)
         return {}

@@ -42,6 +42,12 @@ class Spec:
       out without a count of its own.
     - `steps`: its output is the step to add to the parameters: it needs `params`, and a
       parameter without gradient gets a zero step. Otherwise it maps gradients to gradients.
+    - `gives`: what the rule returns: `"direction"`: what the learning rate multiplies; `"step"`:
+      what is taken off the parameter, with the learning rate in it; `"update"`: what is added to
+      the parameter (or, without `steps`, goes on as the gradient). The door does the rest of the
+      first two: sign, decay, learning rate.
+    - `decay`: where the hyperparameter `weight_decay` enters: `"gradient"` (coupled),
+      `"direction"` or `"step"` (decoupled); `None` if the rule sees to it, or has none.
     - `complex`: `"pairs"` shows complex leaves to the rule as reals with a last axis of 2, as
       torch does; `"no"` refuses them.
     - `ndim`: the number of axes every parameter must have; `None` for any.
@@ -66,6 +72,8 @@ class Spec:
     counts: bool | Callable[[Options], bool] = False
     ageless: bool = False
     steps: bool = True
+    gives: Literal["direction", "step", "update"] = "update"
+    decay: Literal["gradient", "direction", "step"] | None = None
     complex: Literal["pairs", "no"] = "pairs"
     ndim: int | None = None
     needs_params: bool = False

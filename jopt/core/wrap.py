@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from jopt.base import StateError
@@ -36,6 +36,12 @@ class WrapperPart(Part):
     def wrapped(self) -> Mapping[str, Part]:
         """The parts inside."""
         return self.inner
+
+    def altered(self, change: Callable[[Part], Part]) -> Self:
+        """The same around changed parts."""
+        made = copy.copy(self)
+        made.inner = {label: part.altered(change) for label, part in self.inner.items()}
+        return made
 
     def hearing(self, metrics: frozenset[str]) -> Self:
         """The same around parts that keep these metrics, which the wrapper then sees as well."""

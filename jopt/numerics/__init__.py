@@ -9,6 +9,7 @@ from jopt.numerics.dtypes import number_dtype as number_dtype
 from jopt.numerics.dtypes import real_dtype as real_dtype
 from jopt.numerics.dtypes import widest as widest
 from jopt.numerics.line_search import strong_wolfe as strong_wolfe
+from jopt.numerics.moments import Ratio as Ratio
 from jopt.numerics.moments import adam_corrections as adam_corrections
 from jopt.numerics.moments import adam_direction as adam_direction
 from jopt.numerics.moments import adam_moments as adam_moments

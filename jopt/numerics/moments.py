@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.roots import safe_sqrt
+
+
+class Ratio(NamedTuple):
+    """A direction that is a quotient, not divided yet: torch multiplies by the learning rate first.
+
+    A step that ends in a quotient is the same, bit for bit, in all programs. Of a product in a
+    sum compilers may skip the rounding, and in which program they do is theirs to choose.
+    """
+
+    over: Array
+    under: Array
+
+    def times(self, factor: Array) -> Array:
+        """factor·over / under."""
+        return factor * self.over / self.under
+
+    @property
+    def value(self) -> Array:
+        """over / under."""
+        return self.over / self.under
 
 
 def lerp(a: Array, b: Array, weight: Array) -> Array:
@@ -36,6 +58,6 @@ def adam_corrections(b1: Array, b2: Array, t: Array) -> dict[str, Array]:
     return {"k1": 1 / debias(b1, t), "k2": 1 / jnp.sqrt(debias(b2, t))}
 
 
-def adam_direction(mu: Array, nu: Array, eps: Array, k1: Array, k2: Array) -> Array:
+def adam_direction(mu: Array, nu: Array, eps: Array, k1: Array, k2: Array) -> Ratio:
     """k₁·μ / (k₂·√ν + ε)."""
-    return k1 * mu / (k2 * safe_sqrt(nu) + eps)
+    return Ratio(k1 * mu, k2 * safe_sqrt(nu) + eps)

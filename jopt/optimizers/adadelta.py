@@ -6,24 +6,26 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import safe_sqrt
 
 SPEC = Spec(
     name="adadelta",
     torch="Adadelta",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        RATE,
         Hyper("rho", "[0, 1]", torch="rho"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        EPS,
+        DECAY,
     ),
     slots=(
         Slot("nu", torch="square_avg", signed=False),
         Slot("nu_delta", torch="acc_delta", signed=False),
     ),
     options={"maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=True,
     ageless=True,
     params_by=("weight_decay",),
@@ -33,23 +35,20 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adadelta`."""
-    g = (-g if h.maximize else g) + h.weight_decay * p
     nu = h.rho * s.nu + (1 - h.rho) * jnp.square(g)
     d = safe_sqrt(s.nu_delta + h.eps) / safe_sqrt(nu + h.eps) * g
     nu_delta = h.rho * s.nu_delta + (1 - h.rho) * jnp.square(d)
-    return -h.learning_rate * d, {"nu": nu, "nu_delta": nu_delta}
+    return d, {"nu": nu, "nu_delta": nu_delta}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule)
 def adadelta(
     learning_rate: Value = 1.0,
     rho: Value = 0.9,
     eps: Value = 1e-6,
     weight_decay: Value = 0.0,
-    *,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """Adadelta, as `torch.optim.Adadelta`: steps in the parameters' own units.
 
     With η the learning rate, λ the weight decay, ν and ν_d running means of g² and d²:
@@ -67,8 +66,8 @@ def adadelta(
     - `eps`: ε ≥ 0, inside both roots: it sets the size of the first step. With 0 nothing ever
       moves, and an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `nu` and `nu_delta` like the parameters, in at least float32, and the step count.
 
@@ -83,13 +82,3 @@ def adadelta(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.6838
     """
-    return leafwise(
-        SPEC,
-        rule,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        rho=rho,
-        eps=eps,
-        weight_decay=weight_decay,
-        **common,
-    )

@@ -8,20 +8,20 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core.vocabulary import DECAY, RATE
 from jopt.numerics import lerp, safe_sqrt
 
 SPEC = Spec(
     name="adafactor",
     torch="Adafactor",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        RATE,
         Hyper("b2_decay", "(-inf, 0]", torch="beta2_decay"),
         Hyper("eps1", "[0, inf)", torch="eps[0]", optional=True),
         Hyper("eps2", "[0, inf)", torch="eps[1]"),
         Hyper("clipping_threshold", "[1, inf)", torch="d"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        DECAY,
     ),
     slots=(
         Slot("nu_row", "row", fits=lambda n: len(n) > 1, torch="row_var", signed=False),
@@ -29,6 +29,8 @@ SPEC = Spec(
         Slot("nu", fits=lambda n: len(n) <= 1, torch="variance", signed=False),
     ),
     options={"maximize": "maximize"},
+    gives="step",
+    decay="step",
     counts=True,
     complex="no",
 )
@@ -48,7 +50,6 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     # What a reduction reads again stands behind a barrier: the slots that a reduction's own
     # kernel wrote would have to be copied to where the old ones were.
     fixed: Any = jax.lax.optimization_barrier
-    g = -g if h.maximize else g
     eps1 = float(jnp.finfo(h.dtype).eps) if h.eps1 is None else h.eps1
     # A slot that is infinite would be NaN at the next step; so many of these have a finite sum.
     limit = float(jnp.finfo(g.dtype).max) / max(g.size, 1)
@@ -64,9 +65,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         new = {"nu": nu}
     u = g / jnp.maximum(safe_sqrt(nu), eps1)
     alpha = jnp.maximum(h.eps2, jnp.minimum(rms(p, h.one), math.sqrt(limit))) * h.rho
-    step = alpha / jnp.maximum(1, rms(u, h.one) / h.clipping_threshold) * u
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
-    return p_new - p, new
+    return alpha / jnp.maximum(1, rms(u, h.one) / h.clipping_threshold) * u, new
 
 
 def mean(x: Any, axis: int) -> Any:
@@ -94,7 +93,7 @@ def _by_rows(x: Any, one: Any) -> Any:
     return jnp.sum(squares)
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def adafactor(
     learning_rate: Value = 1e-2,
     *,
@@ -103,9 +102,8 @@ def adafactor(
     eps2: Value = 1e-3,
     clipping_threshold: Value = 1.0,
     weight_decay: Value = 0.0,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Decoupled],
+) -> None:
     """Adafactor, as `torch.optim.Adafactor`. An m×n matrix costs m + n numbers of state.
 
     With η the learning rate, λ the weight decay, τ the clipping threshold, t the step from 1,
@@ -130,8 +128,8 @@ def adafactor(
     - `eps2`: ε₂ ≥ 0, the scale of a parameter that is near 0.
     - `clipping_threshold`: τ ≥ 1, torch's `d`.
     - `weight_decay`: λ ≥ 0, decoupled. It multiplies η, not α.
-    - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Decoupled`.
 
     **State:** `nu_row` and `nu_column` for parameters with two axes or more, `nu` for the
     others, in at least float32, and the step count.
@@ -152,16 +150,3 @@ def adafactor(
     >>> round(float(jopt.apply_updates(params, updates)['w'][0, 0]), 4)
     0.9
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        b2_decay=b2_decay,
-        eps1=eps1,
-        eps2=eps2,
-        clipping_threshold=clipping_threshold,
-        weight_decay=weight_decay,
-        **common,
-    )

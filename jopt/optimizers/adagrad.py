@@ -6,27 +6,29 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Number, Slot, Spec, Transform, Value, leafwise
-from jopt.numerics import safe_sqrt
+from jopt.core import Coupled, Hyper, Number, Slot, Spec, Value, optimizer
+from jopt.core.vocabulary import DECAY, EPS, RATE
+from jopt.numerics import Ratio, safe_sqrt
 
 SPEC = Spec(
     name="adagrad",
     torch="Adagrad",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        RATE,
         Hyper("lr_decay", "[0, inf)", torch="lr_decay"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        DECAY,
         Hyper(
             "initial_accumulator_value",
             "[0, inf)",
             torch="initial_accumulator_value",
             scheduled=False,
         ),
-        Hyper("eps", "[0, inf)", torch="eps"),
+        EPS,
     ),
     slots=(Slot("sum_of_squares", init="initial_accumulator_value", torch="sum", signed=False),),
     options={"maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=True,
     params_by=("weight_decay",),
     elementwise=True,
@@ -34,18 +36,17 @@ SPEC = Spec(
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """The decayed learning rate."""
-    return {"step": h.learning_rate / (1 + (h.t - 1) * h.lr_decay)}
+    """The decay of the learning rate, as a factor of the direction."""
+    return {"share": 1 / (1 + (h.t - 1) * h.lr_decay)}
 
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adagrad`."""
-    g = (-g if h.maximize else g) + h.weight_decay * p
     total = s.sum_of_squares + jnp.square(g)
-    return -h.step * (g / (safe_sqrt(total) + h.eps)), {"sum_of_squares": total}
+    return Ratio(h.share * g, safe_sqrt(total) + h.eps), {"sum_of_squares": total}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def adagrad(
     learning_rate: Value = 1e-2,
     *,
@@ -53,9 +54,8 @@ def adagrad(
     weight_decay: Value = 0.0,
     initial_accumulator_value: Number = 0.0,
     eps: Value = 1e-10,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """Adagrad, as `torch.optim.Adagrad`.
 
     With η the learning rate, κ its decay, λ the weight decay and t the step from 1:
@@ -73,8 +73,8 @@ def adagrad(
       its components. A number, read when the state is made. A group's own value counts; torch
       ignores it and takes the constructor's.
     - `eps`: ε ≥ 0.
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `sum_of_squares`, G, like the parameters, in at least float32, and the step count.
 
@@ -90,15 +90,3 @@ def adagrad(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.9
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        lr_decay=lr_decay,
-        weight_decay=weight_decay,
-        initial_accumulator_value=initial_accumulator_value,
-        eps=eps,
-        **common,
-    )

@@ -6,30 +6,32 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Coupled, Spec, Value, optimizer
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, NU_MAX, RATE
 from jopt.numerics import adam_corrections, adam_direction, adam_moments
 
 SPEC = Spec(
     name="adam",
     torch="Adam",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("b1", "[0, 1)", torch="betas[0]"),
-        Hyper("b2", "[0, 1)", torch="betas[1]"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        B1,
+        B2,
+        EPS,
+        DECAY,
     ),
     slots=(
-        Slot("mu", torch="exp_avg"),
-        Slot("nu", torch="exp_avg_sq", signed=False),
-        Slot("nu_max", torch="max_exp_avg_sq", signed=False, when=lambda on: on["amsgrad"]),
+        MU,
+        NU,
+        NU_MAX,
     ),
     options={
         "amsgrad": "amsgrad",
         "maximize": "maximize",
         "decoupled": "decoupled_weight_decay",
     },
+    gives="direction",
+    decay="gradient",
     counts=True,
     params_by=("weight_decay",),
     elementwise=True,
@@ -43,22 +45,14 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adam`."""
-    g = -g if h.maximize else g
-    if not h.decoupled:
-        g = g + h.weight_decay * p
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
     new = {"mu": mu, "nu": nu}
     if h.amsgrad:
         nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
-    # η·k₁ first, as torch: see `adamw`.
-    step = adam_direction(mu, nu, h.eps, h.learning_rate * h.k1, h.k2)
-    if not h.decoupled:
-        return -step, new
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
-    return p_new - p, new
+    return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def adam(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
@@ -67,10 +61,8 @@ def adam(
     *,
     weight_decay: Value = 0.0,
     amsgrad: bool = False,
-    decoupled: bool = False,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """Adam, as `torch.optim.Adam`.
 
     With η the learning rate, λ the weight decay and t the step from 1:
@@ -91,8 +83,8 @@ def adam(
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
     step count.
@@ -109,15 +101,3 @@ def adam(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.9
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"amsgrad": amsgrad, "decoupled": decoupled, "maximize": maximize},
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        weight_decay=weight_decay,
-        **common,
-    )

@@ -6,22 +6,24 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
-from jopt.numerics import debias, lerp
+from jopt.core import Coupled, Slot, Spec, Value, optimizer
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE
+from jopt.numerics import Ratio, debias, lerp
 
 SPEC = Spec(
     name="adamax",
     torch="Adamax",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("b1", "[0, 1)", torch="betas[0]"),
-        Hyper("b2", "[0, 1)", torch="betas[1]"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        B1,
+        B2,
+        EPS,
+        DECAY,
     ),
-    slots=(Slot("mu", torch="exp_avg"), Slot("nu", torch="exp_inf", signed=False)),
+    slots=(MU, Slot("nu", torch="exp_inf", signed=False)),
     options={"maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=True,
     params_by=("weight_decay",),
     elementwise=True,
@@ -29,19 +31,18 @@ SPEC = Spec(
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """The step size, with the bias of μ corrected."""
-    return {"step": h.learning_rate / debias(h.b1, h.t)}
+    """The bias correction of μ."""
+    return {"k1": 1 / debias(h.b1, h.t)}
 
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adamax`."""
-    g = (-g if h.maximize else g) + h.weight_decay * p
     mu = lerp(s.mu, g, 1 - h.b1)
     nu = jnp.maximum(h.b2 * s.nu, jnp.abs(g) + h.eps)
-    return -h.step * (mu / nu), {"mu": mu, "nu": nu}
+    return Ratio(h.k1 * mu, nu), {"mu": mu, "nu": nu}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def adamax(
     learning_rate: Value = 2e-3,
     b1: Value = 0.9,
@@ -49,9 +50,8 @@ def adamax(
     eps: Value = 1e-8,
     *,
     weight_decay: Value = 0.0,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """Adamax, as `torch.optim.Adamax`: Adam whose second moment is a decaying maximum.
 
     With η the learning rate, λ the weight decay and t the step from 1:
@@ -69,8 +69,8 @@ def adamax(
     - `b1`, `b2`: β₁ and β₂ in [0, 1).
     - `eps`: ε ≥ 0, inside the maximum. With 0, an entry that never had a gradient is 0 / 0.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 
@@ -85,15 +85,3 @@ def adamax(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.9
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        weight_decay=weight_decay,
-        **common,
-    )

@@ -6,26 +6,28 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Decoupled, Spec, Value, optimizer
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, NU_MAX, RATE
 from jopt.numerics import adam_corrections, adam_direction, adam_moments
 
 SPEC = Spec(
     name="adamw",
     torch="AdamW",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("b1", "[0, 1)", torch="betas[0]"),
-        Hyper("b2", "[0, 1)", torch="betas[1]"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        B1,
+        B2,
+        EPS,
+        DECAY,
     ),
     slots=(
-        Slot("mu", torch="exp_avg"),
-        Slot("nu", torch="exp_avg_sq", signed=False),
-        Slot("nu_max", torch="max_exp_avg_sq", signed=False, when=lambda on: on["amsgrad"]),
+        MU,
+        NU,
+        NU_MAX,
     ),
     options={"amsgrad": "amsgrad", "maximize": "maximize"},
+    gives="direction",
+    decay="step",
     counts=True,
     params_by=("weight_decay",),
     elementwise=True,
@@ -39,19 +41,14 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adamw`."""
-    g = -g if h.maximize else g
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
     new = {"mu": mu, "nu": nu}
     if h.amsgrad:
         nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
-    # η·k₁ first, as torch: the step ends in a quotient. Of two products in a sum a compiler rounds
-    # one, and which one differs from program to program.
-    step = adam_direction(mu, nu, h.eps, h.learning_rate * h.k1, h.k2)
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
-    return p_new - p, new
+    return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def adamw(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
@@ -60,9 +57,8 @@ def adamw(
     *,
     weight_decay: Value = 1e-2,
     amsgrad: bool = False,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Decoupled],
+) -> None:
     """Adam with decoupled weight decay, as `torch.optim.AdamW`.
 
     With η the learning rate, λ the weight decay and t the step from 1:
@@ -81,8 +77,8 @@ def adamw(
     - `eps`: ε ≥ 0, added after the bias correction.
     - `weight_decay`: λ ≥ 0. It multiplies η, so a schedule for η also drives the decay.
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
-    - `maximize`: ascend: the gradient changes sign; the decay still shrinks p.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Decoupled`.
 
     **State:** `mu` and `nu` (and `nu_max`) like the parameters, in at least float32, and the
     step count.
@@ -99,15 +95,3 @@ def adamw(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.9
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"amsgrad": amsgrad, "maximize": maximize},
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        weight_decay=weight_decay,
-        **common,
-    )

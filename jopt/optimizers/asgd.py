@@ -6,19 +6,19 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Hyper, Slot, Spec, Steps, Value, optimizer
+from jopt.core.vocabulary import DECAY, RATE
 from jopt.numerics import lerp
 
 SPEC = Spec(
     name="asgd",
     torch="ASGD",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        RATE,
         Hyper("lambd", "[0, inf)", torch="lambd"),
         Hyper("alpha", "[0, inf)", torch="alpha"),
         Hyper("t0", "[0, inf)", torch="t0"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        DECAY,
     ),
     slots=(
         # Scalars of each leaf, since they were computed at the last step that it took part in.
@@ -28,6 +28,7 @@ SPEC = Spec(
         Slot("average", torch="ax", compress=False),
     ),
     options={"maximize": "maximize"},
+    decay="gradient",
     counts=True,
     elementwise=True,
 )
@@ -43,7 +44,6 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `asgd`."""
-    g = (-g if h.maximize else g) + h.weight_decay * p
     # Torch makes its state at the first step: up to then, an edited learning rate counts.
     eta = jnp.where(h.t == 1, h.learning_rate, s.eta)
     p_new = p * (1 - h.lambd * eta) - eta * g
@@ -51,17 +51,15 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return p_new - p, {"eta": h.eta, "weight": h.weight, "average": average}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def asgd(
     learning_rate: Value = 1e-2,
     lambd: Value = 1e-4,
     alpha: Value = 0.75,
     t0: Value = 1e6,
     weight_decay: Value = 0.0,
-    *,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Steps],
+) -> None:
     """Averaged SGD, as `torch.optim.ASGD`.
 
     With γ the learning rate, λ the decay term, w the weight decay, t the step from 1, and the
@@ -81,8 +79,8 @@ def asgd(
     - `alpha`: α ≥ 0, the power of that fall.
     - `t0`: t₀ ≥ 0, the step after which a is an average; until then it follows p.
     - `weight_decay`: w ≥ 0, added to the gradient (coupled).
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Steps`.
 
     **State:** `average`, a, like the parameters, in at least float32; the scalars `eta` and
     `weight`, η and m for the next step of each parameter; and the step count. Nothing reads
@@ -99,15 +97,3 @@ def asgd(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        lambd=lambd,
-        alpha=alpha,
-        t0=t0,
-        weight_decay=weight_decay,
-        **common,
-    )

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Unpack
 
-from jopt.base import ConfigError, configured, is_one_of
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, matrixwise
+from jopt.base import ConfigError, is_one_of
+from jopt.core import Decoupled, Hyper, Spec, Value, matrixwise, optimizer
 from jopt.core.checks import floating_dtype
 from jopt.core.matrixwise import Run
+from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
 from jopt.numerics import lerp, newton_schulz
 
 SPEC = Spec(
     name="muon",
     torch="Muon",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        DECAY,
         Hyper("momentum", "[0, inf)", torch="momentum"),
-        Hyper("eps", "[0, inf)", torch="eps"),
+        EPS,
     ),
-    slots=(Slot("momentum_buffer", torch="momentum_buffer"),),
+    slots=(BUFFER,),
     options={
         "nesterov": "nesterov",
         "ns_coefficients": "ns_coefficients",
@@ -29,6 +30,8 @@ SPEC = Spec(
         "kernels": None,
         "ns_dtype": None,
     },
+    gives="direction",
+    decay="step",
     complex="no",
     ndim=2,
     params_by=("weight_decay",),
@@ -48,9 +51,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     b = lerp(s.momentum_buffer, g, 1 - h.momentum)
     u = lerp(g, b, h.momentum) if h.nesterov else b
     x = yield u.astype(h.ns_dtype)
-    step = h.learning_rate * scale(p.shape, h.adjust_lr, h.kernels)
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - step * x.astype(p.dtype)
-    return p_new - p, {"momentum_buffer": b}
+    d = scale(g.shape, h.adjust_lr, h.kernels) * x.astype(g.dtype)
+    return d, {"momentum_buffer": b}
 
 
 def batch(x: Any, h: Any) -> Any:
@@ -60,7 +62,7 @@ def batch(x: Any, h: Any) -> Any:
     return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype, turned=turned)
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, door=matrixwise, batch=batch)
 def muon(
     learning_rate: Value = 1e-3,
     *,
@@ -73,8 +75,8 @@ def muon(
     adjust_lr: Literal["original", "match_rms_adamw"] | None = None,
     kernels: Literal["out_in", "in_out"] = "out_in",
     ns_dtype: str = "bfloat16",
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Decoupled],
+) -> dict[str, Any]:
     """Momentum orthogonalised by Newton-Schulz, as `torch.optim.Muon`; for matrices only.
 
     With η the learning rate, λ the weight decay and μ the momentum:
@@ -102,7 +104,8 @@ def muon(
       `Dense` and `Linear`. It decides which axis counts as outputs in s, and by rounding alone
       which way round a square matrix enters Newton-Schulz.
     - `ns_dtype`: the dtype between the products of Newton-Schulz, bfloat16 as in torch.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Decoupled`.
 
     **State:** `momentum_buffer` like the parameters.
 
@@ -146,21 +149,5 @@ def muon(
         )
     if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or not 0 <= ns_steps < 100:
         raise ConfigError("muon", "ns_steps is out of range", expected="[0, 100)", found=ns_steps)
-    return matrixwise(
-        SPEC,
-        rule,
-        batch,
-        options={
-            "nesterov": nesterov,
-            "ns_coefficients": tuple(ns_coefficients),
-            "ns_steps": ns_steps,
-            "adjust_lr": adjust_lr,
-            "kernels": kernels,
-            "ns_dtype": floating_dtype("muon", "ns_dtype", ns_dtype),
-        },
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        eps=eps,
-        **common,
-    )
+    dtype = floating_dtype("muon", "ns_dtype", ns_dtype)
+    return {"ns_coefficients": tuple(ns_coefficients), "ns_dtype": dtype}

@@ -6,28 +6,30 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
-from jopt.numerics import adam_moments, debias, safe_sqrt
+from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
+from jopt.numerics import Ratio, adam_moments, debias, safe_sqrt
 
 SPEC = Spec(
     name="nadam",
     torch="NAdam",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("b1", "[0, 1)", torch="betas[0]"),
-        Hyper("b2", "[0, 1)", torch="betas[1]"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        B1,
+        B2,
+        EPS,
+        DECAY,
         Hyper("momentum_decay", "[0, inf)", torch="momentum_decay"),
     ),
     slots=(
         # One for each leaf: it depends on the momenta of every step that the leaf took part in.
         Slot("mu_product", shape="scalar", init=1.0, torch="mu_product", compress=False),
-        Slot("mu", torch="exp_avg"),
-        Slot("nu", torch="exp_avg_sq", signed=False),
+        MU,
+        NU,
     ),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=True,
     params_by=("weight_decay",),
     elementwise=True,
@@ -46,22 +48,14 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `nadam`."""
-    g = -g if h.maximize else g
-    if not h.decoupled:
-        g = g + h.weight_decay * p
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
     product = s.mu_product * h.m
-    of_g = h.learning_rate * (1 - h.m) / (1 - product)
-    of_mu = h.learning_rate * h.m_next / (1 - product * h.m_next)
-    step = (of_g * g + of_mu * mu) / (h.k2 * safe_sqrt(nu) + h.eps)
-    new = {"mu_product": product, "mu": mu, "nu": nu}
-    if not h.decoupled:
-        return -step, new
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
-    return p_new - p, new
+    of_g, of_mu = (1 - h.m) / (1 - product), h.m_next / (1 - product * h.m_next)
+    d = Ratio(of_g * g + of_mu * mu, h.k2 * safe_sqrt(nu) + h.eps)
+    return d, {"mu_product": product, "mu": mu, "nu": nu}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def nadam(
     learning_rate: Value = 2e-3,
     b1: Value = 0.9,
@@ -70,10 +64,8 @@ def nadam(
     *,
     weight_decay: Value = 0.0,
     momentum_decay: Value = 4e-3,
-    decoupled: bool = False,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """NAdam, as `torch.optim.NAdam`: Adam that looks ahead along a warming momentum.
 
     With η the learning rate, λ the weight decay, ψ the momentum decay and t the step from 1:
@@ -93,8 +85,8 @@ def nadam(
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `momentum_decay`: ψ ≥ 0: how fast mₜ warms from β₁ / 2 to β₁. The 0.96 is Dozat's.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32; `mu_product`, the scalar
     Mₜ of each parameter; and the step count. M is kept, not recomputed: it has no closed form,
@@ -111,16 +103,3 @@ def nadam(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8944
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"decoupled": decoupled, "maximize": maximize},
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        weight_decay=weight_decay,
-        momentum_decay=momentum_decay,
-        **common,
-    )

@@ -6,22 +6,24 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise
+from jopt.core import Coupled, Spec, Value, optimizer
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
 from jopt.numerics import adam_moments, debias, safe_sqrt
 
 SPEC = Spec(
     name="radam",
     torch="RAdam",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("b1", "[0, 1)", torch="betas[0]"),
-        Hyper("b2", "[0, 1)", torch="betas[1]"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        B1,
+        B2,
+        EPS,
+        DECAY,
     ),
-    slots=(Slot("mu", torch="exp_avg"), Slot("nu", torch="exp_avg_sq", signed=False)),
+    slots=(MU, NU),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=True,
     params_by=("weight_decay",),
     elementwise=True,
@@ -57,13 +59,13 @@ def langevin(z: Any) -> Any:
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """Whether ν is worth using yet, and the step sizes with and without it."""
+    """Whether ν is worth using yet, and what μ is multiplied by with and without it."""
     end = 2 / (1 - h.b2) - 1
     now = averaged_length(h.b2, h.t)
     rectified = now > 5
     rho, rho_inf = jnp.where(rectified, now, 6.0), jnp.where(rectified, end, 6.0)
     r = jnp.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-    plain = h.learning_rate / debias(h.b1, h.t)
+    plain = 1 / debias(h.b1, h.t)
     return {
         "rectified": rectified,
         "plain": plain,
@@ -73,18 +75,12 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `radam`."""
-    g = -g if h.maximize else g
-    if not h.decoupled:
-        g = g + h.weight_decay * p
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
-    step = mu * jnp.where(h.rectified, h.adaptive / (safe_sqrt(nu) + h.eps), h.plain)
-    if not h.decoupled:
-        return -step, {"mu": mu, "nu": nu}
-    p_new = p * (1 - h.learning_rate * h.weight_decay) - step
-    return p_new - p, {"mu": mu, "nu": nu}
+    d = mu * jnp.where(h.rectified, h.adaptive / (safe_sqrt(nu) + h.eps), h.plain)
+    return d, {"mu": mu, "nu": nu}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare)
 def radam(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
@@ -92,10 +88,8 @@ def radam(
     eps: Value = 1e-8,
     *,
     weight_decay: Value = 0.0,
-    decoupled: bool = False,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """RAdam, as `torch.optim.RAdam`: Adam that rectifies its step while ν is young.
 
     With η the learning rate, λ the weight decay and t the step from 1:
@@ -117,8 +111,8 @@ def radam(
     - `eps`: ε ≥ 0, added before the bias correction, unlike Adam's.
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `mu` and `nu` like the parameters, in at least float32, and the step count.
 
@@ -133,15 +127,3 @@ def radam(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8
     """
-    return leafwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"decoupled": decoupled, "maximize": maximize},
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        weight_decay=weight_decay,
-        **common,
-    )

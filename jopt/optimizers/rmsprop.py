@@ -6,19 +6,19 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, unless_off
-from jopt.numerics import lerp, safe_sqrt
+from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core.vocabulary import DECAY, EPS, RATE
+from jopt.numerics import Ratio, lerp, safe_sqrt
 
 SPEC = Spec(
     name="rmsprop",
     torch="RMSprop",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
+        RATE,
         Hyper("decay", "[0, 1]", torch="alpha"),
-        Hyper("eps", "[0, inf)", torch="eps"),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
-        Hyper("momentum", "[0, inf)", torch="momentum", optional=True),
+        EPS,
+        DECAY,
+        Hyper("momentum", "[0, inf)", torch="momentum", optional="zero"),
     ),
     slots=(
         Slot("nu", torch="square_avg", signed=False),
@@ -26,6 +26,8 @@ SPEC = Spec(
         Slot("mu", when=lambda on: on["centered"], torch="grad_avg"),
     ),
     options={"centered": "centered", "maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=True,
     ageless=True,
     params_by=("weight_decay",),
@@ -35,7 +37,6 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `rmsprop`."""
-    g = (-g if h.maximize else g) + h.weight_decay * p
     new = {"nu": h.decay * s.nu + (1 - h.decay) * jnp.square(g)}
     variance = new["nu"]
     if h.centered:
@@ -43,13 +44,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         # Of a mean square that is infinite the variance is, too; ∞ − ∞ would be no number.
         centered = jnp.maximum(variance - jnp.square(new["mu"]), 0)
         variance = jnp.where(variance < jnp.inf, centered, variance)
-    d = g / (safe_sqrt(variance) + h.eps)
-    if h.momentum is not None:
-        d = new["momentum_buffer"] = h.momentum * s.momentum_buffer + d
-    return -h.learning_rate * d, new
+    d = Ratio(g, safe_sqrt(variance) + h.eps)
+    if h.momentum is None:
+        return d, new
+    new["momentum_buffer"] = h.momentum * s.momentum_buffer + d.value
+    return new["momentum_buffer"], new
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule)
 def rmsprop(
     learning_rate: Value = 1e-2,
     decay: Value = 0.99,
@@ -58,9 +60,8 @@ def rmsprop(
     weight_decay: Value = 0.0,
     momentum: Value = False,
     centered: bool = False,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """RMSprop, as `torch.optim.RMSprop`.
 
     With η the learning rate, α the decay of the means, λ the weight decay and m the momentum:
@@ -84,8 +85,8 @@ def rmsprop(
     - `momentum`: m ≥ 0. Off, or the number 0, keeps no buffer and takes `momentum` out of the
       state.
     - `centered`: divide by the standard deviation instead; one more slot, `mu`.
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** `nu` like the parameters, in at least float32, `momentum_buffer` with momentum,
     `mu` if centered, and the step count.
@@ -103,14 +104,3 @@ def rmsprop(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.5
     """
-    return leafwise(
-        SPEC,
-        rule,
-        options={"centered": centered, "maximize": maximize},
-        learning_rate=learning_rate,
-        decay=decay,
-        eps=eps,
-        weight_decay=weight_decay,
-        momentum=unless_off(momentum, common, "momentum"),
-        **common,
-    )

@@ -6,8 +6,8 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, configured, plain
-from jopt.core import Common, Hyper, Number, Slot, Spec, Transform, Value, leafwise
+from jopt.base import ConfigError, plain
+from jopt.core import Hyper, Number, Slot, Spec, Steps, Value, optimizer
 
 SPEC = Spec(
     name="rprop",
@@ -24,6 +24,7 @@ SPEC = Spec(
         Slot("step_size", init="learning_rate", torch="step_size", signed=False),
     ),
     options={"maximize": "maximize"},
+    gives="step",
     counts=True,
     elementwise=True,
     params_by=(),
@@ -32,27 +33,24 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `rprop`."""
-    g = -g if h.maximize else g
     # Torch makes its state at the first step: up to then, an edited learning rate counts.
     last = jnp.where(h.t == 1, h.learning_rate, s.step_size)
     agree = jnp.sign(g) * jnp.sign(s.prev)
     factor = jnp.where(agree > 0, h.eta_plus, jnp.where(agree < 0, h.eta_minus, 1))
     step_size = jnp.minimum(jnp.maximum(last * factor, h.min_step_size), h.max_step_size)
     g = jnp.where(agree < 0, 0, g)
-    return -jnp.sign(g) * step_size, {"prev": g, "step_size": step_size}
+    return jnp.sign(g) * step_size, {"prev": g, "step_size": step_size}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule)
 def rprop(
     learning_rate: Number = 1e-2,
     eta_minus: Value = 0.5,
     eta_plus: Value = 1.2,
     min_step_size: Value = 1e-6,
     max_step_size: Value = 50.0,
-    *,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Steps],
+) -> None:
     """Rprop, as `torch.optim.Rprop`. For gradients of the whole data set, not of batches.
 
     Each entry has a step size Δ of its own, η at the first step. With g' the last gradient:
@@ -70,8 +68,8 @@ def rprop(
       run, edit `step_size` in the state.
     - `eta_minus`, `eta_plus`: η₋ in (0, 1) and η₊ > 1, torch's `etas`.
     - `min_step_size`, `max_step_size`: Δ_min and Δ_max ≥ 0, torch's `step_sizes`.
-    - `maximize`: ascend: the gradient changes sign.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Steps`.
 
     **State:** `prev` and `step_size` like the parameters, in at least float32, and the step
     count.
@@ -97,14 +95,3 @@ def rprop(
             expected="min_step_size <= max_step_size",
             found=f"min_step_size = {low!r}, max_step_size = {high!r}",
         )
-    return leafwise(
-        SPEC,
-        rule,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        eta_minus=eta_minus,
-        eta_plus=eta_plus,
-        min_step_size=min_step_size,
-        max_step_size=max_step_size,
-        **common,
-    )

@@ -7,21 +7,25 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, leafwise, unless_off
+from jopt.base import ConfigError
+from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core.groups import switched
 from jopt.core.numbers import is_schedule
+from jopt.core.vocabulary import DECAY, RATE
 
 SPEC = Spec(
     name="sgd",
     torch="SGD",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("momentum", "[0, inf)", torch="momentum", optional=True),
-        Hyper("dampening", torch="dampening", optional=True),
-        Hyper("weight_decay", "[0, inf)", torch="weight_decay"),
+        RATE,
+        Hyper("momentum", "[0, inf)", torch="momentum", optional="zero"),
+        Hyper("dampening", torch="dampening", optional=True, beside="momentum"),
+        DECAY,
     ),
     slots=(Slot("momentum_buffer", when=lambda on: on["momentum"], torch="momentum_buffer"),),
     options={"nesterov": "nesterov", "maximize": "maximize"},
+    gives="direction",
+    decay="gradient",
     counts=lambda on: on["momentum"],
     params_by=("weight_decay",),
     elementwise=True,
@@ -30,19 +34,16 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `sgd`."""
-    g = (-g if h.maximize else g) + h.weight_decay * p
     if h.momentum is None:
-        return -h.learning_rate * g, {}
+        return g, {}
     b = jnp.where(h.t == 1, g, h.momentum * s.momentum_buffer + (1 - h.dampening) * g)
     d = g + h.momentum * b if h.nesterov else b
     # A momentum that is 0 for now (in a group, edited, scheduled) rests the buffer, as in torch.
     on = h.momentum != 0
-    return -h.learning_rate * jnp.where(on, d, g), {
-        "momentum_buffer": jnp.where(on, b, s.momentum_buffer)
-    }
+    return jnp.where(on, d, g), {"momentum_buffer": jnp.where(on, b, s.momentum_buffer)}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule)
 def sgd(
     learning_rate: Value = 1e-3,
     momentum: Value = False,
@@ -50,9 +51,8 @@ def sgd(
     dampening: Value = 0.0,
     weight_decay: Value = 0.0,
     nesterov: bool = False,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Coupled],
+) -> None:
     """Stochastic gradient descent, as `torch.optim.SGD`.
 
     With η the learning rate, λ the weight decay, μ the momentum and τ the dampening:
@@ -74,8 +74,8 @@ def sgd(
     - `dampening`: τ. Without momentum it has no meaning and no place in the state.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `nesterov`: look ahead; needs momentum above 0 and no dampening.
-    - `maximize`: ascend: the gradient changes sign before the decay is added.
-    - `**common`: `groups`, `state_dtype` and `kernel`, see `jopt.Common`.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Coupled`.
 
     **State:** with momentum `momentum_buffer`, like the parameters, and the step count; else none.
 
@@ -92,24 +92,14 @@ def sgd(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8
     """
-    kept = unless_off(momentum, common, "momentum")
     if not is_schedule(dampening):  # also where it has no meaning
         SPEC.by_name["dampening"].check("sgd", dampening)
+    off = not switched(SPEC, {"momentum": momentum}, common.get("groups"))
     undampened = isinstance(dampening, jax.Array) or dampening == 0  # a traced one may be
-    if nesterov and (kept is None or not undampened):
+    if nesterov and (off or not undampened):
         raise ConfigError(
             "sgd",
             "nesterov looks ahead along an undampened momentum",
             expected="momentum > 0 and dampening = 0",
             found=f"momentum = {momentum!r}, dampening = {dampening!r}",
         )
-    return leafwise(
-        SPEC,
-        rule,
-        options={"nesterov": nesterov, "maximize": maximize},
-        learning_rate=learning_rate,
-        momentum=kept,
-        dampening=None if kept is None else dampening,
-        weight_decay=weight_decay,
-        **common,
-    )

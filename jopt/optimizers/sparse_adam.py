@@ -6,24 +6,25 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import configured
-from jopt.core import Common, Hyper, Slot, Spec, Transform, Value, rowwise
-from jopt.numerics import debias, lerp
+from jopt.core import Spec, Steps, Value, optimizer, rowwise
+from jopt.core.vocabulary import B1, B2, EPS, MU, NU, RATE
+from jopt.numerics import Ratio, debias, lerp
 
 SPEC = Spec(
     name="sparse_adam",
     torch="SparseAdam",
     hypers=(
-        Hyper("learning_rate", "[0, inf)", torch="lr"),
-        Hyper("b1", "[0, 1)", torch="betas[0]"),
-        Hyper("b2", "[0, 1)", torch="betas[1]"),
-        Hyper("eps", "[0, inf)", torch="eps"),
+        RATE,
+        B1,
+        B2,
+        EPS,
     ),
     slots=(
-        Slot("mu", torch="exp_avg"),
-        Slot("nu", torch="exp_avg_sq", signed=False),
+        MU,
+        NU,
     ),
     options={"maximize": "maximize"},
+    gives="direction",
     counts=True,
     sparse="rows",
     params_by=(),
@@ -31,30 +32,27 @@ SPEC = Spec(
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """The step size with both bias corrections in it."""
-    return {"step": h.learning_rate * jnp.sqrt(debias(h.b2, h.t)) / debias(h.b1, h.t)}
+    """Both bias corrections, as one factor."""
+    return {"factor": jnp.sqrt(debias(h.b2, h.t)) / debias(h.b1, h.t)}
 
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `sparse_adam`; every letter is the rows that have a gradient."""
-    g = -g if h.maximize else g
     mu = lerp(s.mu, g, 1 - h.b1)
     # Infinite squares would be NaN at the next step, as ∞ − ∞.
     square = jnp.minimum(jnp.square(g), float(jnp.finfo(g.dtype).max))
     nu = lerp(s.nu, square, 1 - h.b2)
-    return -h.step * (mu / (jnp.sqrt(nu) + h.eps)), {"mu": mu, "nu": nu}
+    return Ratio(h.factor * mu, jnp.sqrt(nu) + h.eps), {"mu": mu, "nu": nu}
 
 
-@configured("jopt.", SPEC.torch_names)
+@optimizer(SPEC, rule, prepare=prepare, door=rowwise)
 def sparse_adam(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    *,
-    maximize: bool = False,
-    **common: Unpack[Common],
-) -> Transform:
+    **common: Unpack[Steps],
+) -> None:
     """Adam on the rows that have a gradient, as `torch.optim.SparseAdam`.
 
     With η the learning rate, t the step from 1, and only for the rows in the gradient:
@@ -71,8 +69,8 @@ def sparse_adam(
     - `learning_rate`: η ≥ 0, a number or a schedule.
     - `b1`, `b2`: β₁ and β₂ in [0, 1).
     - `eps`: ε ≥ 0.
-    - `maximize`: ascend: the gradient changes sign.
-    - `**common`: `groups` and `state_dtype`, see `jopt.Common`.
+    - `**common`: `maximize`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Steps`.
 
     Gradients are `BCOO` arrays with one sparse axis, see `jopt.row_gradient`; the updates are
     too, and `jopt.apply_updates` adds them row by row. Under `jit` with donated state and
@@ -94,14 +92,3 @@ def sparse_adam(
     >>> [round(float(x), 4) for x in new[2:4, 0]]
     [1.0, 0.9]
     """
-    return rowwise(
-        SPEC,
-        rule,
-        prepare=prepare,
-        options={"maximize": maximize},
-        learning_rate=learning_rate,
-        b1=b1,
-        b2=b2,
-        eps=eps,
-        **common,
-    )

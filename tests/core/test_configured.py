@@ -105,6 +105,7 @@ def test_config_has_every_argument():
         "weight_decay": 0.0,
         "nesterov": False,
         "maximize": False,
+        "decoupled": False,
     }
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jopt
+from jopt.core.groups import SHARED
 from jopt.core.spec import NODE_KEYS, REGISTRY
 from tests.catalog import CATALOG
 from tests.core.helpers import error
@@ -121,6 +122,6 @@ def test_a_slot_may_start_from_a_number_or_the_parameter():
 def test_every_optimizer_declares_what_it_takes(entry):
     spec, tx = REGISTRY[entry.name], entry.factory()
     declared = {h.name for h in spec.hypers} | set(spec.options)
-    assert set(tx.config) - {"groups"} <= declared | {"state_dtype"}
+    assert set(tx.config) <= declared | SHARED
     assert all(isinstance(h.allows(0.0), bool) for h in spec.hypers)
     assert dataclasses.is_dataclass(spec)

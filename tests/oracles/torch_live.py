@@ -188,7 +188,7 @@ def of_equal_choices(tx: jopt.Transform, state: Any, params: Any) -> tuple[jopt.
         (name, group.match, group.freeze, fixed(group.numbers))
         for name, group in part.groups.items()
     )
-    shown = (label, part.frozen_options, part.skips, fixed(part.numbers), groups)
+    shown = (label, part.frozen_options, part.ending, part.skips, fixed(part.numbers), groups)
     alike = ALIKE.setdefault(shown, tx)
     known = alike.init(params)[label]["given"]  # the numbers of `tx` are edits to these
     return alike, {label: {**state[label], "given": known}}

@@ -1,0 +1,80 @@
+"""`optimizer`: a signature and a docstring become a factory.
+
+The call is bound to the signature; the spec says which arguments are numbers and which are
+choices, and everything else is what all optimizers take. So a factory says each of its arguments
+once, where a reader of it looks.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
+
+from jopt.base import configured
+from jopt.core.doors import leafwise
+from jopt.core.groups import SHARED
+from jopt.core.spec import Spec
+from jopt.core.transform import Transform
+
+P = ParamSpec("P")
+
+
+def optimizer(
+    spec: Spec,
+    rule: Callable[..., Any],
+    *,
+    door: Callable[..., Transform] = leafwise,
+    prefix: str = "jopt.",
+    **lifted: Any,
+) -> Callable[[Callable[P, Mapping[str, Any] | None]], Callable[P, Transform]]:
+    """Decorate the signature of an optimizer: what it returns is the rule, lifted with the call.
+
+    The function's body holds the checks that its numbers and choices need together; each alone is
+    checked by the spec. It may return a dict of arguments to take the place of those given.
+
+    **Arguments:**
+
+    - `spec`, `rule`: see `jopt.leafwise`.
+    - `door`: what lifts the rule: `jopt.leafwise`, `matrixwise`, `rowwise` or `treewise`.
+    - `prefix`: where users find the factory, `"mylib."`.
+    - `**lifted`: what else the door takes, `prepare=` and for matrices `batch=`.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> from typing import Unpack
+    >>> SPEC = jopt.Spec(
+    ...     "sign_descent", (jopt.Hyper("learning_rate", "[0, inf)"),), gives="direction"
+    ... )
+    >>> @jopt.optimizer(SPEC, lambda g, s, p, h: (jnp.sign(g), {}), prefix="mylib.")
+    ... def sign_descent(
+    ...     learning_rate: jopt.Value = 1e-3, **common: Unpack[jopt.Steps]
+    ... ) -> None:
+    ...     "p ← p − η·sign(g)."
+    >>> tx, params = sign_descent(0.5), {"w": jnp.float32(1.0)}
+    >>> tx
+    mylib.sign_descent(learning_rate=0.5)
+    >>> tx.update({"w": jnp.float32(-3.0)}, tx.init(params), params)[0]
+    {'w': Array(0.5, dtype=float32)}
+    """
+
+    def decorate(function: Callable[P, Mapping[str, Any] | None]) -> Callable[P, Transform]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def made(*args: P.args, **kwargs: P.kwargs) -> Transform:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given: dict[str, Any] = {}
+            for name, value in bound.arguments.items():
+                rest = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+                given |= value if rest else {name: value}
+            given |= function(*args, **kwargs) or {}
+            options = {k: given.pop(k) for k in spec.options if k in given and k not in SHARED}
+            return door(spec, rule, options=options, **lifted, **given)
+
+        shown = signature.replace(return_annotation=Transform)
+        made.__signature__ = shown  # type: ignore[attr-defined]
+        return configured(prefix, spec.torch_names)(made)
+
+    return decorate
