@@ -38,7 +38,8 @@ def pytest_configure(config):
     flags = os.environ.get("XLA_FLAGS", "").split()
     wanted = ["--xla_force_host_platform_device_count=8"]
     if config.option.markexpr == "not slow":
-        wanted.append("--xla_backend_optimization_level=0")
+        jax.config.update("jax_disable_most_optimizations", True)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     given = {flag.split("=")[0] for flag in flags}
     flags += [flag for flag in wanted if flag.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join(flags)
@@ -70,6 +71,16 @@ def _few_programs():
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _optimized(request):
+    """Programs of tests marked so are those of users."""
+    little = jax.config.read("jax_disable_most_optimizations")
+    if request.node.get_closest_marker("optimized"):
+        jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", little)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import jax
 
@@ -30,12 +30,22 @@ def is_one_of(value: Any, *choices: Any) -> bool:
     return any(value is c or (isinstance(value, str) and value == c) for c in choices)
 
 
-def checked(function: F) -> F:
+@overload
+def checked(function: F) -> F: ...
+
+
+@overload
+def checked(*, itself: tuple[str, ...]) -> Callable[[F], F]: ...
+
+
+def checked(function: Any = None, *, itself: tuple[str, ...] = ()) -> Any:
     """Decorate a function whose annotations tell the kinds of its flags, words and paths.
 
     Raises `CallError` for an argument of another kind, and for a call that the signature does
-    not have, with the name that was meant.
+    not have, with the name that was meant. `itself` names arguments that the function checks.
     """
+    if function is None:
+        return functools.partial(checked, itself=itself)
     who, signature = function.__name__, inspect.signature(function)
     written = {name: str(p.annotation) for name, p in signature.parameters.items()}
 
@@ -52,10 +62,14 @@ def checked(function: F) -> F:
                 fix=meant(odd[0], list(written)) if odd else None,
             ) from None
         for name, value in given.items():
-            check_kind(who, name, written[name], value)
+            if name not in itself:
+                check_kind(who, name, written[name], value)
         return function(*args, **kwargs)
 
-    return call  # type: ignore[return-value]
+    # What is wrapped is a factory, here and elsewhere in the tree; this is the function itself.
+    del call.__wrapped__
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    return call
 
 
 def check_fields(of: Any) -> None:

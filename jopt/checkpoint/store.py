@@ -82,7 +82,7 @@ def from_bytes(
 ) -> Tree | tuple[Tree, Report]: ...
 
 
-@checked
+@checked(itself=("data",))
 def from_bytes(
     like: Tree,
     data: bytes,
@@ -120,7 +120,7 @@ def from_bytes(
     return _read("from_bytes", memory.opened(data), like, tx, strict, changes)
 
 
-@checked
+@checked(itself=("path",))
 def save(
     path: str | os.PathLike[str],
     tree: Tree,
@@ -196,7 +196,7 @@ def load(
 ) -> Tree | tuple[Tree, Report]: ...
 
 
-@checked
+@checked(itself=("path",))
 def load(
     path: str | os.PathLike[str],
     like: Tree = None,

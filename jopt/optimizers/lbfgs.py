@@ -295,5 +295,5 @@ def lbfgs(
 
 def _check_count(name: str, count: Any) -> None:
     if type(count) is not int or not 1 <= count < 2**31:
-        facts = {"expected": "1, 2, ..., below 2**31", "found": repr(count)}
+        facts = {"expected": "1, 2, ...", "found": repr(count), "fix": "It is below 2**31."}
         raise ConfigError("lbfgs", f"{name} is a whole number from 1", **facts)

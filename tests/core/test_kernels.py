@@ -69,6 +69,7 @@ def agree(a, b):
             same(x, y)
 
 
+@pytest.mark.optimized
 @each
 def test_the_same_step(entry, kernels):
     xla, fused = (entry.make(state_dtype="int8", kernel=k) for k in ("xla", "pallas"))

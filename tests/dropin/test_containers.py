@@ -73,6 +73,7 @@ def plain(w, b):
 
 
 @pytest.mark.parametrize("tx", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.optimized
 def test_the_numbers_are_those_of_a_dict(tx):
     def run(kind):
         params = {"layer": kind(W, B)}

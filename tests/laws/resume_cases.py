@@ -179,6 +179,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "skip_nonfinite": {"spoiled": True, "absent": True},
     "nested": {"spoiled": True},
     "route": {"absent": True},
+    "direction": {"absent": True},
     "int8": {"tree": large, "absent": True},
     "bfloat16": {"tree": large, "spoiled": True},
     "line_search": {"tree": few},
