@@ -10,6 +10,7 @@ from jopt.base.arguments import is_traced as is_traced
 from jopt.base.arguments import meant as meant
 from jopt.base.arguments import plain as plain
 from jopt.base.arguments import settled as settled
+from jopt.base.arguments import whole_number as whole_number
 from jopt.base.branches import NO_ARRAY as NO_ARRAY
 from jopt.base.branches import called as called
 from jopt.base.branches import number_of as number_of

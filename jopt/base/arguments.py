@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.base.elsewhere import OURS, REMARKS
-from jopt.base.errors import CallError
+from jopt.base.errors import CallError, ConfigError
 
 ROWS = ("Sequence[", "Iterable[", "tuple[")
 Named = inspect.Parameter.VAR_KEYWORD
@@ -141,6 +141,19 @@ def meant(name: str, known: Collection[str], torch: Mapping[str, str] | None = N
         return REMARKS[name]
     spelt = spelt or difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {' and '.join(f'{ours}=' for ours in spelt)}?" if spelt else None
+
+
+def whole_number(who: str, name: str, value: Any, least: int, of: str = "steps") -> int:
+    """A number of things as an int; `ConfigError` for what is none, or below `least`."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(
+            who,
+            f"{name} is a number of {of}",
+            expected=f"an int of at least {least}",
+            found=repr(value)[:100],
+        )
+    return value
 
 
 def short(value: Any) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jopt.base import NO_ARRAY, ConfigError, StateError, TreeError, plain
+from jopt.base import NO_ARRAY, ConfigError, StateError, TreeError, whole_number
 from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
 from jopt.core.tree import Layout, Path, flatten_dict, shown
 from jopt.numerics import is_complex
@@ -181,15 +181,7 @@ def check_rows(who: str, path: str, g: Any, sparse: bool) -> None:
 
 def check_count(who: str, name: str, value: Any, least: int, of: str = "steps") -> int:
     """A number of things as an int; `ConfigError` for what is none. No count goes past int32."""
-    value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(
-            who,
-            f"{name} is a number of {of}",
-            expected=f"an int of at least {least}",
-            found=repr(value)[:100],
-        )
-    return min(value, np.iinfo(np.int32).max)
+    return min(whole_number(who, name, value, least, of), np.iinfo(np.int32).max)
 
 
 def floating_dtype(who: str, name: str, given: Any) -> str:

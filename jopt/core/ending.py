@@ -17,16 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, is_one_of
 from jopt.core.spec import Spec
 from jopt.numerics import Ratio
 
 Gives = Literal["direction", "step", "update"]
 Decay = bool | Literal["independent"]
 Place = Literal["gradient", "direction", "step", "independent"]
-
-CHOICES: Mapping[str, Any] = {"maximize": False, "decoupled": None}
-"""The choices that are made here, and what stands for none."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,17 @@ class Ending:
 
     def finish(self, d: Any, p: Any, h: Any) -> Any:
         """The update, from what the rule gave."""
+        multiplied = self.gives == "direction"
+        if isinstance(d, Ratio) and not (multiplied and self.decay != "direction"):
+            d = d.value
         if self.gives == "update":
-            return d.value if isinstance(d, Ratio) else d
+            return d
         if self.decay == "direction":
-            d = (d.value if isinstance(d, Ratio) else d) + h.weight_decay * p
+            d = d + h.weight_decay * p
         if isinstance(d, Ratio):
             step = d.times(h.learning_rate)
         else:
-            step = h.learning_rate * d if self.gives == "direction" else d
+            step = h.learning_rate * d if multiplied else d
         if self.decay not in ("step", "independent"):
             return -step
         share = h.weight_decay if self.decay == "independent" else h.learning_rate * h.weight_decay
@@ -69,32 +69,29 @@ class Ending:
         return p_new - p
 
 
-def choices_of(
-    spec: Spec, ending: Ending, options: Mapping[str, Any], common: Mapping[str, Any]
-) -> dict[str, Any]:
+def choices_of(spec: Spec, ending: Ending, options: Mapping[str, Any]) -> dict[str, Any]:
     """The static choices, those of the ending among them where torch or the user makes them."""
-    made = {"maximize": ending.maximize, "decoupled": common.get("decoupled", False)}
-    by_itself = {"maximize": not ending.maximize, "decoupled": ending.decay == spec.decay}
-    shown = {k: v for k, v in made.items() if k in spec.options or not by_itself[k]}
+    shown: dict[str, Any] = {}
+    if "maximize" in spec.options or ending.maximize:
+        shown["maximize"] = ending.maximize
+    if "decoupled" in spec.options or ending.decay != spec.decay:
+        independent = ending.decay == "independent"
+        shown["decoupled"] = "independent" if independent else ending.decay == "step"
     return {**shown, **options}
 
 
 def ending_of(spec: Spec, common: Mapping[str, Any]) -> Ending:
     """What the spec declares and the user chose; raises `ConfigError` for what does not fit."""
-    maximize, decoupled = (common.get(k, off) for k, off in CHOICES.items())
-    if not isinstance(maximize, bool):
-        raise ConfigError(
-            spec.name, "maximize is yes or no", expected="True or False", found=repr(maximize)
-        )
+    maximize = common.get("maximize", False)
     if maximize and not spec.steps:
         raise ConfigError(spec.name, "only what makes steps can ascend", found="maximize=True")
-    return Ending(spec.gives, _place(spec, decoupled), maximize)
+    return Ending(spec.gives, _place(spec, common.get("decoupled")), maximize)
 
 
 def _place(spec: Spec, decoupled: Decay | None) -> Place | None:
     if decoupled is None:
         return spec.decay
-    if not (decoupled == "independent" or isinstance(decoupled, bool)):
+    if not (isinstance(decoupled, bool) or is_one_of(decoupled, "independent")):
         raise ConfigError(
             spec.name,
             "there is no such decay",

@@ -21,7 +21,7 @@ from jopt.core.checks import (
 )
 from jopt.core.codecs import codec_for, fresh
 from jopt.core.counts import Counts, check_skips, skipping, ticked
-from jopt.core.ending import CHOICES, Ending, choices_of, ending_of
+from jopt.core.ending import Ending, choices_of, ending_of
 from jopt.core.groups import DEFAULT, assign, check_groups, parted, switched
 from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.kernels import check_kernel
@@ -48,6 +48,7 @@ class SpecPart(Part):
         prepare: Callable[[Any], dict[str, Any]] | None,
         options: Mapping[str, Any] | None,
         arguments: Mapping[str, Any],
+        ending: Ending | None = None,
     ) -> None:
         check_rule(spec, rule, prepare, options)
         self.made_of = prepare, options, arguments
@@ -59,8 +60,8 @@ class SpecPart(Part):
         check_names(spec, numbers)
         self.groups = check_groups(spec.name, common.get("groups"))
         self.numbers = switched(spec, numbers, self.groups)
-        self.ending = ending_of(spec, common)
-        options = choices_of(spec, self.ending, options or {}, common)
+        self.ending = ending or ending_of(spec, common)
+        options = choices_of(spec, self.ending, options or {})
         self.freezes = frozenset(label for label, g in self.groups.items() if g.freeze)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
@@ -91,10 +92,8 @@ class SpecPart(Part):
         """The same rule under another declaration, less the numbers that this one lacks."""
         prepare, options, arguments = self.made_of
         lacking = self.spec.by_name.keys() - spec.by_name.keys()
-        kept = {k: v for k, v in arguments.items() if k not in lacking | CHOICES.keys()}
-        made = type(self)(spec, self.rule, prepare, options, kept)
-        made.ending = ending
-        return made
+        kept = {k: v for k, v in arguments.items() if k not in lacking}
+        return type(self)(spec, self.rule, prepare, options, kept, ending)
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:

@@ -13,13 +13,7 @@ from jopt.numerics import Ratio, debias, lerp
 SPEC = Spec(
     name="adamax",
     torch="Adamax",
-    hypers=(
-        RATE,
-        B1,
-        B2,
-        EPS,
-        DECAY,
-    ),
+    hypers=(RATE, B1, B2, EPS, DECAY),
     slots=(MU, Slot("nu", torch="exp_inf", signed=False)),
     options={"maximize": "maximize"},
     gives="direction",

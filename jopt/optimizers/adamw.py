@@ -13,18 +13,8 @@ from jopt.numerics import adam_corrections, adam_direction, adam_moments
 SPEC = Spec(
     name="adamw",
     torch="AdamW",
-    hypers=(
-        RATE,
-        B1,
-        B2,
-        EPS,
-        DECAY,
-    ),
-    slots=(
-        MU,
-        NU,
-        NU_MAX,
-    ),
+    hypers=(RATE, B1, B2, EPS, DECAY),
+    slots=(MU, NU, NU_MAX),
     options={"amsgrad": "amsgrad", "maximize": "maximize"},
     gives="direction",
     decay="step",

@@ -13,13 +13,7 @@ from jopt.numerics import adam_moments, debias, safe_sqrt
 SPEC = Spec(
     name="radam",
     torch="RAdam",
-    hypers=(
-        RATE,
-        B1,
-        B2,
-        EPS,
-        DECAY,
-    ),
+    hypers=(RATE, B1, B2, EPS, DECAY),
     slots=(MU, NU),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
     gives="direction",

@@ -13,16 +13,8 @@ from jopt.numerics import Ratio, debias, lerp
 SPEC = Spec(
     name="sparse_adam",
     torch="SparseAdam",
-    hypers=(
-        RATE,
-        B1,
-        B2,
-        EPS,
-    ),
-    slots=(
-        MU,
-        NU,
-    ),
+    hypers=(RATE, B1, B2, EPS),
+    slots=(MU, NU),
     options={"maximize": "maximize"},
     gives="direction",
     counts=True,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, is_one_of, number_of, plain
+from jopt.base import ConfigError, is_one_of, number_of, plain, whole_number
 
 Anneal = Literal["cosine", "linear"]
 """How a schedule goes from one value to the next."""
@@ -56,20 +56,13 @@ def check(who: str, least: int = 1, **numbers: Any) -> list[float]:
     As floats, because jax takes an int for an int32, which ends at 2³¹. Beside a step in the dtype
     of the value they are the same numbers.
     """
-    for name, given in numbers.items():
-        value = plain(given)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    counts = [whole_number(who, name, given, least) for name, given in numbers.items()]
+    for name, count in zip(numbers, counts, strict=True):
+        if count > MOST:
             raise ConfigError(
-                who,
-                f"{name} is a number of steps",
-                expected=f"an int of at least {least}",
-                found=repr(value),
+                who, f"{name} is past what floats hold", expected="at most 2**120", found=count
             )
-        if value > MOST:
-            raise ConfigError(
-                who, f"{name} is past what floats hold", expected="at most 2**120", found=value
-            )
-    return [float(plain(given)) for given in numbers.values()]
+    return [float(count) for count in counts]
 
 
 def check_row(who: str, steps: Any) -> None:

@@ -119,3 +119,10 @@ def test_what_has_no_choice_says_so():
     said = error(jopt.ConfigError, jopt.adam, decoupled="sometimes")
     assert "decoupled=True, False or 'independent'" in said
     assert "maximize is yes or no" in error(jopt.JoptError, jopt.adam, maximize=1)
+
+
+def test_what_is_recorded_is_what_the_door_does():
+    [part] = jopt.direction(jopt.adam(maximize=True)).parts.values()
+    assert dict(part.frozen_options)["maximize"] is True
+    [part] = jopt.adamw(decoupled="independent").parts.values()
+    assert dict(part.frozen_options)["decoupled"] == "independent"

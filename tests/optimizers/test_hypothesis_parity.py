@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-
-import jax
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jopt
 from jopt.core.spec import REGISTRY
 from jopt.interop.torch import optimizer
 from tests.catalog import CATALOG, Entry
 from tests.oracles.torch_live import PLAIN as ALONE
-from tests.oracles.torch_live import Outcome, distance, problem, scalars_in, torch_run
+from tests.oracles.torch_live import distance, jopt_run, problem, scalars_in, torch_run
 
 STEPS = 30
 
@@ -73,27 +69,6 @@ def sound(kwargs):
     return kwargs
 
 
-@functools.cache
-def program(tx: jopt.Transform):
-    """All steps as one compiled function of the state, which holds the numbers."""
-
-    def step(carry, g):
-        p, state = carry
-        updates, state = tx.update(g, state, p)
-        return (jopt.apply_updates(p, updates), state), None
-
-    return jax.jit(lambda p, state, grads: jax.lax.scan(step, (p, state), grads)[0][0])
-
-
-PROGRAMS: dict[tuple, jopt.Transform] = {}
-
-
-def of_equal_choices(tx: jopt.Transform) -> jopt.Transform:
-    """A transform that differs in its numbers only: its program fits the state of `tx`."""
-    choices = next(iter(tx.parts.values())).frozen_options
-    return PROGRAMS.setdefault((tx.name, choices), tx)
-
-
 LIVE = [e for e in CATALOG if e.torch and REGISTRY[e.name].sparse == "no"]
 
 
@@ -109,12 +84,7 @@ def test_float64(entry: Entry):
         params, grads = problem(entry.ndims, STEPS, seed=seed)
         with scalars_in(np.float64):
             theirs = torch_run(name, kwargs, params, grads, np.float64, ALONE)
-        tx = optimizer(name, **kwargs)
-        alike = of_equal_choices(tx)
-        given = alike.init(params)[tx.name]["given"]  # the numbers of `tx` are edits to that one
-        state = {tx.name: {**tx.init(params)[tx.name], "given": given}}
-        new = program(alike)(params, state, grads)
-        ours = Outcome({k: np.asarray(v) for k, v in new.items()})
+        ours = jopt_run(optimizer(name, **kwargs), params, grads, np.float64)
         assert distance(ours, theirs) <= entry.tol64
 
     follows_torch()
