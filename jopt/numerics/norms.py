@@ -75,6 +75,14 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
 
 
+def trust_ratio(p: Array, d: Array, eps: Array | float, coefficient: Array | float = 1.0) -> Array:
+    """c·‖p‖ / (‖d‖ + ε), and 1 where one of the two norms is 0: LARS's and LAMB's."""
+    (of_p, of_d), (p_norm, d_norm) = scaled_norms([p, d])
+    none = (p_norm == 0) | (d_norm == 0)
+    under = jnp.where(none, 1, d_norm + eps * of_d)
+    return jnp.where(none, 1, coefficient * (p_norm / under) * (of_d / of_p))
+
+
 def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
     """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
 
