@@ -72,11 +72,11 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 @optimizer(SPEC, rule, door=treewise)
 def prodigy(
     learning_rate: Value = 1.0,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.999,
     b3: Value | None = None,
     eps: Value = 1e-8,
-    *,
     estim_lr0: Number = 1e-6,
     estim_lr_coef: Value = 1.0,
     weight_decay: Value = 0.0,
