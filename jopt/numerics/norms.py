@@ -75,12 +75,13 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
 
 
-def trust_ratio(p: Array, d: Array, eps: Array | float, coefficient: Array | float = 1.0) -> Array:
-    """c·‖p‖ / (‖d‖ + ε), and 1 where one of the two norms is 0: LARS's and LAMB's."""
+def trusted(p: Array, d: Array, eps: Array | float, coefficient: Array | float = 1.0) -> Array:
+    """c·‖p‖ / (‖d‖ + ε)·d, the trust ratio of LARS and LAMB; d where one of the norms is 0."""
     (of_p, of_d), (p_norm, d_norm) = scaled_norms([p, d])
     none = (p_norm == 0) | (d_norm == 0)
-    under = jnp.where(none, 1, d_norm + eps * of_d)
-    return jnp.where(none, 1, coefficient * (p_norm / under) * (of_d / of_p))
+    share = coefficient * (p_norm / of_p) / jnp.where(none, 1, d_norm + eps * of_d)
+    # The power of two first: where ‖d‖ is out of range, the ratio alone may be, too.
+    return jnp.where(none, d, share * (of_d * d))
 
 
 def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from jopt.core import Decaying, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
-from jopt.numerics import Ratio, adam_corrections, adam_moments, safe_sqrt, trust_ratio
+from jopt.numerics import Ratio, adam_corrections, adam_moments, safe_sqrt, trusted
 
 SPEC = Spec(
     name="lamb",
@@ -29,7 +29,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     square = nu * h.k2 * h.k2
     under = safe_sqrt(square if h.eps_root is None else square + h.eps_root) + h.eps
     d = Ratio(h.k1 * mu, under).value + h.weight_decay * p
-    return trust_ratio(p, d, 0) * d, {"mu": mu, "nu": nu}
+    return trusted(p, d, 0.0), {"mu": mu, "nu": nu}
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import trust_ratio
+from jopt.numerics import trusted
 
 SPEC = Spec(
     name="lars",
@@ -26,7 +26,7 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `lars`."""
-    u = trust_ratio(p, g, h.eps, h.trust_coefficient) * g
+    u = trusted(p, g, h.eps, h.trust_coefficient)
     if h.momentum is None:
         return u, {}
     b = h.momentum * s.momentum_buffer + u

@@ -40,7 +40,7 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `prodigy`."""
-    steps, d = s.steps + 1, s.distance
+    steps, d = s.steps + 1, cast(s.distance, h.eps.dtype)
     t, scale = cast(steps, d.dtype), d / h.estim_lr0
     bias = jnp.sqrt(debias(h.b2, t)) / debias(h.b1, t) if h.bias_correction else 1
     b3 = jnp.sqrt(h.b2) if h.b3 is None else h.b3
@@ -52,7 +52,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         a * cast(b3, a.dtype) + cast(of_sum, a.dtype) * x
         for a, x in zip(s.grad_sum, g, strict=True)
     ]
-    numerator = b3 * s.numerator + scale * rate * cast(moved, d.dtype)
+    numerator = b3 * cast(s.numerator, d.dtype) + scale * rate * cast(moved, d.dtype)
     length = cast(vector_l1(sums), d.dtype)
     found = h.estim_lr_coef * numerator / jnp.where(length > 0, length, 1)
     new_d = jnp.where((found > d) & (length > 0) & jnp.isfinite(found), found, d)

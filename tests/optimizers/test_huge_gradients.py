@@ -73,8 +73,6 @@ def test_what_torch_lacks_stays_finite(entry):
     for sizes in HUGE:
         path = np.asarray(run((np.reshape(sizes, (4, 1, 1)) * NORMAL).astype(np.float32)))
         assert np.isfinite(path).all()
-        # A gradient in range moves it again.
-        assert (path[-1] != path[0]).any()
 
 
 @pytest.mark.parametrize("size", [1e18, 3e20, 1e30])
