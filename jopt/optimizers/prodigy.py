@@ -8,20 +8,13 @@ import jax.numpy as jnp
 
 from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
-from jopt.numerics import cast, debias, safe_sqrt, vector_dot, vector_l1
+from jopt.numerics import cast, debias, safe_sqrt, vector_dot, vector_l1, vector_step
 
+B3 = Hyper("b3", "[0, 1)", optional=True)
+START = Hyper("estim_lr0", "(0, inf)", scheduled=False)
 SPEC = Spec(
     name="prodigy",
-    hypers=(
-        RATE,
-        B1,
-        B2,
-        Hyper("b3", "[0, 1)", optional=True),
-        EPS,
-        Hyper("estim_lr0", "(0, inf)", scheduled=False),
-        Hyper("estim_lr_coef", "[0, inf)"),
-        DECAY,
-    ),
+    hypers=(RATE, B1, B2, B3, EPS, START, Hyper("estim_lr_coef", "[0, inf)"), DECAY),
     slots=(
         MU,
         NU,
@@ -45,13 +38,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     bias = jnp.sqrt(debias(h.b2, t)) / debias(h.b1, t) if h.bias_correction else 1
     b3 = jnp.sqrt(h.b2) if h.b3 is None else h.b3
     rate = d * h.learning_rate * bias
-    of_sum = scale * (d if h.safeguard_warmup else rate)
+    weight = scale * (d if h.safeguard_warmup else rate)
 
     moved = vector_dot(g, [x0 - x for x0, x in zip(s.start, p, strict=True)])
-    sums = [
-        a * cast(b3, a.dtype) + cast(of_sum, a.dtype) * x
-        for a, x in zip(s.grad_sum, g, strict=True)
-    ]
+    sums = vector_step([cast(b3, x.dtype) * x for x in s.grad_sum], weight, g)
     numerator = b3 * cast(s.numerator, d.dtype) + scale * rate * cast(moved, d.dtype)
     length = cast(vector_l1(sums), d.dtype)
     found = h.estim_lr_coef * numerator / jnp.where(length > 0, length, 1)
@@ -59,10 +49,9 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
     def leaf(g: Any, mu: Any, nu: Any, p: Any) -> tuple[Any, Any, Any]:
         numbers = (h.b1, h.b2, d, rate, new_d * h.eps, h.weight_decay)
-        b1, b2, d_, rate_, eps, decay = (cast(jnp.asarray(x), g.dtype) for x in numbers)
-        mu = b1 * mu + (1 - b1) * (d_ * g)
-        nu = b2 * nu + (1 - b2) * jnp.square(d_ * g)
-        return rate_ * (mu / (safe_sqrt(nu) + eps) + decay * p), mu, nu
+        b1, b2, by, step, eps, decay = (cast(jnp.asarray(x), g.dtype) for x in numbers)
+        mu, nu = b1 * mu + (1 - b1) * (by * g), b2 * nu + (1 - b2) * jnp.square(by * g)
+        return step * (mu / (safe_sqrt(nu) + eps) + decay * p), mu, nu
 
     step, mu, nu = map(list, zip(*map(leaf, g, s.mu, s.nu, p), strict=True))
     leaves = {"mu": mu, "nu": nu, "grad_sum": sums, "start": s.start}
