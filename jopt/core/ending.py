@@ -108,7 +108,7 @@ def _place(spec: Spec, decoupled: Decay | None) -> Place | None:
             expected="decoupled=True, False or 'independent'",
             found=repr(decoupled),
         )
-    if decoupled == (spec.decay == "step") and spec.decay != "direction":
+    if decoupled == (spec.decay == "step") and spec.decay not in ("direction", "rule"):
         return spec.decay
     if spec.decay is None or spec.gives == "update":
         raise ConfigError(
