@@ -27,6 +27,7 @@ from jopt.checkpoint import state_dict as state_dict
 from jopt.checkpoint import to_bytes as to_bytes
 from jopt.core import Common as Common
 from jopt.core import Coupled as Coupled
+from jopt.core import Decaying as Decaying
 from jopt.core import Decoupled as Decoupled
 from jopt.core import Extension as Extension
 from jopt.core import Group as Group
@@ -54,21 +55,7 @@ from jopt.core import step as step
 from jopt.core import treewise as treewise
 from jopt.minimize import Minimum as Minimum
 from jopt.minimize import minimize as minimize
-from jopt.optimizers import adadelta as adadelta
-from jopt.optimizers import adafactor as adafactor
-from jopt.optimizers import adagrad as adagrad
-from jopt.optimizers import adam as adam
-from jopt.optimizers import adamax as adamax
-from jopt.optimizers import adamw as adamw
-from jopt.optimizers import asgd as asgd
-from jopt.optimizers import lbfgs as lbfgs
-from jopt.optimizers import muon as muon
-from jopt.optimizers import nadam as nadam
-from jopt.optimizers import radam as radam
-from jopt.optimizers import rmsprop as rmsprop
-from jopt.optimizers import rprop as rprop
-from jopt.optimizers import sgd as sgd
-from jopt.optimizers import sparse_adam as sparse_adam
+from jopt.optimizers import *  # noqa: F403 - the list of them is there
 from jopt.transforms import add_decayed_weights as add_decayed_weights
 from jopt.transforms import clip_by_global_norm as clip_by_global_norm
 from jopt.transforms import clip_by_norm as clip_by_norm

@@ -10,6 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+
 import jopt
 
 
@@ -18,13 +23,17 @@ class Entry:
     """What the tests need to know about one optimizer.
 
     `settings` are jopt arguments that switch much of it on, for the laws. `torch` lists torch
-    keyword arguments to run against torch itself. `tol64` and `tol32` bound the distance to
+    keyword arguments to run against torch itself. `runs` lists jopt arguments to run against
+    the paper's loop in `tests/oracles/papers.py`, and against what `optax` makes of all arguments,
+    where optax follows the paper. `tol64` and `tol32` bound the distance to
     torch after 100 steps, relative to each leaf's largest value.
     """
 
     factory: Callable[..., jopt.Transform]
     settings: dict[str, Any] = field(default_factory=dict)
     torch: tuple[dict[str, Any], ...] = ()
+    runs: tuple[dict[str, Any], ...] = ()
+    optax: Callable[..., optax.GradientTransformation] | None = None
     tol64: float = 1e-12
     tol32: float = 3e-6
     complex: bool = True
@@ -48,6 +57,37 @@ class Entry:
 
     def make(self, **overrides: Any) -> jopt.Transform:
         return self.factory(**{**self.settings, **overrides})
+
+
+def undecayed(factory: Callable[..., Any]) -> Callable[..., optax.GradientTransformation]:
+    """An optax factory that knows no weight decay; the runs have none."""
+
+    def made(*, weight_decay: float, **numbers: Any) -> optax.GradientTransformation:
+        assert weight_decay == 0
+        return factory(**numbers)
+
+    return made
+
+
+def from_zero_momentum(
+    learning_rate: float, initial_accumulator_value: float, weight_decay: float, **numbers: Any
+) -> optax.GradientTransformation:
+    """optax's yogi with the momentum at 0 in the beginning, as the paper has it."""
+    yogi = optax.scale_by_yogi(**numbers, initial_accumulator_value=initial_accumulator_value)
+
+    def init(params: Any) -> Any:
+        return yogi.init(params)._replace(mu=jax.tree.map(jnp.zeros_like, params))
+
+    alone = optax.GradientTransformation(init, yogi.update)
+    return optax.chain(alone, optax.scale_by_learning_rate(learning_rate))
+
+
+def with_betas(
+    b1: float, b2: float, b3: float | None, bias_correction: bool, **numbers: Any
+) -> optax.GradientTransformation:
+    """optax's prodigy by jopt's names."""
+    assert bias_correction
+    return optax.contrib.prodigy(betas=(b1, b2), beta3=b3, **numbers)
 
 
 CATALOG: tuple[Entry, ...] = (
@@ -265,6 +305,105 @@ CATALOG: tuple[Entry, ...] = (
             {"lr": 0.01, "eps": 1e-3},
             {"lr": 0.01, "maximize": True},
         ),
+    ),
+    Entry(
+        jopt.lion,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"learning_rate": 0.01, "weight_decay": 0.0},
+            {"learning_rate": 0.01, "b1": 0.5, "b2": 0.8, "weight_decay": 0.1},
+        ),
+        optax=optax.lion,
+    ),
+    Entry(
+        jopt.signum,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=({}, {"learning_rate": 0.01, "momentum": 0.5}, {"momentum": 0.0}),
+        optax=lambda learning_rate, momentum, weight_decay: optax.signum(learning_rate, momentum),
+    ),
+    Entry(
+        jopt.adabelief,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1, "nesterov": True},
+        runs=(
+            {},
+            {"learning_rate": 0.01, "b1": 0.5, "b2": 0.9, "eps": 1e-8, "eps_root": 1e-3},
+            {"learning_rate": 0.01, "eps": 1e-3, "nesterov": True},
+        ),
+        optax=undecayed(optax.adabelief),
+    ),
+    Entry(
+        jopt.yogi,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"b1": 0.5, "b2": 0.9, "eps": 1e-6},
+            {"b2": 0.9, "initial_accumulator_value": 0.1},
+        ),
+        optax=from_zero_momentum,
+    ),
+    Entry(
+        # optax mixes in the change of the gradient with 1 - b2 where b2 is meant.
+        jopt.adan,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1, "eps_root": 1e-8},
+        runs=(
+            {},
+            {"learning_rate": 0.01, "weight_decay": 0.1, "eps_root": 1e-6},
+            {"learning_rate": 0.01, "b1": 0.5, "b2": 0.7, "b3": 0.9, "eps": 1e-3},
+        ),
+    ),
+    Entry(
+        jopt.adopt,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        runs=(
+            {},
+            {"learning_rate": 0.01, "b1": 0.5, "b2": 0.9, "eps": 1e-3},
+            {"learning_rate": 0.01, "b2": 0.99, "nesterov": True},
+            {"learning_rate": 1e-6, "b2": 0.9, "eps": 1e-3, "use_clipping": False},
+        ),
+        optax=undecayed(optax.contrib.adopt),
+    ),
+    Entry(
+        jopt.lamb,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"learning_rate": 0.01, "weight_decay": 0.1},
+            {"learning_rate": 0.01, "b1": 0.5, "b2": 0.9, "eps": 1e-3, "eps_root": 1e-3},
+        ),
+        optax=optax.lamb,
+    ),
+    Entry(
+        jopt.lars,
+        settings={"learning_rate": 0.1, "weight_decay": 0.01, "trust_coefficient": 0.1},
+        runs=(
+            {},
+            {"weight_decay": 0.1, "trust_coefficient": 0.01, "eps": 1e-3, "momentum": 0.5},
+            {"learning_rate": 0.5, "trust_coefficient": 0.1, "momentum": 0.8, "nesterov": True},
+            {"weight_decay": 0.1, "momentum": 0.0},
+        ),
+        optax=optax.lars,
+    ),
+    Entry(
+        jopt.novograd,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        runs=(
+            {},
+            {"learning_rate": 0.1, "weight_decay": 0.1},
+            {"b1": 0.5, "b2": 0.9, "eps": 1e-2, "eps_root": 1e-3},
+        ),
+        optax=optax.novograd,
+    ),
+    Entry(
+        jopt.prodigy,
+        settings={"weight_decay": 0.01, "estim_lr0": 1e-3},
+        separable=False,
+        runs=(
+            {},
+            {"estim_lr0": 1e-3, "estim_lr_coef": 0.5, "weight_decay": 0.1},
+            {"learning_rate": 0.5, "b1": 0.5, "b2": 0.9, "b3": 0.8, "safeguard_warmup": True},
+        ),
+        optax=with_betas,
     ),
 )
 

@@ -60,7 +60,8 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
     """Take a few cases of each test over many; see `tests.sampling`."""
-    sample(items, whole=("tests/oracles/test_torch_parity.py::test_float64",))
+    oracles = ("test_torch_parity.py::test_float64", "test_papers.py::test_the_papers_lines")
+    sample(items, whole=tuple(f"tests/oracles/{test}" for test in oracles))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -154,7 +154,10 @@ def exports(source):
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom | ast.Import):
             for alias in node.names:
-                yield alias.asname or alias.name, alias.asname == alias.name
+                if alias.name == "*":  # all that the room exports
+                    yield from exports(sources()[node.module])
+                else:
+                    yield alias.asname or alias.name, alias.asname == alias.name
 
 
 def optimizer_files():

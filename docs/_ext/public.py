@@ -77,6 +77,8 @@ def _exported(module: ModuleType) -> list[str]:
     tree = ast.parse(inspect.getsource(module))
     if hasattr(module, "__path__"):
         imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-        return [a.name for node in imports for a in node.names if a.asname == a.name]
+        named = [a.name for node in imports for a in node.names if a.asname == a.name]
+        whole = [node.module or "" for node in imports if node.names[0].name == "*"]
+        return named + [name for room in whole for name in _exported(importlib.import_module(room))]
     defined = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     return [node.name for node in defined if not node.name.startswith("_")]

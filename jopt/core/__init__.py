@@ -15,6 +15,7 @@ from jopt.core.extending import extend as extend
 from jopt.core.factory import optimizer as optimizer
 from jopt.core.groups import Common as Common
 from jopt.core.groups import Coupled as Coupled
+from jopt.core.groups import Decaying as Decaying
 from jopt.core.groups import Decoupled as Decoupled
 from jopt.core.groups import Group as Group
 from jopt.core.groups import Groups as Groups

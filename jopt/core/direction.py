@@ -53,7 +53,14 @@ def direction(tx: Transform) -> Transform:
         hypers = tuple(h for h in spec.hypers if h.name not in STEP)
         by = spec.params_by and tuple(name for name in spec.params_by if name not in STEP)
         alone = replace(
-            spec, hypers=hypers, params_by=by, steps=False, gives="update", decay=None, torch=None
+            spec,
+            hypers=hypers,
+            params_by=by,
+            steps=False,
+            needs_params=spec.params_by is None,
+            gives="update",
+            decay=None,
+            torch=None,
         )
         return part.remade(alone, replace(part.ending, gives="update", decay=None))
 

@@ -158,14 +158,15 @@ class TreePart(SpecPart):
         numbers = cast_numbers(work[0].numbers.read(), dtype)
         if "value_fn" in numbers:
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
-        h = SimpleNamespace(**numbers, **dict(self.frozen_options))
+        numbers |= dict(self.frozen_options)
+        h = SimpleNamespace(**numbers)
         ds, new = ruled(
             self.rule,
             [slot.name for slot in (*self.slots, *self.shared)],
             [self.ending.start(g, p, h) for g, _, p in views],
             SimpleNamespace(**s, **shared),
             None if work[0].p is None else [v[2] for v in views],
-            h,
+            SimpleNamespace(**self.ending.numbers(numbers)),
         )
         us = [self.ending.finish(d, v[2], h) for d, v in zip(ds, views, strict=True)]
         for i, w in enumerate(work):
@@ -203,7 +204,8 @@ def apply_rule(
     numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
     numbers["dtype"] = real_dtype((g if p is None else p).dtype)
     seen = SimpleNamespace(**numbers)
-    d, new = ruled(rule, slots, ending.start(gv, pv, seen), SimpleNamespace(**sv), pv, seen)
+    shown = SimpleNamespace(**ending.numbers(numbers))
+    d, new = ruled(rule, slots, ending.start(gv, pv, seen), SimpleNamespace(**sv), pv, shown)
     return unview(g, ending.finish(d, pv, seen), new, slots)
 
 

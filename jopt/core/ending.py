@@ -9,6 +9,8 @@ leaf's own kernel, the same way for all of them:
     d ← d + λ·p                decay in the direction
     p ← p − η·d
     p ← p·(1 − η·λ) − η·d      decay in the step; p·(1 − λ) − η·d if independent of η
+
+A rule may have a place of its own for decay; where the user chose another, it sees λ as 0.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from jopt.numerics import Ratio
 
 Gives = Literal["direction", "step", "update"]
 Decay = bool | Literal["independent"]
-Place = Literal["gradient", "direction", "step", "independent"]
+Place = Literal["gradient", "direction", "rule", "step", "independent"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Ending:
         if self.decay == "gradient":
             g = g + h.weight_decay * p
         return g
+
+    def numbers(self, h: Mapping[str, Any]) -> dict[str, Any]:
+        """The numbers that the rule sees: no weight decay where the door does it, or nobody."""
+        done = self.decay not in (None, "rule")
+        return {"weight_decay": 0.0, **h} | ({"weight_decay": 0.0} if done else {})
 
     def finish(self, d: Any, p: Any, h: Any) -> Any:
         """The update, from what the rule gave."""
@@ -98,7 +105,7 @@ def _place(spec: Spec, decoupled: Decay | None) -> Place | None:
             expected="decoupled=True, False or 'independent'",
             found=repr(decoupled),
         )
-    if decoupled == (spec.decay == "step") and spec.decay != "direction":
+    if decoupled == (spec.decay == "step") and spec.decay not in ("direction", "rule"):
         return spec.decay
     if spec.decay is None or spec.gives == "update":
         raise ConfigError(

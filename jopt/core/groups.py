@@ -107,6 +107,16 @@ class Decoupled(Steps, total=False):
     decoupled: Annotated[Decay, True]
 
 
+class Decaying(Steps, total=False):
+    """What optimizers take whose weight decay has a place of its own.
+
+    The same as `jopt.Coupled`, with `decoupled=None`, the optimizer's own place, where nothing is
+    said.
+    """
+
+    decoupled: Annotated[Decay | None, None]
+
+
 SHARED = frozenset({**Common.__annotations__, **Coupled.__annotations__})
 """The names of all arguments that are no optimizer's own."""
 

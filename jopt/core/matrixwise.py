@@ -89,7 +89,7 @@ class MatrixPart(SpecPart):
                 self.ending.start(g, p, h),
                 SimpleNamespace(**s),
                 p,
-                h,
+                SimpleNamespace(**self.ending.numbers(vars(h))),
             )
             if not isinstance(run, Generator):
                 raise ConfigError(

@@ -47,7 +47,8 @@ class Spec:
       the parameter (or, without `steps`, goes on as the gradient). The door does the rest of the
       first two: sign, decay, learning rate.
     - `decay`: where the hyperparameter `weight_decay` enters: `"gradient"` (coupled),
-      `"direction"` or `"step"` (decoupled); `None` if the rule sees to it, or has none.
+      `"direction"` or `"step"` (decoupled); `"rule"`: where the rule has it, which sees 0 if the
+      user chose another place; `None` if the rule alone sees to it, or has none.
     - `complex`: `"pairs"` shows complex leaves to the rule as reals with a last axis of 2, as
       torch does; `"no"` refuses them.
     - `ndim`: the number of axes every parameter must have; `None` for any.
@@ -73,7 +74,7 @@ class Spec:
     ageless: bool = False
     steps: bool = True
     gives: Literal["direction", "step", "update"] = "update"
-    decay: Literal["gradient", "direction", "step"] | None = None
+    decay: Literal["gradient", "direction", "rule", "step"] | None = None
     complex: Literal["pairs", "no"] = "pairs"
     ndim: int | None = None
     needs_params: bool = False

@@ -8,6 +8,7 @@ RATE = Hyper("learning_rate", "[0, inf)", torch="lr")
 B1 = Hyper("b1", "[0, 1)", torch="betas[0]")
 B2 = Hyper("b2", "[0, 1)", torch="betas[1]")
 EPS = Hyper("eps", "[0, inf)", torch="eps")
+EPS_ROOT = Hyper("eps_root", "[0, inf)", optional="zero")
 DECAY = Hyper("weight_decay", "[0, inf)", torch="weight_decay")
 
 MU = Slot("mu", torch="exp_avg")

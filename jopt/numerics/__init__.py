@@ -22,6 +22,7 @@ from jopt.numerics.norms import norm as norm
 from jopt.numerics.norms import scaled_norm as scaled_norm
 from jopt.numerics.norms import scaled_norms as scaled_norms
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
+from jopt.numerics.norms import trusted as trusted
 from jopt.numerics.once import once_if as once_if
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights

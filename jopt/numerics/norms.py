@@ -75,6 +75,15 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
 
 
+def trusted(p: Array, d: Array, eps: Array | float, coefficient: Array | float = 1.0) -> Array:
+    """c·‖p‖ / (‖d‖ + ε)·d, the trust ratio of LARS and LAMB; d where one of the norms is 0."""
+    (of_p, of_d), (p_norm, d_norm) = scaled_norms([p, d])
+    none = (p_norm == 0) | (d_norm == 0)
+    share = coefficient * (p_norm / of_p) / jnp.where(none, 1, d_norm + eps * of_d)
+    # The power of two first: where ‖d‖ is out of range, the ratio alone may be, too.
+    return jnp.where(none, d, share * (of_d * d))
+
+
 def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
     """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
 

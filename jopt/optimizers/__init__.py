@@ -1,17 +1,27 @@
 """Optimizers, one algorithm a file, the file named as the function."""
 
+from jopt.optimizers.adabelief import adabelief as adabelief
 from jopt.optimizers.adadelta import adadelta as adadelta
 from jopt.optimizers.adafactor import adafactor as adafactor
 from jopt.optimizers.adagrad import adagrad as adagrad
 from jopt.optimizers.adam import adam as adam
 from jopt.optimizers.adamax import adamax as adamax
 from jopt.optimizers.adamw import adamw as adamw
+from jopt.optimizers.adan import adan as adan
+from jopt.optimizers.adopt import adopt as adopt
 from jopt.optimizers.asgd import asgd as asgd
+from jopt.optimizers.lamb import lamb as lamb
+from jopt.optimizers.lars import lars as lars
 from jopt.optimizers.lbfgs import lbfgs as lbfgs
+from jopt.optimizers.lion import lion as lion
 from jopt.optimizers.muon import muon as muon
 from jopt.optimizers.nadam import nadam as nadam
+from jopt.optimizers.novograd import novograd as novograd
+from jopt.optimizers.prodigy import prodigy as prodigy
 from jopt.optimizers.radam import radam as radam
 from jopt.optimizers.rmsprop import rmsprop as rmsprop
 from jopt.optimizers.rprop import rprop as rprop
 from jopt.optimizers.sgd import sgd as sgd
+from jopt.optimizers.signum import signum as signum
 from jopt.optimizers.sparse_adam import sparse_adam as sparse_adam
+from jopt.optimizers.yogi import yogi as yogi

@@ -69,6 +69,17 @@ SAME = {
         lambda: jopt.adagrad(0.01, initial_accumulator_value=0.1, eps=0.0),
     ),
     "adadelta": (lambda: optax.adadelta(1.0), jopt.adadelta),
+    "lion": (lambda: optax.lion(0.01), lambda: jopt.lion(0.01)),
+    "signum": (lambda: optax.signum(0.01), lambda: jopt.signum(0.01)),
+    "adabelief": (lambda: optax.adabelief(0.01), lambda: jopt.adabelief(0.01)),
+    "yogi": (lambda: optax.yogi(0.01), lambda: jopt.yogi(0.01)),
+    "adopt": (lambda: optax.contrib.adopt(0.01), lambda: jopt.adopt(0.01)),
+    "lamb": (
+        lambda: optax.lamb(0.01, weight_decay=0.1),
+        lambda: jopt.lamb(0.01, weight_decay=0.1),
+    ),
+    "lars": (lambda: optax.lars(0.01), lambda: jopt.lars(0.01)),
+    "novograd": (lambda: optax.novograd(0.01), lambda: jopt.novograd(0.01)),
     "injected": (
         lambda: optax.inject_hyperparams(optax.adamw)(0.02, weight_decay=0.1),
         lambda: jopt.adamw(0.5, weight_decay=0.5),  # the numbers come from optax's state

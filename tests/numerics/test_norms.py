@@ -20,6 +20,7 @@ from jopt.numerics import (
     number_dtype,
     real_dtype,
     sum_of_squares,
+    trusted,
     widest,
 )
 
@@ -77,3 +78,13 @@ def test_the_widest_holds_all():
     assert widest("bfloat16", "float16") == jnp.float32
     assert widest("float16", "complex64") == jnp.complex64
     assert widest("bfloat16") == jnp.bfloat16
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e25, 1e37])
+def test_a_trusted_direction_is_as_long_as_the_parameter_whatever_its_size(size):
+    p, d = jnp.asarray([3.0, 4.0]), jnp.asarray([0.6, -0.8])
+    run = jax.jit(trusted)
+    np.testing.assert_allclose(run(p, size * d, 0.0, 0.1), 0.5 * d, rtol=1e-6)
+    np.testing.assert_allclose(run(size * p, d, 0.0, 0.1), 0.5 * size * d, rtol=1e-6)
+    for zero in ((0 * p, d), (p, 0 * d)):
+        np.testing.assert_array_equal(run(*zero, 0.0, 0.1), zero[1])

@@ -37,7 +37,8 @@ def import_state(
     """The state of `tx` that goes on where an optax optimizer stood.
 
     What is known: the states of `adam`, `adamw`, `amsgrad`, `adamax`, `nadam`, `radam`, `sgd`,
-    `rmsprop`, `adagrad`, `adadelta`, `adafactor` and `contrib.muon`, in any `chain` or
+    `rmsprop`, `adagrad`, `adadelta`, `adafactor`, `adabelief`, `adan`, `lamb`, `lars`, `lion`,
+    `novograd`, `signum`, `yogi`, `contrib.adopt` and `contrib.muon`, in any `chain` or
     `named_chain` with what has no state (clipping, `add_decayed_weights`, `scale`) and
     with schedules; inside `inject_hyperparams`, `masked`, `partition`, `MultiSteps` and
     `apply_if_finite`. optax need not be installed: states are known by the names of
