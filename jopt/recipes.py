@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from jopt.base import ConfigError, GroupError, configured
-from jopt.core import Groups, Skips, StateDtype, Transform, Value, route
+from jopt.base import ConfigError, GroupError, checked, configured
+from jopt.core import Group, Groups, Hyper, Skips, StateDtype, Transform, Value, group, route, times
 from jopt.core.groups import Match, Picker, picked
 from jopt.core.kinds import kinds, runs
 from jopt.core.match import settled_match
@@ -75,6 +75,96 @@ def _also(
     if not any(found):
         raise GroupError("muon_adamw", f"{argument} matches no leaf", found=repr(match))
     return found
+
+
+class Layer(Picker):
+    """The leaves of one layer of several, by the number in their paths."""
+
+    def __init__(self, pattern: str | re.Pattern[str], number: int, depth: int) -> None:
+        self.settings = pattern, number, depth
+
+    def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
+        """Whether each leaf is of the layer; a layer past the last one is an error."""
+        pattern, number, depth = self.settings
+        found = [re.search(pattern, name) for name in names]
+        numbers = [None if m is None else int(m[1]) for m in found]
+        for name, n in zip(names, numbers, strict=True):
+            if n is not None and n >= depth:
+                raise GroupError(
+                    who,
+                    "layer_decay knows of fewer layers",
+                    path=name,
+                    expected=f"a number below {depth}",
+                    found=n,
+                    fix="Layers count from 0: depth= says how many there are.",
+                )
+        return [n == number for n in numbers]
+
+    def __repr__(self) -> str:
+        return "Layer({!r}, {}, {})".format(*self.settings)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layer) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        return hash(self.settings)
+
+
+@checked
+def layer_decay(
+    pattern: str, *, decay: float, depth: int, below: Match | None = None
+) -> dict[str, Group]:
+    """Groups for layer-wise learning-rate decay: the deeper a layer, the slower it learns.
+
+    Of `depth` layers, numbered from 0, layer i has decay^(depth − i) times the learning rate, and
+    what lies `below` all of them, embeddings, decay^(depth + 1) times. All else, such as a head,
+    has the learning rate itself. The groups stand beside others: a leaf may be in both.
+
+    **Arguments:**
+
+    - `pattern`: a regular expression, searched in the leaf's path, whose one group is the number
+      of the layer.
+    - `decay`: the ratio of two layers, in (0, 1].
+    - `depth`: how many layers there are.
+    - `below`: what lies before the first layer, as in `jopt.group`.
+
+    **Raises:** `ConfigError` for arguments out of range. When the optimizer meets the parameters:
+    `GroupError` for a layer without leaves, and for a leaf of a layer past the last one.
+
+    >>> import jopt
+    >>> groups = jopt.recipes.layer_decay(r"layer_(\d+)/", decay=0.5, depth=2, below="^embed")
+    >>> {name: made.numbers["learning_rate"] for name, made in groups.items()}
+    {'below': jopt.times(factor=0.125), 'layer_0': jopt.times(factor=0.25), 'layer_1': jopt.times(factor=0.5)}
+    >>> no_decay = jopt.group(r"(bias|scale)$", weight_decay=0.0)
+    >>> tx = jopt.adamw(1e-3, weight_decay=0.1, groups={"no_decay": no_decay, **groups})
+
+    Source: Howard and Ruder, 2018, "Universal language model fine-tuning for text
+    classification"; the exponents are those of Bao et al., 2022, "BEiT".
+    """
+    settled_match("layer_decay", "pattern", pattern)
+    if not isinstance(pattern, str | re.Pattern) or re.compile(pattern).groups != 1:
+        raise ConfigError(
+            "layer_decay",
+            "the pattern has one group, the number of the layer",
+            expected=r"such as r\"layer_(\d+)\"",
+            found=repr(pattern)[:100],
+        )
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise ConfigError(
+            "layer_decay",
+            "depth is a number of layers",
+            expected="an int from 1",
+            found=repr(depth),
+        )
+    Hyper("decay", "(0, 1]").check("layer_decay", decay)
+    lowest = {"below": below} if below is not None else {}
+    layers = {f"layer_{i}": Layer(pattern, i, depth) for i in range(depth)}
+    rates = {name: times(decay ** (depth + 1)) for name in lowest}
+    rates |= {f"layer_{i}": times(decay ** (depth - i)) for i in range(depth)}
+    return {
+        name: group(match, learning_rate=rates[name])
+        for name, match in {**lowest, **layers}.items()
+    }
 
 
 @configured("jopt.recipes.")

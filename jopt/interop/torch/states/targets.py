@@ -9,7 +9,7 @@ from typing import Any
 
 from jopt.base import CheckpointError, ConfigError
 from jopt.core import Transform
-from jopt.core.groups import assign
+from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
 from jopt.core.route import RoutePart
 from jopt.core.transform import Node, Part, State
@@ -22,14 +22,14 @@ class Target:
     """One optimizer inside a transform that torch has too, and the leaves that it moves.
 
     **Attributes:** `keys`, the labels down to its node; `part`; `layout` and `params`, its
-    leaves; `groups`, the jopt group of each; `live`, the leaves that are not frozen.
+    leaves; `groups`, the jopt groups of each; `live`, the leaves that are not frozen.
     """
 
     keys: tuple[str, ...]
     part: SpecPart
     layout: Layout
     params: list[Any]
-    groups: tuple[str, ...]
+    groups: tuple[Labels, ...]
     live: tuple[int, ...]
 
     @property
@@ -82,9 +82,8 @@ def _found(
     for label, part in parts.items():
         keys = (*above, label)
         if isinstance(part, SpecPart) and part.spec.torch:
-            groups = assign(part.name, part.groups, layout, params)
-            frozen = {k for k, g in part.groups.items() if g.freeze}
-            live = tuple(i for i, k in enumerate(groups) if k not in frozen)
+            groups = part.labels(layout, params)
+            live = tuple(i for i, k in enumerate(groups) if part.freezes.isdisjoint(k))
             yield Target(keys, part, layout, params, groups, live)
         elif isinstance(part, RoutePart):
             routes = part.labels(layout, params)
