@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -38,12 +37,12 @@ from jopt.core.numbers import (
 from jopt.core.places import by_slots
 from jopt.core.rules import check_rule, prepared
 from jopt.core.side_by_side import Numbers, handed_out, side_by_side
-from jopt.core.slots import Store
+from jopt.core.slots import Store, stand_in
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, Path, lookup, merged, nest
 from jopt.core.work import Work, given_back
-from jopt.numerics import number_dtype, real_dtype, widest
+from jopt.numerics import number_dtype
 
 
 class SpecPart(Part):
@@ -127,7 +126,7 @@ class SpecPart(Part):
             node[slot.name] = nest([layout.paths[i] for i in holders], leaves)
         for slot in self.shared:
             node[slot.name] = {
-                key_of(k): fresh(slot, self._stand_in(members), self._own(node, k), self.options)
+                key_of(k): fresh(slot, stand_in(members), self._own(node, k), self.options)
                 for k, members in self._members(labels, live, params).items()
             }
         return node
@@ -246,10 +245,6 @@ class SpecPart(Part):
         for i in live:
             members.setdefault(labels[i], []).append(of[i])
         return members
-
-    def _stand_in(self, params: Leaves) -> Any:
-        # A group's slot is computed in the widest dtype of its parameters.
-        return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
 
     def _own(self, node: Node, labels: Labels) -> dict[str, Any]:
         return composed(self.name, own_numbers(node), own_factors(node), labels)
