@@ -74,8 +74,8 @@ def test_no_decay_times_layer_rates_is_optax_multi_transform():
         return steps(params)
 
     with jax.numpy_dtype_promotion("standard"):
-        want = run(theirs)
-    for ours, want in zip(jax.tree.leaves(run(tx)), jax.tree.leaves(want), strict=True):
+        reached = run(theirs)
+    for ours, want in zip(jax.tree.leaves(run(tx)), jax.tree.leaves(reached), strict=True):
         np.testing.assert_allclose(ours, want, rtol=1e-6, atol=1e-6)
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import jax
 
-from jopt.base import StateError
+from jopt.base import ConfigError, StateError, checked
 from jopt.core.composed import Own, composed
-from jopt.core.groups import DEFAULT
+from jopt.core.groups import DEFAULT, key_of
 from jopt.core.numbers import is_number, own_factors, own_numbers
+from jopt.core.seats import seats
 from jopt.core.sites import Site, sites
 from jopt.core.spec import REGISTRY, Spec
-from jopt.core.transform import Node
+from jopt.core.transform import Node, Transform, check_transform
+from jopt.core.tree import shown
 
 
 def nodes(state: Any, who: str = "hyperparams") -> Iterator[tuple[str, Node]]:
@@ -47,7 +49,10 @@ def _is_bare(label: Any, node: Any) -> bool:
     return isinstance(node, Mapping) and (bool(known) or not jax.tree.leaves(node))
 
 
-def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
+@checked
+def hyperparams(
+    state: Any, tx: Transform | None = None, params: Any = None
+) -> dict[str, dict[str, dict[str, Any]]]:
     """The numbers in force: `{label: {group: {name: scalar}}}`, inherited ones included.
 
     They are those that the next update uses, scheduled ones too: to log what a step uses, read
@@ -62,21 +67,38 @@ def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
     `optax.inject_hyperparams` holds are shown too, under `inject_hyperparams`; of scheduled ones
     it knows only what the last update used.
 
-    **Raises:** `StateError` where there is no state of a jopt transform.
+    A group's numbers are those of leaves in that group alone. Which leaves are in several is not
+    in the state: with `tx`, whose state it is, and its `params`, each set of groups in use has its
+    numbers, too, under their names: `"no_decay+head"`.
+
+    **Raises:** `StateError` where there is no state of a jopt transform; `ConfigError` for `tx`
+    without `params`.
 
     >>> import jax.numpy as jnp, jopt
     >>> state = jopt.adamw(1e-3, weight_decay=0.1).init({"w": jnp.ones(3)})
     >>> round(float(jopt.hyperparams(state)["adamw"]["default"]["weight_decay"]), 6)
     0.1
     """
+    if tx is not None:
+        check_transform("hyperparams", tx)
+        if params is None:
+            raise ConfigError("hyperparams", "tx= goes with params=", found="no params")
+        tx.check_labels(state, params)
     view: dict[str, dict[str, dict[str, Any]]] = {}
+    known: dict[str, tuple[Own, Own]] = {}
     for site in sites_of("hyperparams", state):
-        own, factors = own_of(site)
+        own, factors = known[site.label] = own_of(site)
         if own:
             view[site.label] = {
                 group: composed(site.label, own, factors, () if group == DEFAULT else (group,))
                 for group in (*own, *(g for g in factors if g not in own))
             }
+    for seat in () if tx is None else seats(tx.parts, *tx.layout(params)):
+        label, part = shown(seat.keys), seat.part
+        for held in dict.fromkeys(part.labels(seat.layout, seat.params)):
+            if len(held) > 1 and part.freezes.isdisjoint(held):
+                own, factors = known[label]
+                view[label][key_of(held)] = composed(label, own, factors, held)
     return view
 
 

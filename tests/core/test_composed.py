@@ -115,6 +115,18 @@ def test_extend_makes_a_factor_of_a_number_and_back():
     assert rate(jopt.extend(plain, state, one)) == 0.5
 
 
+def test_what_leaves_in_several_groups_use_is_told_with_the_transform():
+    one = params()
+    tx = jopt.chain(jopt.clip_by_global_norm(1.0), jopt.ema(jopt.route(jopt.sgd(0.1), x=(".", TX))))
+    view = jopt.hyperparams(tx.init(one), tx, one)["route/adamw"]
+    assert set(view) == {"default", "no_decay", "head", "no_decay+head"}
+    found = {k: float(v) for k, v in view["no_decay+head"].items()}
+    assert found["learning_rate"] == pytest.approx(0.1)
+    assert (found["weight_decay"], found["b1"]) == (0.0, pytest.approx(0.8))
+    with pytest.raises(jopt.ConfigError, match="tx= goes with params="):
+        jopt.hyperparams(tx.init(one), tx)
+
+
 def test_freeze_wins():
     groups = {
         "frozen": jopt.group("^head/", freeze=True),
