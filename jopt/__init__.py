@@ -35,6 +35,7 @@ from jopt.core import Hyper as Hyper
 from jopt.core import Slot as Slot
 from jopt.core import Spec as Spec
 from jopt.core import Steps as Steps
+from jopt.core import Times as Times
 from jopt.core import Transform as Transform
 from jopt.core import apply_updates as apply_updates
 from jopt.core import chain as chain
@@ -52,6 +53,7 @@ from jopt.core import row_gradient as row_gradient
 from jopt.core import rowwise as rowwise
 from jopt.core import set_hyperparams as set_hyperparams
 from jopt.core import step as step
+from jopt.core import times as times
 from jopt.core import treewise as treewise
 from jopt.minimize import Minimum as Minimum
 from jopt.minimize import minimize as minimize

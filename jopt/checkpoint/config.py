@@ -14,7 +14,7 @@ from typing import Any
 from jopt.base import CheckpointError, plain
 from jopt.checkpoint.leaves import printable
 from jopt.checkpoint.manifest import MAX_LIST
-from jopt.core import Transform
+from jopt.core import Group, Times, Transform
 from jopt.core.part import SpecPart
 from jopt.core.transform import Part
 
@@ -97,6 +97,7 @@ def _part(part: Part) -> dict[str, Any]:
                 "freeze": group.freeze,
                 "match": _plain(group.match),
                 "own": sorted(group.numbers),
+                **_factors(group),
             }
             for name, group in part.groups.items()
         }
@@ -105,6 +106,12 @@ def _part(part: Part) -> dict[str, Any]:
     if part.wrapped:
         said["inner"] = {label: _part(inner) for label, inner in part.wrapped.items()}
     return said
+
+
+def _factors(group: Group) -> dict[str, Any]:
+    """The numbers that the group multiplies, if there are any."""
+    names = sorted(k for k, v in group.numbers.items() if isinstance(v, Times))
+    return {"times": names} if names else {}
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from jopt.checkpoint.names import matched, renamed
 from jopt.checkpoint.placing import cast_to, castable, placed
 from jopt.checkpoint.renewed import renew
 from jopt.core import Transform
+from jopt.core.given import KINDS
 from jopt.core.tree import Path, Tree, nest, shown
 
 Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
@@ -218,7 +219,7 @@ def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -
 
 def _without_given(found: list[Difference]) -> list[Difference]:
     """The differences without those of `given`, where they follow from numbers told by name."""
-    nodes = {d.path[:-3] for d in found if len(d.path) > 2 and d.path[-3] == "hyperparams"}
+    nodes = {d.path[:-3] for d in found if len(d.path) > 2 and d.path[-3] in KINDS}
     return [
         d
         for d in found

@@ -18,7 +18,7 @@ import numpy as np
 
 from jopt.checkpoint.placing import place
 from jopt.core import Transform
-from jopt.core.given import as_vector, stands
+from jopt.core.given import KINDS, as_vector, stands
 from jopt.core.numbers import plain_numbers
 from jopt.core.part import SpecPart
 from jopt.core.transform import Part
@@ -83,9 +83,10 @@ def _numbers(leaves: Mapping[Path, Any]) -> dict[Path, list[Path]]:
     found: dict[Path, list[Path]] = {path[:-1]: [] for path in leaves if path[-1:] == ("given",)}
     if found:
         for path in leaves:
-            if path[-3:-2] == ("hyperparams",) and path[:-3] in found:
+            if len(path) > 2 and path[-3] in KINDS and path[:-3] in found:
                 found[path[:-3]].append(path)
-    return {node: sorted(paths) for node, paths in found.items() if paths}
+    # In the order of `given`: by group and name.
+    return {node: sorted(paths, key=lambda p: p[-2:]) for node, paths in found.items() if paths}
 
 
 def _vector(given: Any, paths: list[Path]) -> np.ndarray[Any, Any] | None:

@@ -127,6 +127,7 @@ def _cell(found: dict[str, Any] | None) -> str:
         return ""
     value = found["value"]
     text = "many" if value is None else str(value)
+    text = f"times {text}" if found["factor"] else text
     return f"{text} scheduled" if found["scheduled"] else text
 
 

@@ -73,6 +73,7 @@ def describe(
                 "name": n.name,
                 "value": values.get(n.path),
                 "scheduled": n.scheduled,
+                "factor": n.factor,
             }
             for n in found
         ],

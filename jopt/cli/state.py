@@ -13,21 +13,35 @@ from typing import Any
 import numpy as np
 
 from jopt.checkpoint.leaves import DTYPES, Kind
+from jopt.core.given import KINDS
 from jopt.core.tree import Path
 
-NUMBERS = ("hyperparams", "given", "schedules", "count", "leaf_count", "leaf_micro", "metrics")
+NUMBERS = (
+    "hyperparams",
+    "times",
+    "given",
+    "schedules",
+    "count",
+    "leaf_count",
+    "leaf_micro",
+    "metrics",
+)
 """The entries of a node that are no slots."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A hyperparameter in the file: its node, its group, its name, and where the value stands."""
+    """A hyperparameter in the file: its node, its group, its name, and where the value stands.
+
+    It may be a factor, which multiplies what the leaf would otherwise have.
+    """
 
     node: Path
     group: str
     name: str
     path: Path
     scheduled: bool
+    factor: bool = False
 
 
 def numbers(kinds: Mapping[Path, Kind]) -> list[Number]:
@@ -36,8 +50,9 @@ def numbers(kinds: Mapping[Path, Kind]) -> list[Number]:
     for path, kind in kinds.items():
         if kind.shape is None:
             continue
-        if len(path) > 2 and path[-3] == "hyperparams":
-            found.append(Number(path[:-3], path[-2], path[-1], path, False))
+        if len(path) > 2 and path[-3] in KINDS:
+            factor = path[-3] == "times"
+            found.append(Number(path[:-3], path[-2], path[-1], path, False, factor))
         elif len(path) > 3 and path[-4] == "schedules" and path[-1] == "value":
             found.append(Number(path[:-4], path[-3], path[-2], path, True))
     return sorted(found, key=lambda n: (n.node, n.group != "default", n.group, n.name))

@@ -9,6 +9,7 @@ from jopt.core.counts import Skips as Skips
 from jopt.core.direction import direction as direction
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise
+from jopt.core.editing import set_hyperparams as set_hyperparams
 from jopt.core.ending import Decay as Decay
 from jopt.core.extending import Extension as Extension
 from jopt.core.extending import extend as extend
@@ -22,7 +23,6 @@ from jopt.core.groups import Groups as Groups
 from jopt.core.groups import Steps as Steps
 from jopt.core.groups import group as group
 from jopt.core.hyperparams import hyperparams as hyperparams
-from jopt.core.hyperparams import set_hyperparams as set_hyperparams
 from jopt.core.matrixwise import matrixwise as matrixwise
 from jopt.core.numbers import Number as Number
 from jopt.core.numbers import Value as Value
@@ -33,5 +33,7 @@ from jopt.core.rows import rowwise as rowwise
 from jopt.core.spec import Hyper as Hyper
 from jopt.core.spec import Slot as Slot
 from jopt.core.spec import Spec as Spec
+from jopt.core.times import Times as Times
+from jopt.core.times import times as times
 from jopt.core.transform import State as State
 from jopt.core.transform import Transform as Transform

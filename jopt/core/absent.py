@@ -15,6 +15,7 @@ from jopt.core.checks import on_values
 from jopt.core.groups import Group
 from jopt.core.numbers import owners
 from jopt.core.spec import Spec
+from jopt.core.times import Times
 from jopt.core.transform import Flow
 from jopt.core.work import Work
 
@@ -29,6 +30,8 @@ def check_spared(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, Gr
     for label, own in owners(numbers, groups) if spec.steps else ():
         for name in spec.params_by or ():
             value = plain(own.get(name, 0))
+            if isinstance(value, Times):  # so many times 0, or another group's that is told of
+                continue
             if not isinstance(value, int | float) or value != 0:
                 where = f"{name} of group {label!r}"
                 raise TreeError(spec.name, f"{problem} because of {where}", found=value, fix=FIX)

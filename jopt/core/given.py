@@ -25,6 +25,9 @@ from jopt.numerics import number_dtype
 Key = tuple[str, str]
 """A number's group and name."""
 
+KINDS = ("hyperparams", "times")
+"""The entries of a node with numbers that no schedule sets."""
+
 UNKNOWN = math.nan
 """What stands in `given` for a number of which nobody wrote that down: the state's stands."""
 
@@ -61,8 +64,9 @@ def check_given(who: str, node: Mapping[str, Any], numbers: Mapping[Key, Any]) -
 
 def known(who: str, node: Mapping[str, Any]) -> dict[Key, Any]:
     """What a node says its transform was built with, number by number."""
-    numbers = node.get("hyperparams", {})
-    keys = sorted((group, name) for group, own in numbers.items() for name in own)
+    keys = sorted(
+        (group, name) for kind in KINDS for group, own in node.get(kind, {}).items() for name in own
+    )
     row = node.get("given")
     shape = tuple(getattr(row, "shape", ()))
     floating = jnp.issubdtype(getattr(row, "dtype", int), jnp.floating)

@@ -19,9 +19,18 @@ from jopt.core.match import holds as holds
 from jopt.core.match import picked as picked
 from jopt.core.match import settled_match
 from jopt.core.spec import Spec
+from jopt.core.times import Times
 from jopt.core.tree import Layout
 
 DEFAULT = "default"
+
+Labels = tuple[str, ...]
+"""The groups of a leaf, in the order in which they were declared; none where no group matches."""
+
+
+def key_of(labels: Labels) -> str:
+    """What a set of groups is called in states and reports: `"head"`, `"head+no_decay"`."""
+    return "+".join(labels) or DEFAULT
 
 
 class Group(Configured):
@@ -139,12 +148,16 @@ def group(match: Match, *, freeze: bool = False, **hyperparameters: Any) -> Grou
       parameters', in which one bool may stand for a whole subtree. All of them see paths and
       shapes, never values, so the choice is the same at every step and after every restore.
     - `freeze`: the leaves get a zero update and no state.
-    - `**hyperparameters`: the group's own numbers or schedules; all others it inherits from
-      the `"default"` group, also when those are edited later.
+    - `**hyperparameters`: the group's own numbers or schedules, or `jopt.times(factor)`, so many
+      times what the leaf would otherwise have; all others it inherits from the `"default"` group,
+      also when those are edited later.
+
+    A leaf may be in several groups, as long as they do not set one number to two values. It is
+    frozen if one of them freezes it.
 
     **Raises:** `ConfigError` for a pattern that does not compile, or a frozen group with
     hyperparameters. When the optimizer meets the parameters: `GroupError` for a pattern
-    that matches no leaf, and for a leaf that two groups match.
+    that matches no leaf, and for a leaf that two groups give two values of one number.
 
     >>> group(r"(bias|scale)$", weight_decay=0.0)
     jopt.group(match='(bias|scale)$', weight_decay=0.0)
@@ -158,7 +171,13 @@ def switched(spec: Spec, numbers: Mapping[str, Any], groups: Groups) -> dict[str
     Off by default is `False`: what injects numbers takes that for a choice, not for a number.
     """
     named = groups.values() if isinstance(groups, Mapping) else ()
-    of_groups = {name for g in named if isinstance(g, Group) for name in g.numbers}
+    of_groups = {
+        name
+        for g in named
+        if isinstance(g, Group)
+        for name, value in g.numbers.items()
+        if not isinstance(value, Times)  # so many times what is off is off
+    }
     on = dict(numbers)
     for hyper in spec.hypers:
         value = on.get(hyper.name)
@@ -197,16 +216,29 @@ def check_groups(who: str, groups: Groups) -> dict[str, Group]:
 
 def assign(
     who: str, groups: Mapping[str, Group], layout: Layout, leaves: Sequence[Any]
-) -> tuple[str, ...]:
-    """The name of each leaf's group, `"default"` where no group matches.
+) -> tuple[Labels, ...]:
+    """The groups of each leaf; none where no group matches.
 
     Of no leaves there is nothing to say: a pattern may match none then.
     """
     if not groups or not leaves or layout.stands_for_all:
-        return (DEFAULT,) * len(layout)
+        return ((),) * len(layout)
     shapes = tuple((tuple(x.shape), x.dtype) for x in leaves)
     matches = tuple((label, g.match) for label, g in groups.items())
     return _assign(who, matches, layout.names, shapes)
+
+
+def alone(who: str, names: Sequence[str], labels: Sequence[Labels]) -> tuple[str, ...]:
+    """The one label of each leaf; `GroupError` for a leaf with two."""
+    for name, held in zip(names, labels, strict=True):
+        if len(held) > 1:
+            raise GroupError(
+                who,
+                f"{held[0]!r} and {held[1]!r} both match one leaf",
+                path=name,
+                fix=f"Narrow one pattern: a leaf has one {who}.",
+            )
+    return tuple(held[0] if held else DEFAULT for held in labels)
 
 
 @functools.lru_cache(maxsize=256)
@@ -215,22 +247,11 @@ def _assign(
     matches: tuple[tuple[str, Match], ...],
     names: tuple[str, ...],
     shapes: tuple[tuple[tuple[int, ...], Any], ...],
-) -> tuple[str, ...]:
-    chosen: list[str] = []
+) -> tuple[Labels, ...]:
     leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
     mine = {label: picked(who, match, names, leaves) for label, match in matches}
-    for i, name in enumerate(names):
-        held = [label for label, has in mine.items() if has[i]]
-        if len(held) > 1:
-            raise GroupError(
-                who,
-                f"groups {held[0]!r} and {held[1]!r} both match one leaf",
-                path=name,
-                fix="Narrow one pattern: a leaf belongs to one group.",
-            )
-        chosen.append(held[0] if held else DEFAULT)
     for label, match in matches:
-        if label not in chosen:
+        if not any(mine[label]):
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise GroupError(
                 who,
@@ -239,4 +260,4 @@ def _assign(
                 found=f"leaves {shown}",
                 fix="Patterns are searched in the whole path; fix it or drop the group.",
             )
-    return tuple(chosen)
+    return tuple(tuple(label for label, has in mine.items() if has[i]) for i in range(len(names)))

@@ -1,4 +1,4 @@
-"""Reading and editing the numbers in a state."""
+"""Reading the numbers in a state."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jopt.base import NO_ARRAY, ConfigError, StateError, checked, meant, plain
-from jopt.core.boxes import is_box
-from jopt.core.groups import DEFAULT
-from jopt.core.numbers import is_number, own_numbers
-from jopt.core.sites import Site, replaced, sites
-from jopt.core.spec import REGISTRY, Hyper, Spec
-from jopt.core.transform import Node, T
-from jopt.core.tree import Path
+from jopt.base import ConfigError, StateError, checked
+from jopt.core.composed import Own, composed
+from jopt.core.groups import DEFAULT, key_of
+from jopt.core.numbers import is_number, own_factors, own_numbers
+from jopt.core.seats import seats
+from jopt.core.sites import Site, sites
+from jopt.core.spec import REGISTRY, Spec
+from jopt.core.transform import Node, Transform, check_transform
+from jopt.core.tree import shown
 
 
 def nodes(state: Any, who: str = "hyperparams") -> Iterator[tuple[str, Node]]:
@@ -39,19 +38,28 @@ def _sites(who: str, state: Any, bare: Callable[[Any, Any], bool]) -> list[Site]
     return found
 
 
+def sites_of(who: str, state: Any) -> list[Site]:
+    """Every site of a state that can be a jopt transform's; `who` asks."""
+    return _sites(who, state, _is_bare)
+
+
 def _is_bare(label: Any, node: Any) -> bool:
     """Whether this can be a node that keeps neither numbers nor a count."""
-    known = isinstance(label, str) and (_spec_of(label) or label.startswith("foreign"))
+    known = isinstance(label, str) and (spec_of(label) or label.startswith("foreign"))
     return isinstance(node, Mapping) and (bool(known) or not jax.tree.leaves(node))
 
 
-def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
+@checked
+def hyperparams(
+    state: Any, tx: Transform | None = None, params: Any = None
+) -> dict[str, dict[str, dict[str, Any]]]:
     """The numbers in force: `{label: {group: {name: scalar}}}`, inherited ones included.
 
     They are those that the next update uses, scheduled ones too: to log what a step uses, read
     before it. A transform that is built with another number than the state knows takes over at
     its first update, or by `jopt.extend`. The values are the state's own arrays: reading costs
-    nothing under `jit`, and `float(...)` gives a Python number.
+    nothing under `jit`, and `float(...)` gives a Python number. Where a group multiplies
+    (`jopt.times`), its number is the product; the factor is `state[label]["times"][group][name]`.
 
     **Arguments:** `state`: what `tx.init` or `tx.update` gave, or anything that holds it: the
     state of an `optax.chain`, `optax.MultiSteps` or the like, a `TrainState`, a list. Labels
@@ -59,225 +67,61 @@ def hyperparams(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
     `optax.inject_hyperparams` holds are shown too, under `inject_hyperparams`; of scheduled ones
     it knows only what the last update used.
 
-    **Raises:** `StateError` where there is no state of a jopt transform.
+    A group's numbers are those of leaves in that group alone. Which leaves are in several is not
+    in the state: with `tx`, whose state it is, and its `params`, each set of groups in use has its
+    numbers, too, under their names: `"no_decay+head"`.
+
+    **Raises:** `StateError` where there is no state of a jopt transform; `ConfigError` for `tx`
+    without `params`.
 
     >>> import jax.numpy as jnp, jopt
     >>> state = jopt.adamw(1e-3, weight_decay=0.1).init({"w": jnp.ones(3)})
     >>> round(float(jopt.hyperparams(state)["adamw"]["default"]["weight_decay"]), 6)
     0.1
     """
+    if tx is not None:
+        check_transform("hyperparams", tx)
+        if params is None:
+            raise ConfigError("hyperparams", "tx= goes with params=", found="no params")
+        tx.check_labels(state, params)
     view: dict[str, dict[str, dict[str, Any]]] = {}
-    for site in _sites("hyperparams", state, _is_bare):
-        own = _own(site)
+    known: dict[str, tuple[Own, Own]] = {}
+    for site in sites_of("hyperparams", state):
+        own, factors = known[site.label] = own_of(site)
         if own:
-            base = own.get(DEFAULT, {})
-            view[site.label] = {group: {**base, **values} for group, values in own.items()}
+            view[site.label] = {
+                group: composed(site.label, own, factors, () if group == DEFAULT else (group,))
+                for group in (*own, *(g for g in factors if g not in own))
+            }
+    for seat in () if tx is None else seats(tx.parts, *tx.layout(params)):
+        label, part = shown(seat.keys), seat.part
+        for held in dict.fromkeys(part.labels(seat.layout, seat.params)):
+            if len(held) > 1 and part.freezes.isdisjoint(held):
+                own, factors = known[label]
+                view[label][key_of(held)] = composed(label, own, factors, held)
     return view
 
 
-@checked
-def set_hyperparams(
-    state: T, *, label: str | None = None, group: str = DEFAULT, **values: Any
-) -> T:
-    """The state with other numbers. Nothing recompiles: shapes and dtypes stay.
-
-    **Arguments:**
-
-    - `state`: as for `hyperparams`; what comes back has the same containers.
-    - `label`: which transform, as `hyperparams` calls it; needed only if several have the name.
-      Where `optax.inject_hyperparams` stands around a transform, its number is meant, for that
-      is the one it hands in at every step.
-    - `group`: which group. Groups that have no number of their own follow `"default"`.
-    - `**values`: numbers by name. In a state with a first axis, of many runs under `jax.vmap`,
-      an array gives each run its own, and a single number goes to all. An array in a state
-      without that axis serves `jax.vmap` with `in_axes`.
-
-    **Raises:** `ConfigError` for an unknown label, group or name, an ambiguous name, a value out
-    of range, or a number that a schedule sets at every step.
-
-    >>> import jax.numpy as jnp, jopt
-    >>> state = jopt.sgd(0.1).init({"w": jnp.ones(3)})
-    >>> state = jopt.set_hyperparams(state, learning_rate=0.05)
-    >>> round(float(jopt.hyperparams(state)["sgd"]["default"]["learning_rate"]), 6)
-    0.05
-    """
-    found = _labelled(state, label)
-    for name, value in values.items():
-        site = _the_one(found, name)
-        state = site.put(_edit(site, group, name, value))
-        found = _labelled(state, label)
-    return state
-
-
-def _labelled(state: Any, label: str | None) -> list[Site]:
-    """Those of this label, or all."""
-    found = _sites("set_hyperparams", state, _is_bare)
-    for site in found:
-        _own(site)
-    chosen = [s for s in found if label is None or s.label == label]
-    if label is not None and not chosen:
-        raise ConfigError(
-            "set_hyperparams",
-            f"no transform is called {label!r}",
-            expected=", ".join(s.label for s in found),
-            found=label,
-        )
-    return chosen
-
-
-def _the_one(found: list[Site], name: str) -> Site:
-    """The site whose number of this name is meant."""
-    here = [s for s in found if any(name in own for own in _own(s).values())]
-    # What is injected goes into what stands inside, at every step.
-    here = [s for s in here if not any(o.injected and o.holds(s) for o in here)]
-    if not here:
-        known = {k for s in found for own in _own(s).values() for k in own}
-        off = any(_is_off(s, name) for s in found)
-        raise ConfigError(
-            "set_hyperparams",
-            f"there is no hyperparameter {name!r}",
-            expected=", ".join(sorted(known)) or "no hyperparameters",
-            found=name,
-            fix="One that was switched off (None or 0) at construction is not in the state."
-            if off
-            else meant(name, sorted(known)),
-        )
-    if len(here) > 1:
-        raise ConfigError(
-            "set_hyperparams",
-            f"several transforms have {name!r}",
-            found=", ".join(s.label for s in here),
-            fix=f"Say which: label={here[0].label!r}.",
-        )
-    return here[0]
-
-
-def _is_off(site: Site, name: str) -> bool:
-    """Whether what made this node can be without the number, and is."""
-    named = _spec_of(site.label)
-    known = {*_own(site).get(DEFAULT, {}), name}
-    return not site.injected and any(
-        name in spec.by_name and spec.by_name[name].optional and known <= spec.by_name.keys()
-        for spec in ((named,) if named else REGISTRY.values())
-    )
-
-
-def _spec_of(label: str) -> Spec | None:
+def spec_of(label: str) -> Spec | None:
+    """The declaration of what this label names, where it is one of jopt's."""
     # A label usually is the optimizer's name, perhaps numbered by `chain`.
     return REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
 
 
-def _own(site: Site) -> dict[str, dict[str, Any]]:
+def own_of(site: Site) -> tuple[Own, Own]:
+    """The numbers of each group, and the factors; `StateError` for what is none."""
     # A state may come from a file that anybody wrote.
     node, label = site.node, site.label
     try:
         own = {DEFAULT: dict(node["hyperparams"])} if site.injected else own_numbers(node)
-        odd = [(g, k, v) for g, kids in own.items() for k, v in kids.items() if not is_number(v)]
+        factors = {} if site.injected else {g: dict(x) for g, x in own_factors(node).items()}
+        rows = [(g, k, v) for of in (own, factors) for g, x in of.items() for k, v in x.items()]
+        odd = [(g, k, v) for g, k, v in rows if not is_number(v)]
+        odd += [(g, k, None) for g, x in factors.items() for k in x if k not in own[DEFAULT]]
     except (AttributeError, TypeError, ValueError, KeyError, IndexError):
         problem = "the numbers in this state are not kept as jopt keeps them"
         raise StateError(label, problem, expected="{group: {name: number}}") from None
     for group, name, value in odd:
         problem, path = f"{name} is not a number", f"hyperparams/{group}/{name}"
         raise StateError(label, problem, path=path, expected="a number", found=repr(value)[:100])
-    return own
-
-
-def _edit(site: Site, group: str, name: str, value: Any) -> Node:
-    own, label, node = _own(site), site.label, site.node
-    if group not in own:
-        raise ConfigError(
-            label,
-            f"no group is called {group!r}",
-            expected=", ".join(own),
-            found=group,
-            fix="Groups that have no number of their own follow 'default'.",
-        )
-    if name not in own[group]:
-        raise ConfigError(
-            label,
-            f"group {group!r} inherits {name} from 'default'",
-            fix=f"Give it its own at construction: jopt.group(..., {name}=...).",
-        )
-    path, follows = _where(site, group, name)
-    if follows:
-        raise ConfigError(
-            label,
-            f"{name} follows a schedule, which would overwrite it at the next step",
-            fix="Build it with a number."
-            if site.injected
-            else "Build tx with a number, then carry over: state = jopt.extend(tx, state, params).",
-        )
-    old = own[group][name]
-    if not hasattr(old, "dtype") and not site.injected:
-        raise StateError(label, f"{name} is no array", expected="a scalar", found=repr(old))
-    for entry in _concrete(value):  # an array serves vmap: each of its numbers counts
-        _check(site, name, entry, group)
-    new: Node = replaced(node, path, _as(label, name, old, value))
-    return new
-
-
-def _where(site: Site, group: str, name: str) -> tuple[Path, bool]:
-    """Where a number stands in its node, and whether a schedule sets it."""
-    if site.injected:
-        return ("hyperparams", name), name in site.node.get("hyperparams_states", ())
-    if name in site.node.get("hyperparams", {}).get(group, {}):
-        return ("hyperparams", group, name), False
-    memory = site.node["schedules"][group][name]
-    return ("schedules", group, name, "value"), set(memory) == {"value"}
-
-
-def _concrete(value: Any) -> list[Any]:
-    if isinstance(value, jax.core.Tracer):
-        return []
-    try:
-        row = np.asarray(value)
-    except (TypeError, ValueError):  # a random key, a ragged list
-        return [value]
-    if row.ndim == 0 or row.dtype == object or row.size == 0:
-        return [value]
-    real = np.issubdtype(row.dtype, np.number) and not np.iscomplexobj(row)
-    return [row.min(), row.max()] if real and not np.isnan(row).any() else [row.flat[0], np.nan]
-
-
-def _check(site: Site, name: str, value: Any, group: str) -> None:
-    # Under a label of the user's choice all that is known is what no optimizer allows a number
-    # of this name; of optax's numbers nothing.
-    spec = _spec_of(site.label)
-    known = spec is not None and name in spec.by_name
-    specs = (spec,) if spec is not None and known else REGISTRY.values()
-    hypers = [s.by_name[name] for s in specs if name in s.by_name and not site.injected]
-    widest = next((h for h in hypers if _allows(h, value)), hypers[0] if hypers else Hyper(name))
-    widest.check(site.label, value, group)
-
-
-def _allows(hyper: Hyper, value: Any) -> bool:
-    value = plain(value)
-    return isinstance(value, int | float) and hyper.allows(value)
-
-
-def _as(label: str, name: str, old: Any, value: Any) -> Any:
-    if not hasattr(old, "dtype"):  # optax lets a plain number stand there
-        return value
-    if is_box(old):
-        return jax.tree.map(lambda held: _as(label, name, held, value), old)
-    try:
-        new = jnp.array(value, old.dtype, copy=True)
-        if new.shape == ():
-            new = jnp.broadcast_to(new, old.shape)
-    except NO_ARRAY:
-        raise StateError(
-            label, f"{name} is not a number", expected="a number", found=repr(value)
-        ) from None
-    if old.shape != () and new.shape != old.shape:
-        raise ConfigError(
-            label,
-            f"{name} has another number of values than there are runs",
-            expected=f"one number, or shape {tuple(old.shape)}",
-            found=f"shape {tuple(new.shape)}",
-        )
-    if isinstance(old, jax.core.Tracer) or isinstance(new, jax.core.Tracer):
-        return new
-    # Placed as the old number was, and only if it was: committing an array to a device that
-    # was free until now would compile the next step anew.
-    placed = isinstance(old, jax.Array) and old.committed and new.shape == old.shape
-    return jax.device_put(new, old.sharding) if placed else new
+    return own, factors

@@ -1,14 +1,15 @@
 """The numbers in a node of state: how they enter it, how an update reads them, and what it leaves.
 
 A node holds `hyperparams[group][name]`, the numbers, and `schedules[group][name]`, what a
-schedule gives for the step to come (`value`) and keeps for itself. The `"default"` group holds
-all of them, every other group only its own: the rest it inherits. `given` says which numbers the
-transform was built with: see that module. So a node always says what the next update uses.
+schedule gives for the step to come (`value`) and keeps for itself, and `times[group][name]`, the
+factors of a group. The `"default"` group holds all numbers, every other group only its own: the
+rest it inherits; `composed` puts them together. `given` says which numbers the transform was
+built with: see that module. So a node always says what the next update uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +17,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError, number_of
+from jopt.core.composed import composed
 from jopt.core.counts import ticked
-from jopt.core.given import UNKNOWN, check_given, known, new_given, ruling, stacked
-from jopt.core.groups import DEFAULT, Group
-from jopt.core.numbers import StatefulSchedule, is_number, is_schedule, owners, plain_numbers
+from jopt.core.given import KINDS, UNKNOWN, check_given, known, new_given, ruling, stacked
+from jopt.core.groups import DEFAULT, Group, Labels
+from jopt.core.numbers import (
+    StatefulSchedule,
+    is_number,
+    is_schedule,
+    kind_of,
+    own_factors,
+    owners,
+    plain_numbers,
+)
 from jopt.core.spec import Spec
 from jopt.core.tree import merged
 from jopt.numerics import number_dtype
@@ -30,37 +40,41 @@ def init_numbers(
 ) -> dict[str, Any]:
     """The `hyperparams`, `given` and `schedules` entries of a new node, but for empty ones."""
     who, dtype = spec.name, number_dtype()
-    node: dict[str, Any] = new_given(plain_numbers(numbers, groups))
-    kind: str
+    plain = plain_numbers(numbers, groups)
+    node: dict[str, Any] = new_given(plain)
     entry: Any
     for label, own in owners(numbers, groups):
         for name, value in own.items():
-            if not is_schedule(value):
-                kind, entry = "hyperparams", jnp.array(value, dtype, copy=True)
+            if (label, name) in plain:
+                entry = jnp.array(plain[label, name], dtype, copy=True)
             elif isinstance(value, StatefulSchedule):
-                kind, entry = "schedules", _settled(value.init(), dtype)
+                entry = _settled(value.init(), dtype)
             else:
                 first = _scheduled(who, name, value, jnp.int32(0), dtype)
                 spec.by_name[name].check(who, first, label)
-                kind, entry = "schedules", {"value": first}
-            node.setdefault(kind, {}).setdefault(label, {})[name] = entry
+                entry = {"value": first}
+            node.setdefault(kind_of(value), {}).setdefault(label, {})[name] = entry
     return node
+
+
+WHAT = {"hyperparams": "a number", "schedules": "a schedule's memory", "times": "a factor"}
+"""What the entries of a node hold for a number."""
 
 
 def check_fit(
     who: str, node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
 ) -> None:
     """Raise `StateError` unless a node has the numbers and schedules of this configuration."""
-    for kind in ("hyperparams", "schedules"):
+    for kind in WHAT:
         _check_groups(who, kind, node.get(kind, {}))
     expected = {
-        (label, name): "a schedule's memory" if is_schedule(value) else "a number"
+        (label, name): WHAT[kind_of(value)]
         for label, own in owners(numbers, groups)
         for name, value in own.items()
     }
     found = {
         (label, name): what
-        for kind, what in (("hyperparams", "a number"), ("schedules", "a schedule's memory"))
+        for kind, what in WHAT.items()
         for label, own in node.get(kind, {}).items()
         for name in own
     }
@@ -81,9 +95,9 @@ def _check_groups(who: str, kind: str, groups: Any) -> None:
     # A state may come from a file that anybody wrote.
     if isinstance(groups, Mapping) and all(isinstance(own, Mapping) for own in groups.values()):
         memories = [m for own in groups.values() for m in own.values()]
-        if kind == "hyperparams" or all(map(_is_memory, memories)):
+        if kind != "schedules" or all(map(_is_memory, memories)):
             return
-    held = "{name: number}" if kind == "hyperparams" else "{name: memory}"
+    held = "{name: memory}" if kind == "schedules" else "{name: number}"
     problem = f"{kind!r} in this state is not as jopt keeps it"
     raise StateError(who, problem, expected=f"{{group: {held}}}", found=repr(groups)[:100])
 
@@ -105,21 +119,20 @@ def read_numbers(
     groups: Mapping[str, Group],
     step: Array,
     extra: Mapping[str, Any],
-) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
-    """The numbers for this step, whole for every group, and the new entries of the node."""
+    labels: Iterable[Labels],
+) -> tuple[dict[Labels, dict[str, Array]], dict[str, Any]]:
+    """The numbers for this step of leaves in these groups, and the new entries of the node."""
     check_fit(who, node, numbers, groups)
-    for own in node.get("hyperparams", {}).values():
+    for own in (own for kind in KINDS for own in node.get(kind, {}).values()):
         for name, value in own.items():
             _check_scalar(who, name, value, "vmap over the state for several at once")
     dtype = number_dtype()
     entries = taken_over(node, numbers, groups)
-    resolved: dict[str, dict[str, Array]] = {}
+    values = {k: dict(own) for k, own in entries.get("hyperparams", {}).items()}
     schedules: dict[str, Any] = {}
     for label, own in owners(numbers, groups):
-        values: dict[str, Array] = {}
         for name, value in own.items():
             if not is_schedule(value):
-                values[name] = entries["hyperparams"][label][name]
                 continue
             if isinstance(value, StatefulSchedule):
                 given = {k: v for k, v in extra.items() if k in value.extra}
@@ -130,30 +143,36 @@ def read_numbers(
                     raise StateError(
                         who, f"the memory of {name} has no {error}", found=", ".join(map(str, old))
                     ) from error
-                values[name], entry = jnp.asarray(now, dtype), _settled(memory, dtype, old)
+                now, entry = jnp.asarray(now, dtype), _settled(memory, dtype, old)
             else:
                 old = jnp.asarray(node["schedules"][label][name]["value"])
-                values[name] = _scheduled(who, name, value, step, dtype)
+                now = _scheduled(who, name, value, step, dtype)
                 entry = {"value": _scheduled(who, name, value, ticked(step), old.dtype)}
             schedules.setdefault(label, {})[name] = entry
-        resolved[label] = {**resolved.get(DEFAULT, {}), **values}
-    for label in (DEFAULT, *groups):
-        resolved.setdefault(label, resolved.get(DEFAULT, {}))
+            values.setdefault(label, {})[name] = now
+    factors = own_factors(entries)
+    resolved = {held: composed(who, values, factors, held) for held in dict.fromkeys(labels)}
     return resolved, {**entries, **({"schedules": schedules} if schedules else {})}
 
 
 def taken_over(
     node: Mapping[str, Any], numbers: Mapping[str, Any], groups: Mapping[str, Group]
 ) -> dict[str, Any]:
-    """The `hyperparams` and `given` entries once the numbers that were changed last rule."""
-    held = {(k, n): x for k, own in node.get("hyperparams", {}).items() for n, x in own.items()}
+    """The numbers, factors and `given` of a node once those that were changed last rule."""
+    held = {
+        (label, name): (kind, x)
+        for kind in KINDS
+        for label, own in node.get(kind, {}).items()
+        for name, x in own.items()
+    }
     if not held:
         return {}
-    ruled, given = ruling(held, node["given"], plain_numbers(numbers, groups))
-    new: dict[str, dict[str, Array]] = {}
+    plain = plain_numbers(numbers, groups)
+    ruled, given = ruling({key: x for key, (_, x) in held.items()}, node["given"], plain)
+    new: dict[str, Any] = {"given": given}
     for (label, name), value in ruled.items():
-        new.setdefault(label, {})[name] = value
-    return {"hyperparams": new, "given": given}
+        new.setdefault(held[label, name][0], {}).setdefault(label, {})[name] = value
+    return new
 
 
 def settled_numbers(
@@ -182,9 +201,9 @@ def extended_numbers(
 
     A number that the old one has not, or had by a schedule, is that of the transform.
     """
-    for kind in ("hyperparams", "schedules"):
+    for kind in WHAT:
         _check_groups(who, kind, old.get(kind, {}))
-    for own in old.get("hyperparams", {}).values():
+    for own in (own for kind in KINDS for own in old.get(kind, {}).values()):
         for name, value in own.items():
             _check_number(who, name, value)
     held = dict(new)
@@ -199,12 +218,16 @@ def extended_numbers(
             }
     if "given" not in new:
         return settled_numbers(who, held, numbers, groups)
-    held |= {"hyperparams": merged(new["hyperparams"], old.get("hyperparams", {}))}
+    held |= {kind: merged(new[kind], old.get(kind, {})) for kind in KINDS if kind in new}
     mine, theirs = known(who, new), known(who, old)
-    kept = old.get("hyperparams", {})
-    row = [
-        theirs.get(key, UNKNOWN) if key[1] in kept.get(key[0], {}) else mine[key] for key in mine
-    ]
+    kept = {
+        (label, name)
+        for kind in KINDS
+        for label, own in new.get(kind, {}).items()
+        for name in own
+        if name in old.get(kind, {}).get(label, {})
+    }
+    row = [theirs.get(key, UNKNOWN) if key in kept else mine[key] for key in mine]
     held["given"] = stacked(row, new["given"].dtype)
     return settled_numbers(who, held, numbers, groups)
 

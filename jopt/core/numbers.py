@@ -8,10 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, plain
 from jopt.core.given import Key
 from jopt.core.groups import DEFAULT, SHARED, Common, Group, Steps
 from jopt.core.spec import Spec
+from jopt.core.times import Times
 
 Number = float | Array
 """What a hyperparameter may be when it is no schedule."""
@@ -83,7 +84,22 @@ def check_numbers(spec: Spec, numbers: Mapping[str, Any], groups: Mapping[str, G
                     found=name,
                     fix=switched_off(spec, name),
                 )
-            _check_number(spec, name, value, label)
+            if isinstance(value, Times):
+                _check_product(spec, name, numbers[name], value, label)
+            else:
+                _check_number(spec, name, value, label)
+
+
+def _check_product(spec: Spec, name: str, base: Any, value: Times, group: str) -> None:
+    base, factor = plain(base), plain(value.factor)
+    known = isinstance(base, int | float) and isinstance(factor, int | float)
+    if known and not spec.by_name[name].allows(base * factor):
+        raise ConfigError(
+            spec.name,
+            f"{name} of group {group!r} is out of range",
+            expected=spec.by_name[name].valid,
+            found=f"{base * factor!r}, {base!r} times {factor!r}",
+        )
 
 
 def _check_number(spec: Spec, name: str, value: Any, group: str) -> None:
@@ -91,6 +107,14 @@ def _check_number(spec: Spec, name: str, value: Any, group: str) -> None:
     if value is None:  # of an optional one None was taken out before: it switches it off
         raise ConfigError(
             spec.name, f"{name} cannot be switched off", expected=hyper.valid, found="None"
+        )
+    if isinstance(value, Times):
+        raise ConfigError(
+            spec.name,
+            f"{name} is so many times nothing",
+            expected=f"a number in {hyper.valid}, or a schedule step -> number",
+            found=repr(value),
+            fix="A factor stands in a group: jopt.group(match, learning_rate=jopt.times(0.1)).",
         )
     if not is_schedule(value):
         hyper.check(spec.name, value, group)
@@ -120,9 +144,9 @@ def owners(
 
 
 def plain_numbers(numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> dict[Key, Any]:
-    """The numbers that no schedule sets, by group and name."""
+    """The numbers that no schedule sets, factors among them, by group and name."""
     return {
-        (label, name): value
+        (label, name): value.factor if isinstance(value, Times) else value
         for label, own in owners(numbers, groups)
         for name, value in own.items()
         if not is_schedule(value)
@@ -130,7 +154,7 @@ def plain_numbers(numbers: Mapping[str, Any], groups: Mapping[str, Group]) -> di
 
 
 def own_numbers(node: Any) -> dict[str, dict[str, Any]]:
-    """The numbers in a node by group, scheduled ones included, inherited ones not."""
+    """The numbers in a node by group, scheduled ones included, inherited ones and factors not."""
     own: dict[str, dict[str, Any]] = {}
     if not isinstance(node, Mapping):
         return own
@@ -139,3 +163,31 @@ def own_numbers(node: Any) -> dict[str, dict[str, Any]]:
     for group, memories in node.get("schedules", {}).items():
         own.setdefault(group, {}).update({k: m["value"] for k, m in memories.items()})
     return own
+
+
+def own_at(
+    node: Any, numbers: Mapping[str, Any], groups: Mapping[str, Group], step: int
+) -> dict[str, dict[str, Any]]:
+    """The same as of another step, for schedules that remember nothing."""
+    own = own_numbers(node)
+    for label, given in owners(numbers, groups):
+        for name, value in given.items():
+            if is_schedule(value) and not isinstance(value, StatefulSchedule):
+                now = jnp.asarray(value(jnp.int32(step)), own[label][name].dtype)
+                own[label] = {**own[label], name: now}
+    return own
+
+
+def own_factors(node: Any) -> Mapping[str, Mapping[str, Any]]:
+    """The factors in a node, by group."""
+    found: Mapping[str, Mapping[str, Any]] = (
+        node.get("times", {}) if isinstance(node, Mapping) else {}
+    )
+    return found
+
+
+def kind_of(value: Any) -> str:
+    """The entry of a node that keeps what was given for a number."""
+    if isinstance(value, Times):
+        return "times"
+    return "schedules" if is_schedule(value) else "hyperparams"

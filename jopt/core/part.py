@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -20,22 +19,30 @@ from jopt.core.checks import (
     check_slot_names,
 )
 from jopt.core.codecs import codec_for, fresh
+from jopt.core.composed import check_composed, composed
 from jopt.core.counts import Counts, check_skips, skipping, ticked
 from jopt.core.ending import Ending, choices_of, ending_of
-from jopt.core.groups import DEFAULT, assign, check_groups, parted, switched
+from jopt.core.groups import Labels, assign, check_groups, key_of, parted, switched
 from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.kernels import check_kernel
 from jopt.core.metrics import metrics_of
-from jopt.core.numbers import check_names, check_numbers, is_schedule, own_numbers
+from jopt.core.numbers import (
+    check_names,
+    check_numbers,
+    is_schedule,
+    own_factors,
+    own_numbers,
+    owners,
+)
 from jopt.core.places import by_slots
 from jopt.core.rules import check_rule, prepared
 from jopt.core.side_by_side import Numbers, handed_out, side_by_side
-from jopt.core.slots import Store
+from jopt.core.slots import Store, stand_in
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, Path, lookup, merged, nest
 from jopt.core.work import Work, given_back
-from jopt.numerics import number_dtype, real_dtype, widest
+from jopt.numerics import number_dtype
 
 
 class SpecPart(Part):
@@ -74,8 +81,7 @@ class SpecPart(Part):
         self.ticks = spec.counts_under(self.options)
         skips = check_skips(spec.name, common.get("skips"))
         self.skips = skips if self.ticks else None
-        values = [*self.numbers.values()]
-        values += [v for g in self.groups.values() for v in g.numbers.values()]
+        values = [v for _, own in owners(self.numbers, self.groups) for v in own.values()]
         schedules = [v for v in values if is_schedule(v)]
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
         needed = spec.extra_under(self.options)
@@ -97,14 +103,14 @@ class SpecPart(Part):
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
-        """Apply the rule to the leaves of one group, filling `update` and `slots` of each.
+        """Apply the rule to the leaves of the same groups, filling `update` and `slots` of each.
 
-        `shared` are the group's own slots; returns their new values.
+        `shared` are their own slots; returns their new values.
         """
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The node: the step count, the numbers, and one tree for each slot."""
-        labels = assign(self.name, self.groups, layout, params)
+        labels = self.labels(layout, params)
         live = self._live(layout, labels)
         check_params(self.spec, layout, params, live)
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
@@ -119,8 +125,8 @@ class SpecPart(Part):
             node[slot.name] = nest([layout.paths[i] for i in holders], leaves)
         for slot in self.shared:
             node[slot.name] = {
-                label: fresh(slot, self._stand_in(members), self._own(node, label), self.options)
-                for label, members in self._members(labels, live, params).items()
+                key_of(k): fresh(slot, stand_in(members), self._own(node, k), self.options)
+                for k, members in self._members(labels, live, params).items()
             }
         return node
 
@@ -141,27 +147,29 @@ class SpecPart(Part):
         self, flow: Flow, node: Node, add: Add | None
     ) -> tuple[dict[int, Work], Leaves, Node]:
         leaves = self._leaves(flow)
-        labels = assign(self.name, self.groups, flow.layout, leaves)
+        labels = self.labels(flow.layout, leaves)
         live = self._live(flow.layout, labels)
         check_params(self.spec, flow.layout, leaves, live)
         check_node(self.name, node, self._entries())
         new: Node = dict(node)
         step = node.get("count", jnp.int32(0))
+        used = [labels[i] for i in live]
         numbers, entries = read_numbers(
-            self.name, node, self.numbers, self.groups, step, flow.extra
+            self.name, node, self.numbers, self.groups, step, flow.extra, used
         )
         new.update(entries)
         if self.counts:
             new["count"] = ticked(step)
         work = self._work(flow, node, live, add)
         counts = Counts(node) if self.ticks else None
-        for label, mine in self._members(labels, list(work), work).items():
-            self._give_numbers(mine, numbers[label], flow, counts)
-            shared = {s.name: node[s.name][label] for s in self.shared}
+        for held, mine in self._members(labels, list(work), work).items():
+            self._give_numbers(mine, numbers[held], flow, counts)
+            key = key_of(held)
+            shared = {s.name: node[s.name][key] for s in self.shared}
             for name, value in self.run(mine, shared, flow).items():
-                new[name] = {**new[name], label: value.astype(shared[name].dtype)}
+                new[name] = {**new[name], key: value.astype(shared[name].dtype)}
             if flow.params is None and self.spec.steps:
-                spoil(self.spec, mine, numbers[label])
+                spoil(self.spec, mine, numbers[held])
         if counts is not None:
             idle = [i for i in live if i not in work]
             if not self.spec.ageless:
@@ -182,7 +190,7 @@ class SpecPart(Part):
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """A fresh node with everything that `node` has; leaves it lacks start at step one."""
-        labels = assign(self.name, self.groups, layout, params)
+        labels = self.labels(layout, params)
         new = self.init(layout, params)
         live = self._live(layout, labels)
         check_slot_names(self.name, node, {s.name for s in (*self.slots, *self.shared)})
@@ -202,8 +210,14 @@ class SpecPart(Part):
         """The leaves of frozen groups."""
         if not (self.spec.steps and self.freezes):
             return frozenset()
-        labels = assign(self.name, self.groups, layout, params)
-        return frozenset(i for i, label in enumerate(labels) if label in self.freezes)
+        labels = self.labels(layout, params)
+        return frozenset(i for i, held in enumerate(labels) if not self.freezes.isdisjoint(held))
+
+    def labels(self, layout: Layout, leaves: Leaves) -> tuple[Labels, ...]:
+        """The groups of each leaf."""
+        labels = assign(self.name, self.groups, layout, leaves)
+        check_composed(self.spec, self.numbers, self.groups, layout.names, labels)
+        return labels
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that the slots declare by their shape rules."""
@@ -218,24 +232,21 @@ class SpecPart(Part):
         check_spared(self.spec, self.numbers, self.groups)
         return flow.updates
 
-    def _live(self, layout: Layout, labels: tuple[str, ...]) -> list[int]:
-        still = layout.still
-        return [i for i, x in enumerate(labels) if x not in self.freezes and i not in still]
+    def _live(self, layout: Layout, labels: tuple[Labels, ...]) -> list[int]:
+        frozen = (not self.freezes.isdisjoint(held) for held in labels)
+        return [i for i, off in enumerate(frozen) if not off and i not in layout.still]
 
-    def _members(self, labels: tuple[str, ...], live: list[int], of: Any) -> dict[str, list[Any]]:
-        """What `of` holds for each live leaf, by group."""
-        members: dict[str, list[Any]] = {}
+    def _members(
+        self, labels: Sequence[Labels], live: list[int], of: Any
+    ) -> dict[Labels, list[Any]]:
+        """What `of` holds for each live leaf, by its groups."""
+        members: dict[Labels, list[Any]] = {}
         for i in live:
             members.setdefault(labels[i], []).append(of[i])
         return members
 
-    def _stand_in(self, params: Leaves) -> Any:
-        # A group's slot is computed in the widest dtype of its parameters.
-        return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
-
-    def _own(self, node: Node, label: str) -> dict[str, Any]:
-        numbers = own_numbers(node)
-        return numbers.get(DEFAULT, {}) | numbers.get(label, {})
+    def _own(self, node: Node, labels: Labels) -> dict[str, Any]:
+        return composed(self.name, own_numbers(node), own_factors(node), labels)
 
     def _work(self, flow: Flow, node: Node, live: list[int], add: Add | None) -> dict[int, Work]:
         work: dict[int, Work] = {}

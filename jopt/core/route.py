@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from jopt.base import ConfigError, StateError, configured
 from jopt.core.chain import as_parts, unused_label
-from jopt.core.groups import DEFAULT, Group, Match, assign, group
+from jopt.core.groups import DEFAULT, Group, Match, alone, assign, group
 from jopt.core.places import renumbered
 from jopt.core.row import through
 from jopt.core.transform import Flow, Leaves, Node, Part, Transform, check_transform, moved
@@ -106,7 +106,7 @@ class RoutePart(Part):
 
     def labels(self, layout: Layout, leaves: Leaves) -> tuple[str, ...]:
         """The route of each leaf."""
-        return assign(self.name, self.groups, layout, leaves)
+        return alone(self.name, layout.names, assign(self.name, self.groups, layout, leaves))
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The nodes of all routes, side by side under `inner`."""

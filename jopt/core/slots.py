@@ -14,7 +14,7 @@ from jopt.core.checks import EXTEND, check_gone, check_shape
 from jopt.core.codecs import Codec, dtype_of, fresh
 from jopt.core.spec import Options, Slot
 from jopt.core.tree import Layout, Path, has, lookup, nest
-from jopt.numerics import cast, compute_dtype, is_complex
+from jopt.numerics import cast, compute_dtype, is_complex, real_dtype, widest
 
 CONVERT = "To carry it over: state = jopt.convert_state(tx, state, params)."
 
@@ -130,6 +130,11 @@ class Store:
             jax.eval_shape(lambda x: self.decoded(slot, name, x, p), stored)
         else:
             self.decoded(slot, name, stored, p)
+
+
+def stand_in(params: Sequence[Any]) -> jax.ShapeDtypeStruct:
+    """The parameter that a slot of these together is for, in the widest of their dtypes."""
+    return jax.ShapeDtypeStruct((), widest(*(real_dtype(p.dtype) for p in params)))
 
 
 def _typed(slot: Slot, value: Any, dtype: Any) -> Array:

@@ -186,7 +186,17 @@ def _named(module: str, name: str) -> Spec:
 
 # What a node of state holds beside its slots.
 NODE_KEYS = frozenset(
-    {"count", "leaf_count", "leaf_micro", "hyperparams", "given", "schedules", "metrics", "inner"}
+    {
+        "count",
+        "leaf_count",
+        "leaf_micro",
+        "hyperparams",
+        "times",
+        "given",
+        "schedules",
+        "metrics",
+        "inner",
+    }
 )
 
 # Every declared Spec by name: how a bare state's label finds its valid ranges.

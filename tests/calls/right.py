@@ -68,6 +68,7 @@ RIGHT = {
     "state_dict": jopt.state_dict(STATE),
     "data": jopt.to_bytes(STATE, tx=TX),
     "match": "w",
+    "factor": 0.5,
     "max_norm": 1.0,
     "max_value": 1.0,
     "every": 2,
@@ -190,6 +191,7 @@ OF = {
     "jopt.step": {"rounding": "nearest", "key": jax.random.key(0)},
     "jopt.Transform": {"parts": TX.parts},
     "jopt.treewise": {"spec": SPEC, "rule": _lists, "arguments": {"rate": 0.5}},
+    "jopt.recipes.layer_decay": {"pattern": r"layer_(\d)", "decay": 0.9, "depth": 2, "below": "^w"},
 }
 """What one callable needs besides, or in place of it."""
 

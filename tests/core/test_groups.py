@@ -123,20 +123,14 @@ def test_a_group_that_matches_nothing():
         tx.init(params())
 
 
-def test_a_leaf_that_two_groups_match():
-    tx = jopt.adamw(
-        1e-3,
-        groups={
-            "biases": jopt.group("bias$", weight_decay=0.0),
-            "head": jopt.group("^head/", learning_rate=1e-2),
-        },
-    )
+def test_a_leaf_that_two_routes_take():
+    tx = jopt.route(jopt.sgd(0.1), biases=("bias$", jopt.sgd(1.0)), head=("^head/", jopt.sgd(2.0)))
     with error(
         jopt.GroupError,
         """
-        adamw: groups 'biases' and 'head' both match one leaf
+        route: 'biases' and 'head' both match one leaf
           at:       head/bias
-          Narrow one pattern: a leaf belongs to one group.
+          Narrow one pattern: a leaf has one route.
         """,
     ):
         tx.init(params())

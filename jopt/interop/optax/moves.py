@@ -14,8 +14,9 @@ import numpy as np
 
 from jopt.base import StateError
 from jopt.checkpoint.leaves import join
-from jopt.core.groups import DEFAULT, holds
-from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
+from jopt.core.composed import composed
+from jopt.core.groups import Labels, holds
+from jopt.core.numbers import own_at, own_factors, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Node, Part, State
@@ -55,8 +56,8 @@ class _Matching:
         for label, part in parts.items():
             node, here = state[label], (*path, label)
             if isinstance(part, SpecPart):
-                chosen = {p: part.groups.get(self._group(part, p)) for p in self.shapes}
-                self.frozen |= {p for p, group in chosen.items() if group and group.freeze}
+                off = part.freezes
+                self.frozen |= {p for p in self.shapes if not off.isdisjoint(self._labels(part, p))}
             for entry in sorted(node.keys() - _OWN):
                 for leaf in flatten_dict(node[entry]):
                     yield from self._move(part, node, entry, leaf, (*here, entry, *leaf))
@@ -123,26 +124,24 @@ class _Matching:
         return 1.0
 
     def _numbers(self, part: Part, node: Node, leaf: Path) -> dict[str, float]:
-        own = own_numbers(node)
-        mine = {**own.get(DEFAULT, {}), **own.get(self._group(part, leaf), {})}
+        return self._composed(part, node, leaf, own_numbers(node))
+
+    def _composed(self, part: Part, node: Node, leaf: Path, own: Any) -> dict[str, float]:
+        mine = composed(self.who, own, own_factors(node), self._labels(part, leaf))
         return {name: float(value) for name, value in mine.items()}
 
     def _last_rate(self, part: Part, node: Node, leaf: Path) -> float:
         # The state has the rate of the step to come; a schedule knows that of the last one.
         if isinstance(part, SpecPart):
-            group = part.groups.get(self._group(part, leaf))
-            numbers = {**part.numbers, **(group.numbers if group else {})}
-            rate = numbers["learning_rate"]
-            if is_schedule(rate) and not isinstance(rate, StatefulSchedule):
-                return float(rate(jnp.int32(max(int(node["count"]) - 1, 0))))
+            last = max(int(node.get("count", 0)) - 1, 0)
+            own = own_at(node, part.numbers, part.groups, last)
+            return self._composed(part, node, leaf, own)["learning_rate"]
         return self._numbers(part, node, leaf)["learning_rate"]
 
-    def _group(self, part: Part, leaf: Path) -> str:
+    def _labels(self, part: Part, leaf: Path) -> Labels:
         groups = part.groups if isinstance(part, SpecPart) else {}
-        for label, group in groups.items():
-            if holds(group.match, shown(leaf), self.shapes[leaf]):
-                return label
-        return DEFAULT
+        name, shape = shown(leaf), self.shapes[leaf]
+        return tuple(label for label, g in groups.items() if holds(g.match, name, shape))
 
     def _param(self, leaf: Path) -> Any:
         if leaf not in self.shapes:

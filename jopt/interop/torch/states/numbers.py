@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from jopt import optimizers
 from jopt.base import CheckpointError, ConfigError, alike
-from jopt.core.groups import DEFAULT
-from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
+from jopt.core.composed import composed
+from jopt.core.groups import DEFAULT, Labels
+from jopt.core.numbers import StatefulSchedule, is_schedule, own_at, own_factors, own_numbers
 from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
 from jopt.interop.torch.arrays import array_of, shortest
@@ -143,15 +144,18 @@ def put_numbers(
 ) -> tuple[Node, list[str]]:
     """The node with the numbers of torch's groups, and where they have no place.
 
-    Every number goes to the jopt group that owns it for the leaves of the torch group. A
-    scheduled one stays as the schedule has it at `count`, and has to be that in torch, too.
-    `bases` are the `initial_lr` of torch's groups, which give the schedules their scale.
+    Every number goes to the jopt groups that own it for the leaves of the torch group; where
+    groups multiply it, torch has to have the product. A scheduled one stays as the schedule has
+    it at `count`, and has to be that in torch, too. `bases` are the `initial_lr` of torch's
+    groups, which give the schedules their scale.
     """
     part, live = target.part, set(target.live)
     claims: dict[tuple[str, str], dict[Any, list[str]]] = {}
     lines: list[str] = []
     pairs = sorted({(m.group, target.groups[m.leaf]) for m in members if m.leaf in live})
-    for g, label in pairs:
+    factors = own_factors(node)
+    products: list[tuple[int, str, Labels, str]] = []
+    for g, held in pairs:
         for name in part.spec.by_name:
             if part.spec.by_name[name].torch is None:
                 continue
@@ -160,8 +164,21 @@ def put_numbers(
                 if _is_on(part.spec, groups[g], name):
                     lines.append(f"group {g}: {name} is {value!r}, {target.label} is without")
                 continue
-            owner = label if name in _own(target, label) else DEFAULT
-            claims.setdefault((owner, name), {}).setdefault(value, []).append(f"group {g}")
+            setters = [
+                k for k in held if name in _own(target, k) and name not in factors.get(k, {})
+            ]
+            if any(name in factors.get(label, {}) for label in held):
+                products.append((g, name, held, setters[-1] if setters else DEFAULT))
+                continue
+            for owner in setters or [DEFAULT]:
+                claims.setdefault((owner, name), {}).setdefault(value, []).append(f"group {g}")
+    for g, name, held, owner in products:
+        # Where no group says it by itself the first product does.
+        by = composed("", {DEFAULT: {name: 1.0}}, _only(factors, name), held)[name]
+        if (owner, name) not in claims and by > 0:
+            value = groups[g][name]
+            base = float(value / by) if isinstance(value, int | float) else value
+            claims[owner, name] = {base: [f"group {g}"]}
     own = {k: {**v} for k, v in node.get("hyperparams", {}).items()}
     schedules = {k: {**v} for k, v in node.get("schedules", {}).items()}
     for (label, name), values in claims.items():
@@ -185,7 +202,19 @@ def put_numbers(
             own[label][name] = jnp.array(value, own[label][name].dtype)
         lines += [] if line is None else [line]
     new = {**node, **({"hyperparams": own} if own else {})}
-    return {**new, **({"schedules": schedules} if schedules else {})}, lines
+    new |= {"schedules": schedules} if schedules else {}
+    for g, name, held, _ in products:
+        product = float(composed(target.label, own_numbers(new), factors, held)[name])
+        value = groups[g][name]
+        if isinstance(value, int | float) and abs(product - value) > 1e-6 * abs(value):
+            said = f"group {g}: {name} is {value!r}, in {target.label} {product:.6g}"
+            lines.append(f"{said} by the factors of its groups; build tx with torch's")
+    return new, lines
+
+
+def _only(factors: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    """The factors of one number."""
+    return {label: {name: own[name]} for label, own in factors.items() if name in own}
 
 
 def _own(target: Target, label: str) -> Mapping[str, Any]:
@@ -223,18 +252,14 @@ def _off_schedule(
 
 
 def group_numbers(
-    target: Target, node: Node, label: str, blank: Mapping[str, Any]
+    target: Target, node: Node, labels: Labels, blank: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The numbers and choices of a jopt group in torch's keys; `blank` is a group of torch's."""
-    spec = target.part.spec
-    own = own_numbers(node)
-    values = {**own.get(DEFAULT, {}), **own.get(label, {})}
+    """What leaves in these groups have, in torch's keys; `blank` is a group of torch's."""
+    part, spec = target.part, target.part.spec
+    # What torch's scheduler has written by now: the number of the step to come.
+    own = own_at(node, part.numbers, part.groups, node.get("count", 0))
+    values = composed(target.label, own, own_factors(node), labels)
     numbers = {k: shortest(v) for k, v in values.items()}
-    for name, given in {**target.part.numbers, **_own(target, label)}.items():
-        if is_schedule(given) and not isinstance(given, StatefulSchedule):
-            # What torch's scheduler has written by now: the number of the step to come.
-            now = jnp.asarray(given(node["count"]), values[name].dtype)
-            numbers[name] = shortest(now)
     chosen = {**dict(target.part.frozen_options), **numbers}
     group = dict(blank)
     for key, name in spec.torch_names.items():
@@ -262,9 +287,11 @@ def only_here(target: Target, node: Node) -> list[str]:
             value = dict(target.part.frozen_options)[name]
             if value != defaults[name].default:
                 lines.append(f"{name} is {value!r}; torch does as {defaults[name].default!r}")
-    for label, values in own_numbers(node).items():
-        for name, number in values.items():
-            value = shortest(number)
+    own, factors = own_numbers(node), own_factors(node)
+    for label in {**own, **factors}:
+        values = composed(target.label, own, factors, () if label == DEFAULT else (label,))
+        for name in {**own.get(label, {}), **factors.get(label, {})}:
+            value = shortest(values[name])
             if spec.by_name[name].torch is None and value != defaults[name].default:
                 said = f"{name} of group {label!r} is {value!r}"
                 lines.append(f"{said}; torch does as {defaults[name].default!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from jopt.base import CheckpointError, ConfigError, as_row
 from jopt.checkpoint.leaves import join
-from jopt.core.groups import DEFAULT
+from jopt.core.groups import Labels, key_of
 from jopt.core.spec import Shape
 from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.weights import Unordered, Weight
@@ -226,8 +226,9 @@ def placed(who: str, target: Target, names: Names) -> list[list[Member]]:
     mine = [index[p] for p in chosen]
     _check(who, target, chosen, [], names)
     if names is None or isinstance(names, Mapping):
-        labels = [target.groups[i] if i in live else DEFAULT for i in mine]
-        declared = [DEFAULT, *target.part.groups]
+        labels = [target.groups[i] if i in live else () for i in mine]
+        order = [*target.part.groups]
+        declared = sorted({*labels}, key=lambda held: [order.index(label) for label in held])
         runs = [(k, [i for i, x in zip(mine, labels, strict=True) if x == k]) for k in declared]
     else:
         runs = _runs(who, target, mine)
@@ -244,11 +245,11 @@ def placed(who: str, target: Target, names: Names) -> list[list[Member]]:
     return rows
 
 
-def _runs(who: str, target: Target, order: list[int]) -> list[tuple[str, list[int]]]:
-    """Consecutive leaves of one group; a frozen leaf has no numbers and joins the one before."""
-    runs: list[tuple[str, list[int]]] = []
+def _runs(who: str, target: Target, order: list[int]) -> list[tuple[Labels, list[int]]]:
+    """Consecutive leaves of the same groups; a frozen leaf has no numbers and joins the last."""
+    runs: list[tuple[Labels, list[int]]] = []
     live = set(target.live)
-    first = next((target.groups[i] for i in order if i in live), DEFAULT)
+    first = next((target.groups[i] for i in order if i in live), ())
     for i in order:
         label = target.groups[i] if i in live else (runs[-1][0] if runs else first)
         if not runs or runs[-1][0] != label:
@@ -260,6 +261,6 @@ def _runs(who: str, target: Target, order: list[int]) -> list[tuple[str, list[in
             who,
             "torch's order runs group by group, and this one does not",
             expected="the leaves of one group next to each other",
-            found=", ".join(labels),
+            found=", ".join(map(key_of, labels)),
         )
     return runs

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.core.codecs import dtype_of, fresh
-from jopt.core.groups import DEFAULT
-from jopt.core.numbers import own_numbers
+from jopt.core.composed import composed
+from jopt.core.numbers import own_factors, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import Shape, Slot
 from jopt.core.transform import Node
@@ -146,7 +146,7 @@ class Reader:
     def slots(self, node: Node) -> Node:
         """The node with what was read; `node` has the numbers that fresh slots start from."""
         target, part = self.target, self.target.part
-        own = own_numbers(node)
+        own, factors = own_numbers(node), own_factors(node)
         for slot in part.slots:
             held = [i for i in target.live if slot.held_by(tuple(target.params[i].shape))]
             leaves = []
@@ -156,7 +156,7 @@ class Reader:
                     dtype = self._stored(slot, i).dtype
                     new = jnp.array(np.asarray(self.values[slot.name, i], dtype))
                 elif isinstance(slot.init, str):
-                    numbers = {**own.get(DEFAULT, {}), **own.get(target.groups[i], {})}
+                    numbers = composed(target.label, own, factors, target.groups[i])
                     new = fresh(slot, target.params[i], numbers, part.options)
                 else:
                     leaves.append(old)

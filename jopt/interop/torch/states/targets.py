@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jopt.base import CheckpointError, ConfigError
 from jopt.core import Transform
-from jopt.core.groups import assign
+from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
-from jopt.core.route import RoutePart
-from jopt.core.transform import Node, Part, State
+from jopt.core.seats import Seat, seats
+from jopt.core.transform import Node, State
 from jopt.core.tree import Layout, shown
 from jopt.interop.torch.flattened import is_optimizer
 
@@ -22,14 +22,14 @@ class Target:
     """One optimizer inside a transform that torch has too, and the leaves that it moves.
 
     **Attributes:** `keys`, the labels down to its node; `part`; `layout` and `params`, its
-    leaves; `groups`, the jopt group of each; `live`, the leaves that are not frozen.
+    leaves; `groups`, the jopt groups of each; `live`, the leaves that are not frozen.
     """
 
     keys: tuple[str, ...]
     part: SpecPart
     layout: Layout
     params: list[Any]
-    groups: tuple[str, ...]
+    groups: tuple[Labels, ...]
     live: tuple[int, ...]
 
     @property
@@ -70,29 +70,17 @@ def targets(who: str, tx: Any, params: Any) -> list[Target]:
             who, "tx is no transform", expected="a jopt.Transform", found=type(tx).__name__
         )
     layout, leaves = tx.layout(params)
-    found = list(_found(tx.parts, layout, list(leaves), ()))
+    found = [_target(s) for s in seats(tx.parts, layout, list(leaves)) if s.part.spec.torch]
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
     return found
 
 
-def _found(
-    parts: Mapping[str, Part], layout: Layout, params: list[Any], above: tuple[str, ...]
-) -> Iterator[Target]:
-    for label, part in parts.items():
-        keys = (*above, label)
-        if isinstance(part, SpecPart) and part.spec.torch:
-            groups = assign(part.name, part.groups, layout, params)
-            frozen = {k for k, g in part.groups.items() if g.freeze}
-            live = tuple(i for i, k in enumerate(groups) if k not in frozen)
-            yield Target(keys, part, layout, params, groups, live)
-        elif isinstance(part, RoutePart):
-            routes = part.labels(layout, params)
-            for route, row in part.labelled.items():
-                own = [i for i, r in enumerate(routes) if r == route]
-                yield from _found(row, layout.part(own), [params[i] for i in own], keys)
-        else:
-            yield from _found(part.wrapped, layout, params, keys)
+def _target(seat: Seat) -> Target:
+    part, layout, params = seat.part, seat.layout, seat.params
+    groups = part.labels(layout, params)
+    live = tuple(i for i, k in enumerate(groups) if part.freezes.isdisjoint(k))
+    return Target(seat.keys, part, layout, params, groups, live)
 
 
 def by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:

@@ -272,7 +272,7 @@ def _exported(target: Target, state: State, names: Names, around: Round | None) 
     lines = only_here(target, node) + (wrong := misplaced(target, members))
     groups = []
     for row in rows:
-        label = next((target.groups[m.leaf] for m in row if m.leaf in target.moving), "default")
+        label = next((target.groups[m.leaf] for m in row if m.leaf in target.moving), ())
         numbers = group_numbers(target, node, label, blank)
         given = {"param_names": [m.name for m in row]} if all(m.name for m in members) else {}
         groups.append({**numbers, "params": [m.id for m in row], **given})

@@ -1,0 +1,38 @@
+"""Where the rules of a transform sit: under which labels, and with which leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jopt.core.part import SpecPart
+from jopt.core.route import RoutePart
+from jopt.core.transform import Leaves, Part
+from jopt.core.tree import Layout, Path
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One rule inside a transform: the labels down to its node, and the leaves that it sees."""
+
+    keys: Path
+    part: SpecPart
+    layout: Layout
+    params: Leaves
+
+
+def seats(
+    parts: Mapping[str, Part], layout: Layout, params: Leaves, above: Path = ()
+) -> Iterator[Seat]:
+    """Every rule among these parts, wrapped and routed ones too."""
+    for label, part in parts.items():
+        keys = (*above, label)
+        if isinstance(part, SpecPart):
+            yield Seat(keys, part, layout, params)
+        elif isinstance(part, RoutePart):
+            routes = part.labels(layout, params)
+            for route, row in part.labelled.items():
+                own = [i for i, r in enumerate(routes) if r == route]
+                yield from seats(row, layout.part(own), [params[i] for i in own], keys)
+        else:
+            yield from seats(part.wrapped, layout, params, keys)
