@@ -48,6 +48,7 @@ class SpecPart(Part):
         prepare: Callable[[Any], dict[str, Any]] | None,
         options: Mapping[str, Any] | None,
         arguments: Mapping[str, Any],
+        ending: Ending | None = None,
     ) -> None:
         check_rule(spec, rule, prepare, options)
         self.made_of = prepare, options, arguments
@@ -59,8 +60,8 @@ class SpecPart(Part):
         check_names(spec, numbers)
         self.groups = check_groups(spec.name, common.get("groups"))
         self.numbers = switched(spec, numbers, self.groups)
-        self.ending = ending_of(spec, common)
-        options = choices_of(spec, self.ending, options or {}, common)
+        self.ending = ending_of(spec, common) if ending is None else ending
+        options = choices_of(spec, self.ending, options or {})
         self.freezes = frozenset(label for label, g in self.groups.items() if g.freeze)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
@@ -87,14 +88,15 @@ class SpecPart(Part):
         # Any number may be a schedule's tomorrow, which has to know how old the run is.
         self.counts = self.ticks or bool(values) or self.store.rounds
 
-    def remade(self, spec: Spec, ending: Ending) -> Self:
-        """The same rule under another declaration, less the numbers that this one lacks."""
+    def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
+        """The same rule under another declaration, less the numbers that this one lacks.
+
+        `numbers` are those that it has beside.
+        """
         prepare, options, arguments = self.made_of
         lacking = self.spec.by_name.keys() - spec.by_name.keys()
         kept = {k: v for k, v in arguments.items() if k not in lacking | CHOICES.keys()}
-        made = type(self)(spec, self.rule, prepare, options, kept)
-        made.ending = ending
-        return made
+        return type(self)(spec, self.rule, prepare, options, {**kept, **(numbers or {})}, ending)
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from jopt.core.groups import DEFAULT, holds
 from jopt.core.numbers import StatefulSchedule, is_schedule, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
+from jopt.core.staged import check_bare
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Path, flatten_dict, shown
 from jopt.interop.optax.states import SOURCES, STATES, Contents, Held
@@ -55,6 +56,7 @@ class _Matching:
         for label, part in parts.items():
             node, here = state[label], (*path, label)
             if isinstance(part, SpecPart):
+                check_bare(self.who, part, "optax")
                 chosen = {p: part.groups.get(self._group(part, p)) for p in self.shapes}
                 self.frozen |= {p for p, group in chosen.items() if group and group.freeze}
             for entry in sorted(node.keys() - _OWN):

@@ -12,6 +12,7 @@ from jopt.core import Transform
 from jopt.core.groups import assign
 from jopt.core.part import SpecPart
 from jopt.core.route import RoutePart
+from jopt.core.staged import check_bare
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Layout, shown
 from jopt.interop.torch.flattened import is_optimizer
@@ -70,17 +71,18 @@ def targets(who: str, tx: Any, params: Any) -> list[Target]:
             who, "tx is no transform", expected="a jopt.Transform", found=type(tx).__name__
         )
     layout, leaves = tx.layout(params)
-    found = list(_found(tx.parts, layout, list(leaves), ()))
+    found = list(_found(who, tx.parts, layout, list(leaves), ()))
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
     return found
 
 
 def _found(
-    parts: Mapping[str, Part], layout: Layout, params: list[Any], above: tuple[str, ...]
+    who: str, parts: Mapping[str, Part], layout: Layout, params: list[Any], above: tuple[str, ...]
 ) -> Iterator[Target]:
     for label, part in parts.items():
         keys = (*above, label)
+        check_bare(who, part, "torch")
         if isinstance(part, SpecPart) and part.spec.torch:
             groups = assign(part.name, part.groups, layout, params)
             frozen = {k for k, g in part.groups.items() if g.freeze}
@@ -90,9 +92,9 @@ def _found(
             routes = part.labels(layout, params)
             for route, row in part.labelled.items():
                 own = [i for i, r in enumerate(routes) if r == route]
-                yield from _found(row, layout.part(own), [params[i] for i in own], keys)
+                yield from _found(who, row, layout.part(own), [params[i] for i in own], keys)
         else:
-            yield from _found(part.wrapped, layout, params, keys)
+            yield from _found(who, part.wrapped, layout, params, keys)
 
 
 def by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:
