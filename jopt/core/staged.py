@@ -166,6 +166,6 @@ def check_bare(who: str, part: Part, other: str) -> None:
             f"{other} has no {part.name} with {names}: going over, its runs would take other steps",
             expected=f"jopt.{part.name}(...) alone",
             found=names,
-            fix=f"Carry {part.name}'s state over without; jopt.extend(tx, state, params) then adds "
-            "what the stages keep.",
+            fix=f"Carry {part.name}'s state over without, then take what fits: "
+            "jopt.load_state_dict(tx.init(params), state, strict=False).",
         )

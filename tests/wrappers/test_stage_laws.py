@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jopt
@@ -80,7 +81,7 @@ def test_inside_what_holds_optimizers(stage):
 
 @pytest.mark.parametrize("stage", [s for s in STAGES.values() if s != jopt.cautious_decay])
 def test_complex_numbers_are_pairs(stage):
-    z, dz = (x["w"][:, 0] + 1j * x["w"][:, 1] for x in (P, G))
+    z, dz = (jax.lax.complex(x["w"][:, 0], x["w"][:, 1]) for x in (P, G))
     tx = stage(jopt.adam(0.1, weight_decay=0.1))
     found = ran(tx, ({"z": dz},), {"z": z})["z"]
     near(jnp.stack([found.real, found.imag], -1), ran(tx, (G,), P)["w"])
@@ -203,5 +204,14 @@ def test_other_libraries_do_not():
         partial(jopt.interop.torch.import_optimizer, tx, P, theirs),
     ):
         assert "torch has no adamw with jopt.cautious" in error(jopt.ConfigError, call)
-    went_on = jopt.extend(jopt.hyperball(ADAMW), plain, P)
+    ours = optax.adamw(0.1).init(P)
+    for call in (
+        partial(jopt.interop.optax.export_state, tx, P, tx.init(P), ours),
+        partial(jopt.interop.optax.import_state, tx, P, ours),
+    ):
+        assert "optax has no adamw with jopt.cautious" in error(jopt.ConfigError, call)
+    numbers = jopt.hyperparams(jopt.extend(jopt.stable(ADAMW), plain, P))["adamw"]["default"]
+    assert numbers["max_rms"] == 1
+    ball = jopt.hyperball(ADAMW).init(P)
+    went_on, _ = jopt.load_state_dict(ball, jopt.state_dict(plain), strict=False)
     assert went_on["adamw"]["radius"].keys() == P.keys()
