@@ -64,10 +64,16 @@ from jopt.transforms import clip_by_norm as clip_by_norm
 from jopt.transforms import clip_by_value as clip_by_value
 from jopt.transforms import scale_by_learning_rate as scale_by_learning_rate
 from jopt.wrappers import accumulate as accumulate
+from jopt.wrappers import cautious as cautious
+from jopt.wrappers import cautious_decay as cautious_decay
 from jopt.wrappers import ema as ema
 from jopt.wrappers import eval_params as eval_params
+from jopt.wrappers import grams as grams
+from jopt.wrappers import hyperball as hyperball
 from jopt.wrappers import master_weights as master_weights
 from jopt.wrappers import skip_nonfinite as skip_nonfinite
+from jopt.wrappers import stable as stable
 from jopt.wrappers import swa as swa
+from jopt.wrappers import trust_ratio as trust_ratio
 
 __version__ = "0.1.0"

@@ -83,6 +83,16 @@ WRAPPERS: dict[str, jopt.Transform] = {
         jopt.add_decayed_weights(0.1),
         jopt.scale_by_learning_rate(s.cosine(0.01, 20)),
     ),
+    "stages": jopt.route(
+        jopt.cautious(
+            jopt.stable(
+                jopt.cautious_decay(jopt.adamw(0.01, weight_decay=0.1, skips=ABSENT)),
+                max_rms=s.linear(1.0, 0.5, 20),
+            ),
+        ),
+        matrices=("kernel$", jopt.hyperball(jopt.muon(0.02))),
+        slow=("bias$", jopt.grams(jopt.trust_ratio(jopt.sgd(0.01, momentum=0.9), form="lars"))),
+    ),
     "muon_adamw": jopt.recipes.muon_adamw(
         s.warmup_cosine(0.02, 3, 20),
         also_adamw="^deep$|bias$",

@@ -92,6 +92,11 @@ def _part(part: Part) -> dict[str, Any]:
         said["switched_off"] = [k for k, _ in part.frozen_options if k in own]
         said["slots"] = sorted(slot.name for slot in (*part.slots, *part.shared))
         said["storage"] = part.store.config
+        if part.ending.stages:
+            said["stages"] = [
+                {"stage": stage.name, **{k: _plain(v) for k, v in stage.choices}}
+                for stage in part.ending.stages
+            ]
         said["groups"] = {
             name: {
                 "freeze": group.freeze,

@@ -23,7 +23,8 @@ def direction(tx: Transform) -> Transform:
     **Arguments:** `tx`: an optimizer, or a chain or wrapper with one.
 
     **Raises:** `ConfigError` for an optimizer whose step is its own, such as `rprop` or `lbfgs`,
-    and where there is none.
+    and where there is none; for stages that act on the step (`jopt.hyperball`, `cautious_decay`).
+    Others (`jopt.cautious`, ...) are part of the direction.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.chain(
@@ -50,6 +51,14 @@ def direction(tx: Transform) -> Transform:
                 f"the step of {spec.name} is its own: no learning rate multiplies a direction",
                 found=repr(tx),
             )
+        for stage in part.ending.stages:
+            if stage.decay or stage.parameter:
+                raise ConfigError(
+                    "direction",
+                    f"{stage.name} acts on the step of {spec.name}, and a direction is none",
+                    found=repr(tx),
+                    fix=f"Drop jopt.{stage.name}.",
+                )
         hypers = tuple(h for h in spec.hypers if h.name not in STEP)
         by = spec.params_by and tuple(name for name in spec.params_by if name not in STEP)
         alone = replace(

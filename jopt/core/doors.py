@@ -160,18 +160,20 @@ class TreePart(SpecPart):
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
         numbers |= dict(self.frozen_options)
         h = SimpleNamespace(**numbers)
+        own = self.ending.of_rule({slot.name: slot for slot in (*self.slots, *self.shared)})
         ds, new = ruled(
             self.rule,
-            [slot.name for slot in (*self.slots, *self.shared)],
+            own,
             [self.ending.start(g, p, h) for g, _, p in views],
-            SimpleNamespace(**s, **shared),
+            SimpleNamespace(**self.ending.of_rule(s), **shared),
             None if work[0].p is None else [v[2] for v in views],
             SimpleNamespace(**self.ending.numbers(numbers)),
         )
-        us = [self.ending.finish(d, v[2], h) for d, v in zip(ds, views, strict=True)]
-        for i, w in enumerate(work):
-            own = {name: new[name][i] for name in w.slots}
-            w.update, w.slots = unview(w.g, us[i], own, w.slots)
+        new |= self.ending.kept(s)
+        for i, (w, d, (g, _, p)) in enumerate(zip(work, ds, views, strict=True)):
+            after = {name: new[name][i] for name in w.slots}
+            u = self.ending.finish(d, g, after, p, h)
+            w.update, w.slots = unview(w.g, u, after, w.slots)
         return {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 
     def _of_leaves(
@@ -205,8 +207,10 @@ def apply_rule(
     numbers["dtype"] = real_dtype((g if p is None else p).dtype)
     seen = SimpleNamespace(**numbers)
     shown = SimpleNamespace(**ending.numbers(numbers))
-    d, new = ruled(rule, slots, ending.start(gv, pv, seen), SimpleNamespace(**sv), pv, shown)
-    return unview(g, ending.finish(d, pv, seen), new, slots)
+    own = ending.of_rule(sv)
+    d, new = ruled(rule, own, ending.start(gv, pv, seen), SimpleNamespace(**own), pv, shown)
+    new |= ending.kept(sv)
+    return unview(g, ending.finish(d, gv, new, pv, seen), new, slots)
 
 
 def view(

@@ -68,9 +68,9 @@ class MatrixPart(SpecPart):
 
     batch: Batch
 
-    def remade(self, spec: Spec, ending: Ending) -> Self:
+    def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
         """See `SpecPart.remade`."""
-        made = super().remade(spec, ending)
+        made = super().remade(spec, ending, numbers)
         made.batch = self.batch
         return made
 
@@ -87,7 +87,7 @@ class MatrixPart(SpecPart):
                 "the rule",
                 self.rule,
                 self.ending.start(g, p, h),
-                SimpleNamespace(**s),
+                SimpleNamespace(**self.ending.of_rule(s)),
                 p,
                 SimpleNamespace(**self.ending.numbers(vars(h))),
             )
@@ -98,16 +98,18 @@ class MatrixPart(SpecPart):
                     expected="x = yield what the batch takes",
                     found=repr(run)[:100],
                 )
-            run = self._ended(run, p, h)
+            run = self._ended(run, g, s, p, h)
             runs.append((w, run, next(run)))
         while runs:
             results = self._batched([x for _, _, x in runs], work[0])
             runs = [(w, r, x) for w, r, x in self._resumed(runs, results)]
         return {}
 
-    def _ended(self, run: Run, p: Any, h: Any) -> Run:
-        d, new = of_rule(self.rule, [s.name for s in self.slots], (yield from run))
-        return self.ending.finish(d, p, h), new
+    def _ended(self, run: Run, g: Any, s: Any, p: Any, h: Any) -> Run:
+        own = self.ending.of_rule({slot.name: slot for slot in self.slots})
+        d, new = of_rule(self.rule, own, (yield from run))
+        new = {**new, **self.ending.kept(s)}
+        return self.ending.finish(d, g, new, p, h), new
 
     def _batched(self, xs: list[Array], first: Work) -> list[Array]:
         stacks: dict[tuple[Any, ...], list[int]] = {}

@@ -94,12 +94,15 @@ class SpecPart(Part):
         # Any number may be a schedule's tomorrow, which has to know how old the run is.
         self.counts = self.ticks or bool(values) or self.store.rounds
 
-    def remade(self, spec: Spec, ending: Ending) -> Self:
-        """The same rule under another declaration, less the numbers that this one lacks."""
+    def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
+        """The same rule under another declaration, less the numbers that this one lacks.
+
+        `numbers` are those that it has beside.
+        """
         prepare, options, arguments = self.made_of
         lacking = self.spec.by_name.keys() - spec.by_name.keys()
         kept = {k: v for k, v in arguments.items() if k not in lacking}
-        return type(self)(spec, self.rule, prepare, options, kept, ending)
+        return type(self)(spec, self.rule, prepare, options, {**kept, **(numbers or {})}, ending)
 
     @abc.abstractmethod
     def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:

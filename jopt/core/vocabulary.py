@@ -13,5 +13,8 @@ DECAY = Hyper("weight_decay", "[0, inf)", torch="weight_decay")
 
 MU = Slot("mu", torch="exp_avg")
 NU = Slot("nu", torch="exp_avg_sq", signed=False)
+"""Adam's mean of squares, of which the rule takes the bias by b2 and t; `jopt.stable` reads it."""
+SQUARES = Slot("nu", signed=False)
+"""Some other mean of squares."""
 NU_MAX = Slot("nu_max", torch="max_exp_avg_sq", signed=False, when=lambda on: on["amsgrad"])
 BUFFER = Slot("momentum_buffer", torch="momentum_buffer")

@@ -75,13 +75,30 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
 
 
-def trusted(p: Array, d: Array, eps: Array | float, coefficient: Array | float = 1.0) -> Array:
-    """c·‖p‖ / (‖d‖ + ε)·d, the trust ratio of LARS and LAMB; d where one of the norms is 0."""
+def trusted(
+    x: Array,
+    p: Array,
+    d: Array,
+    *,
+    coefficient: Array | float = 1.0,
+    eps: Array | float = 0.0,
+    low: Array | None = None,
+    high: Array | None = None,
+    most: Array | None = None,
+) -> Array:
+    """x·min(c·φ(‖p‖) / (‖d‖ + ε), r), the trust ratio of LARS and LAMB.
+
+    φ(a) = min(max(a, low), high) and r is `most`, each if given; x where φ(‖p‖) or ‖d‖ is 0.
+    """
     (of_p, of_d), (p_norm, d_norm) = scaled_norms([p, d])
-    none = (p_norm == 0) | (d_norm == 0)
-    share = coefficient * (p_norm / of_p) / jnp.where(none, 1, d_norm + eps * of_d)
+    held = p_norm / of_p
+    held = held if low is None else jnp.maximum(held, low)
+    held = held if high is None else jnp.minimum(held, high)
+    none = (held == 0) | (d_norm == 0)
+    share = coefficient * held / jnp.where(none, 1, d_norm + eps * of_d)
+    share = share if most is None else jnp.minimum(share, most / of_d)
     # The power of two first: where ‖d‖ is out of range, the ratio alone may be, too.
-    return jnp.where(none, d, share * (of_d * d))
+    return jnp.where(none, x, share * (of_d * x))
 
 
 def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:

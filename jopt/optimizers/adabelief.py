@@ -7,13 +7,13 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, RATE, SQUARES
 from jopt.numerics import adam_corrections, adam_direction, debias, lerp
 
 SPEC = Spec(
     name="adabelief",
     hypers=(RATE, B1, B2, EPS, EPS_ROOT, DECAY),
-    slots=(MU, NU),
+    slots=(MU, SQUARES),
     options={"nesterov": None},
     gives="direction",
     decay="step",
@@ -38,7 +38,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     if not h.nesterov:
         return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
     ahead = h.b1 * h.k1_next * mu + (1 - h.b1) * h.k1 * g
-    return adam_direction(ahead, nu, h.eps, 1, h.k2), new
+    return adam_direction(ahead, nu, h.eps, jnp.ones(()), h.k2), new
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -7,14 +7,14 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, RATE, SQUARES
 from jopt.numerics import Ratio, debias, lerp, safe_sqrt
 
 SPEC = Spec(
     name="adan",
     hypers=(RATE, B1, B2, Hyper("b3", "[0, 1)"), EPS, EPS_ROOT, DECAY),
     # What is stored in few bits has no difference to speak of.
-    slots=(MU, Slot("delta"), NU, Slot("prev_grad", compress=False)),
+    slots=(MU, Slot("delta"), SQUARES, Slot("prev_grad", compress=False)),
     gives="direction",
     decay="step",
     counts=True,

@@ -7,13 +7,13 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.core import Coupled, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
 from jopt.numerics import lerp, safe_sqrt
 
 SPEC = Spec(
     name="adopt",
     hypers=(RATE, B1, B2, EPS, DECAY),
-    slots=(MU, NU),
+    slots=(MU, SQUARES),
     options={"nesterov": None, "use_clipping": None},
     gives="direction",
     decay="gradient",

@@ -29,7 +29,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     square = nu * h.k2 * h.k2
     under = safe_sqrt(square if h.eps_root is None else square + h.eps_root) + h.eps
     d = Ratio(h.k1 * mu, under).value + h.weight_decay * p
-    return trusted(p, d, 0.0), {"mu": mu, "nu": nu}
+    return trusted(d, p, d), {"mu": mu, "nu": nu}
 
 
 @optimizer(SPEC, rule, prepare=prepare)

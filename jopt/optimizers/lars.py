@@ -26,7 +26,7 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `lars`."""
-    u = trusted(p, g, h.eps, h.trust_coefficient)
+    u = trusted(g, p, g, coefficient=h.trust_coefficient, eps=h.eps)
     if h.momentum is None:
         return u, {}
     b = h.momentum * s.momentum_buffer + u

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, optimizer, treewise
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
 from jopt.numerics import cast, debias, safe_sqrt, vector_dot, vector_l1, vector_step
 
 B3 = Hyper("b3", "[0, 1)", optional=True)
@@ -17,7 +17,7 @@ SPEC = Spec(
     hypers=(RATE, B1, B2, B3, EPS, START, Hyper("estim_lr_coef", "[0, inf)"), DECAY),
     slots=(
         MU,
-        NU,
+        SQUARES,
         Slot("grad_sum"),
         # The distance to it is a small difference.
         Slot("start", init=lambda p: p, compress=False),

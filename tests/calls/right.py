@@ -97,6 +97,7 @@ RIGHT = {
 
 OF = {
     "jopt.apply_updates": {"rounding": "stochastic", "key": jax.random.key(0)},
+    "jopt.cautious_decay": {"tx": jopt.adamw(1e-3)},
     "jopt.chain": {"transforms": (TX, optax.sgd(0.1)), "named": {"clip": jopt.clip_by_norm(1.0)}},
     "jopt.checkpoint.differences": {"like": STATE},
     "jopt.cli.main": {"argv": ["inspect", "there.jopt"]},

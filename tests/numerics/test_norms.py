@@ -83,8 +83,10 @@ def test_the_widest_holds_all():
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1e25, 1e37])
 def test_a_trusted_direction_is_as_long_as_the_parameter_whatever_its_size(size):
     p, d = jnp.asarray([3.0, 4.0]), jnp.asarray([0.6, -0.8])
-    run = jax.jit(trusted)
-    np.testing.assert_allclose(run(p, size * d, 0.0, 0.1), 0.5 * d, rtol=1e-6)
-    np.testing.assert_allclose(run(size * p, d, 0.0, 0.1), 0.5 * size * d, rtol=1e-6)
+    run = jax.jit(lambda p, d, **bounds: trusted(d, p, d, coefficient=0.1, **bounds))
+    np.testing.assert_allclose(run(p, size * d), 0.5 * d, rtol=1e-6)
+    np.testing.assert_allclose(run(size * p, d), 0.5 * size * d, rtol=1e-6)
+    np.testing.assert_allclose(run(p, size * d, high=2.0), 0.2 * d, rtol=1e-6)
+    np.testing.assert_allclose(run(p, size * d, most=0.5 / size), 0.5 * d, rtol=1e-6)
     for zero in ((0 * p, d), (p, 0 * d)):
-        np.testing.assert_array_equal(run(*zero, 0.0, 0.1), zero[1])
+        np.testing.assert_array_equal(run(*zero), zero[1])

@@ -19,6 +19,7 @@ from jopt.core.groups import Labels, holds
 from jopt.core.numbers import own_at, own_factors, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
+from jopt.core.staged import check_bare
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Path, flatten_dict, shown
 from jopt.interop.optax.states import SOURCES, STATES, Contents, Held
@@ -56,6 +57,7 @@ class _Matching:
         for label, part in parts.items():
             node, here = state[label], (*path, label)
             if isinstance(part, SpecPart):
+                check_bare(self.who, part, "optax")
                 off = part.freezes
                 self.frozen |= {p for p in self.shapes if not off.isdisjoint(self._labels(part, p))}
             for entry in sorted(node.keys() - _OWN):

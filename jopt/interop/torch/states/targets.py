@@ -12,6 +12,7 @@ from jopt.core import Transform
 from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
 from jopt.core.seats import Seat, seats
+from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
 from jopt.core.tree import Layout, shown
 from jopt.interop.torch.flattened import is_optimizer
@@ -70,7 +71,10 @@ def targets(who: str, tx: Any, params: Any) -> list[Target]:
             who, "tx is no transform", expected="a jopt.Transform", found=type(tx).__name__
         )
     layout, leaves = tx.layout(params)
-    found = [_target(s) for s in seats(tx.parts, layout, list(leaves)) if s.part.spec.torch]
+    every = [*seats(tx.parts, layout, list(leaves))]
+    for seat in every:
+        check_bare(who, seat.part, "torch")
+    found = [_target(s) for s in every if s.part.spec.torch]
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
     return found
