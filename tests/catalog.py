@@ -319,8 +319,8 @@ CATALOG: tuple[Entry, ...] = (
     Entry(
         jopt.signum,
         settings={"learning_rate": 0.01, "weight_decay": 0.1},
-        runs=({}, {"learning_rate": 0.01, "momentum": 0.5}, {"momentum": 0.0}),
-        optax=lambda learning_rate, momentum, weight_decay: optax.signum(learning_rate, momentum),
+        runs=({}, {"learning_rate": 0.01, "beta": 0.5}, {"beta": 0.0}),
+        optax=lambda learning_rate, beta, weight_decay: optax.signum(learning_rate, beta),
     ),
     Entry(
         jopt.adabelief,

@@ -66,7 +66,7 @@ def direction(tx: Transform) -> Transform:
             hypers=hypers,
             params_by=by,
             steps=False,
-            needs_params=spec.params_by is None,
+            needs_params=spec.needs_params or spec.params_by is None,
             gives="update",
             decay=None,
             torch=None,

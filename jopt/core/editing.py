@@ -15,7 +15,7 @@ from jopt.core.composed import composed
 from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import own_of, sites_of, spec_of
 from jopt.core.sites import Site, replaced
-from jopt.core.spec import REGISTRY, Hyper
+from jopt.core.spec import REGISTRY, Hyper, Spec
 from jopt.core.times import Times
 from jopt.core.transform import Node, T
 from jopt.core.tree import Path
@@ -101,12 +101,18 @@ def _the_one(found: list[Site], name: str) -> Site:
 
 def _is_off(site: Site, name: str) -> bool:
     """Whether what made this node can be without the number, and is."""
+    return any(spec.by_name[name].optional for spec in _makers(site, name))
+
+
+def _makers(site: Site, name: str) -> list[Spec]:
+    """The declarations that this node can be of, with a number of this name."""
+    if site.injected:
+        return []
     named = spec_of(site.label)
     known = {*own_of(site)[0].get(DEFAULT, {}), name}
-    return not site.injected and any(
-        name in spec.by_name and spec.by_name[name].optional and known <= spec.by_name.keys()
-        for spec in ((named,) if named else REGISTRY.values())
-    )
+    if named is not None and known <= named.by_name.keys():
+        return [named]
+    return [spec for spec in REGISTRY.values() if known <= spec.by_name.keys()]
 
 
 def _edit(site: Site, group: str, name: str, value: Any) -> Node:
@@ -189,12 +195,9 @@ def _concrete(value: Any) -> list[Any]:
 
 
 def _check(site: Site, name: str, value: Any, group: str) -> None:
-    # Under a label of the user's choice all that is known is what no optimizer allows a number
-    # of this name; of optax's numbers nothing.
-    spec = spec_of(site.label)
-    known = spec is not None and name in spec.by_name
-    specs = (spec,) if spec is not None and known else REGISTRY.values()
-    hypers = [s.by_name[name] for s in specs if name in s.by_name and not site.injected]
+    # Under a label of the user's choice all that is known is what no optimizer with such numbers
+    # allows one of this name; of optax's numbers nothing.
+    hypers = [spec.by_name[name] for spec in _makers(site, name)]
     widest = next((h for h in hypers if _allows(h, value)), hypers[0] if hypers else Hyper(name))
     widest.check(site.label, value, group)
 

@@ -11,13 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.core.absent import check_spared, seen, spoil
-from jopt.core.checks import (
-    check_node,
-    check_params,
-    check_rows,
-    check_slot,
-    check_slot_names,
-)
+from jopt.core.checks import check_node, check_params, check_rows, check_slot, check_slot_names
 from jopt.core.codecs import codec_for, fresh
 from jopt.core.composed import check_composed, composed
 from jopt.core.counts import Counts, check_skips, skipping, ticked

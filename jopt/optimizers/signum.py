@@ -12,8 +12,8 @@ from jopt.numerics import lerp
 
 SPEC = Spec(
     name="signum",
-    hypers=(RATE, Hyper("momentum", "[0, 1)", optional="zero"), DECAY),
-    slots=(Slot("mu", when=lambda on: on["momentum"]),),
+    hypers=(RATE, Hyper("beta", "[0, 1)", optional="zero"), DECAY),
+    slots=(Slot("mu", when=lambda on: on["beta"]),),
     gives="direction",
     decay="step",
     params_by=("weight_decay",),
@@ -23,16 +23,16 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `signum`."""
-    if h.momentum is None:
+    if h.beta is None:
         return jnp.sign(g), {}
-    mu = lerp(s.mu, g, 1 - h.momentum)
+    mu = lerp(s.mu, g, 1 - h.beta)
     return jnp.sign(mu), {"mu": mu}
 
 
 @optimizer(SPEC, rule)
 def signum(
     learning_rate: Value = 1e-4,
-    momentum: Value = 0.9,
+    beta: Value = 0.9,
     *,
     weight_decay: Value = 0.0,
     **common: Unpack[Decoupled],
@@ -47,8 +47,8 @@ def signum(
     **Arguments** (defaults are the paper's):
 
     - `learning_rate`: η ≥ 0, a number or a schedule.
-    - `momentum`: β in [0, 1), optax's `beta`. Off, or the number 0, is signSGD: it keeps no `mu`
-      and takes `momentum` out of the state, unless a group has a momentum of its own.
+    - `beta`: β in [0, 1), the momentum. Off, or the number 0, is signSGD: it keeps no `mu`
+      and takes `beta` out of the state, unless a group has one of its own.
     - `weight_decay`: λ ≥ 0, decoupled.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Decoupled`.

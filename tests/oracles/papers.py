@@ -18,10 +18,10 @@ def lion(p, gs, *, learning_rate, b1, b2, weight_decay):
     return p
 
 
-def signum(p, gs, *, learning_rate, momentum, weight_decay):
+def signum(p, gs, *, learning_rate, beta, weight_decay):
     m = 0 * p
     for g in gs:
-        m = momentum * m + (1 - momentum) * g
+        m = beta * m + (1 - beta) * g
         p = p - learning_rate * (np.sign(m) + weight_decay * p)
     return p
 
