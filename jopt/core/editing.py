@@ -112,7 +112,9 @@ def _makers(site: Site, name: str) -> list[Spec]:
     known = {*own_of(site)[0].get(DEFAULT, {}), name}
     if named is not None and known <= named.by_name.keys():
         return [named]
-    return [spec for spec in REGISTRY.values() if known <= spec.by_name.keys()]
+    having = [spec for spec in REGISTRY.values() if name in spec.by_name]
+    # An optimizer with stages has numbers of several declarations.
+    return [spec for spec in having if known <= spec.by_name.keys()] or having
 
 
 def _edit(site: Site, group: str, name: str, value: Any) -> Node:
