@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from jopt.checkpoint.fetching import BATCH, LARGE, fetched
 from jopt.checkpoint.leaves import DTYPES, Kind, kinds_of
 from jopt.checkpoint.memory import compact
 from jopt.core.tree import Path, shown
+
+MANY, CALL = 1024, 128
+"""From how many arrays of one shape on a call is compiled that takes so many of them."""
 
 
 def snapshots(who: str, leaves: Mapping[Path, Any], paths: Iterable[Path]) -> Iterator[Any]:
@@ -89,14 +92,37 @@ def _is_joint(sharding: Any) -> bool:
 
 
 def _put_together(who: str, batch: list[tuple[Path, Any, Any]]) -> Iterator[tuple[Path, Any]]:
-    for free in (True, False):
-        some = [item for item in batch if (item[2] is None) == free]
-        shardings = None if free else [sharding for _, _, sharding in some]
+    alike: dict[Any, list[tuple[Path, Any, Any]]] = {}
+    for item in batch:
+        _, value, sharding = item
+        alike.setdefault((value.shape, value.dtype, sharding), []).append(item)
+    calls: list[tuple[Any, list[tuple[Path, Any, Any]]]] = []
+    rest: dict[bool, list[tuple[Path, Any, Any]]] = {True: [], False: []}
+    for (_, _, sharding), some in alike.items():
+        whole = len(some) - len(some) % CALL if len(some) >= MANY else 0
+        calls += [(sharding, some[i : i + CALL]) for i in range(0, whole, CALL)]
+        rest[sharding is None] += some[whole:]
+    for some, put in (
+        *((part, _passed(sharding)) for sharding, part in calls),
+        (rest[True], jax.device_put),
+        (rest[False], lambda values: jax.device_put(values, [s for _, _, s in rest[False]])),
+    ):
         try:
-            arrays = jax.device_put([value for _, value, _ in some], shardings) if some else []
+            arrays = put([value for _, value, _ in some]) if some else []
         except (ValueError, TypeError, NotImplementedError):
             arrays = [_put(who, *item) for item in some]  # which says of one what is wrong
         yield from zip([path for path, _, _ in some], arrays, strict=True)
+
+
+def _passed(sharding: Any) -> Callable[[list[Any]], Any]:
+    # A compiled call takes a NumPy array at an eighth of what device_put costs, which for small
+    # ones is all of the time; to compile it, once for a shape, costs as much as a thousand.
+    through = jax.jit(_same) if sharding is None else jax.jit(_same, out_shardings=sharding)
+    return lambda values: through(*values)
+
+
+def _same(*arrays: Any) -> tuple[Any, ...]:
+    return arrays
 
 
 def _put(who: str, path: Path, value: Any, sharding: Any) -> Any:

@@ -198,10 +198,9 @@ def _read_file(
     room: Room,
     wanted: Callable[[Path], bool] | None = None,
 ) -> Iterator[tuple[Path, Entry, bool]]:
-    _check_size(who, file, manifest)
     _expect(who, file, Piece((), 0, MIDDLE))
     stored, names, crc = manifest.in_file, manifest.names, 0
-    for piece in pieces(stored, CHUNK):
+    for piece in _sized(who, file, stored):
         _expect(who, file, piece)
         path, entry = piece.path, stored[piece.path]
         name = path if names is None else names.get(path)
@@ -245,16 +244,17 @@ def _fill(file: BinaryIO, part: bytearray | memoryview) -> None:
         done += read
 
 
-def _check_size(who: str, file: BinaryIO, manifest: Manifest) -> None:
-    # Before any array is made: a file that lies about its sizes cannot ask for memory.
+def _sized(who: str, file: BinaryIO, stored: Mapping[Path, Entry]) -> Iterator[Piece]:
+    """The pieces, each while the file has room for it: one that lies cannot ask for memory."""
     here = file.tell()
     end = file.seek(0, io.SEEK_END)
     file.seek(here)
-    total = here + len(MIDDLE)
-    for piece in pieces(manifest.in_file, CHUNK):
+    total = here
+    for piece in pieces(stored, CHUNK):
         total += len(piece.known) + piece.size
         if total > end:
             raise damaged(who, f"it ends after {end} bytes", path=shown(piece.path) or None)
+        yield piece
     if total != end:
         raise damaged(who, f"{end - total} bytes too many stand after its end")
 

@@ -72,6 +72,23 @@ def test_loading_asks_for_many_at_once(monkeypatch, kind):
         assert x.committed == (kind in ("one device", "sharded"))
 
 
+@pytest.mark.parametrize("kind", LIKES)
+def test_very_many_of_one_shape_go_through_compiled_calls(monkeypatch, kind):
+    monkeypatch.setattr(placing, "MANY", 8)
+    monkeypatch.setattr(placing, "CALL", 4)
+    tree = {f"{i:02}": {"w": np.full((2, 4), i, np.float32), "n": i} for i in range(11)}
+    like = of_arrays(LIKES[kind], tree)
+    puts, true = [], jax.device_put
+    monkeypatch.setattr(jax, "device_put", lambda xs, *a: (puts.append(len(xs)), true(xs, *a))[1])
+    back = jopt.from_bytes(like, jopt.to_bytes(tree))
+    assert puts == [3]  # of the eleven, beside two calls of four
+    assert_same(back, tree)
+    for old, new in zip(like.values(), back.values(), strict=True):
+        assert isinstance(new["w"], jax.Array)
+        assert getattr(old["w"], "sharding", None) in (None, new["w"].sharding)
+        assert new["w"].committed == (kind in ("one device", "sharded"))
+
+
 def test_batches_are_bounded(monkeypatch):
     monkeypatch.setattr(placing, "BATCH", 10 * 24)
     tree = {f"{i:03}": np.full((2, 3), i, np.float32) for i in range(95)}
