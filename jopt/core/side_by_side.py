@@ -53,19 +53,19 @@ class Numbers:
 NONE = Numbers.of({})
 
 
-def apart(x: Array, count: int) -> list[Array]:
-    """`x` so many times, in arrays that XLA takes for different ones; see `TOGETHER`.
+def apart(x: Any, count: int) -> list[Any]:
+    """`x`, arrays, so many times, in arrays that XLA takes for different ones; see `TOGETHER`.
 
     On GPUs alone: a TPU would copy it as often.
     """
 
-    def copies(x: Array) -> list[Array]:
-        made: list[Array] = jax.lax.optimization_barrier([x] * count)
+    def copies(x: Any) -> list[Any]:
+        made: list[Any] = jax.lax.optimization_barrier([x] * count)
         return made
 
     if count < 2:
         return [x] * count
-    found: list[Array] = jax.lax.platform_dependent(
+    found: list[Any] = jax.lax.platform_dependent(
         x, cuda=copies, rocm=copies, default=lambda x: [x] * count
     )
     return found

@@ -6,18 +6,19 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, widest
-from jopt.numerics.explicit import sharded
+from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, real_dtype, widest
 from jopt.numerics.once import once_if
+from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, in_pieces
 from jopt.numerics.roots import safe_sqrt
 
-SMALL = 65_536
-"""An array of at most so many entries is read together with the other small ones."""
+Sums = Callable[[list[Array], Sequence[Sequence[Each]], Cut], list[list[Array]]]
+"""Sums over arrays in several ways, each of which says what is summed for each of the sums."""
 
 
 def sum_of_squares(x: Array) -> Array:
@@ -41,38 +42,33 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
     """f and ‖f·(x₁, x₂, …)‖₂, for f a power of two that keeps the squares in range.
 
     The squares of float32 numbers beyond 10¹⁹ or below 10⁻¹⁹ are out of range, and even the norm
-    of finite numbers may be. Nearly always f is 1. Else everything is read a second time, times
-    f: a finite norm is right for all finite entries, but for what a CPU takes for 0 (XLA sets it
-    so that it does with subnormal numbers). Infinite entries have an infinite norm.
+    of finite numbers may be. Nearly always f is 1. A finite norm is right for all finite entries,
+    but for what a CPU takes for 0 (XLA sets it so that it does with subnormal numbers). Infinite
+    entries have an infinite norm.
     """
     if not xs:
         return jnp.ones(()), jnp.zeros(())
-    wide = [_wide(x) for x in xs]
-    dtype = widest(*(x.dtype for x in wide))
-    alike = [cast(x, dtype) for x in wide]
-    total = jnp.sum(partial(alike, jax.lax.square, _sum))
+    dtype = widest(*(compute_dtype(real_dtype(x.dtype)) for x in xs))
 
-    size = sum(x.size for x in alike)
-    factor = range_factor(total, size)
+    def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
+        alike = [cast(_wide(x), dtype) for x in xs]
+        return [[total] for total in in_pieces(alike, [each for (each,) in ways], _sum, cut)]
 
-    def again(_: Array) -> Array:
-        return jnp.sum(partial(alike, lambda x: jax.lax.square(x * factor), _sum))
-
-    return factor, safe_sqrt(once_if(_left(total, size), again, total))
+    (factor,), (total,) = _in_range(sums, [*xs], [sum(x.size for x in xs)])
+    return factor, safe_sqrt(total)
 
 
 def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-    """`scaled_norm` of each array alone. If one needs a second look, all are read again."""
-    wide = [_wide(x) for x in xs]
-    totals = [jnp.sum(jnp.square(x)) for x in wide]
-    sizes = [x.size for x in xs]
-    factors = [*map(range_factor, totals, sizes)]
+    """`scaled_norm` of each array alone."""
+    if not xs:
+        return [], []
 
-    def again(_: list[Array]) -> list[Array]:
-        return [jnp.sum(jnp.square(x * f)) for x, f in zip(wide, factors, strict=True)]
+    def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
+        wide = [_wide(x) for x in xs]
+        return [[_sum(f(x)) for f, x in zip(each, wide, strict=True)] for each in ways]
 
-    anywhere = functools.reduce(operator.or_, map(_left, totals, sizes), jnp.zeros((), bool))
-    return factors, [safe_sqrt(t) for t in once_if(anywhere, again, totals)]
+    factors, totals = _in_range(sums, [*xs], [x.size for x in xs])
+    return factors, [safe_sqrt(total) for total in totals]
 
 
 def trusted(
@@ -104,15 +100,58 @@ def trusted(
 def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
     """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
 
-    def total(by: Array | None = None) -> Array:
-        wide = _wide(x)
-        wide = wide if by is None else wide * by
-        return jnp.sum(jnp.square(wide), axis=(-2, -1), keepdims=True)
+    def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
+        wide = _wide(xs[0])
+        return [[jnp.sum(f(wide), axis=(-2, -1), keepdims=True)] for (f,) in ways]
 
-    first, size = total(), math.prod(x.shape[1:])
-    factors = range_factor(first, size)
-    again = once_if(jnp.any(factors != 1), lambda _: total(factors), first)
-    return factors, safe_sqrt(again)
+    (factor,), (total,) = _in_range(sums, [x], [math.prod(x.shape[1:])])
+    return factor, safe_sqrt(total)
+
+
+def _in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Array], list[Array]]:
+    """Factors, powers of two and nearly always 1, and the sums of the squares times their squares.
+
+    Both as if one looked and, where a sum left the range, looked again. A CPU does so. What a GPU
+    would launch for a second look that it hardly ever takes is a dozen kernels, and it has time
+    for arithmetic while it reads: it makes the sums for all factors at once, and chooses.
+
+    **Arguments:**
+
+    - `sums`: makes sums of the squares of `xs`.
+    - `sizes`: of how many squares each sum is.
+    """
+    ones: list[Each] = [jax.lax.square] * len(sizes)
+
+    def twice(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+        (first,) = sums(xs, [ones], ROWS)
+        factors = [*map(range_factor, first, sizes)]
+        out = functools.reduce(operator.or_, (jnp.any(f != 1) for f in factors))
+        again = [_squares_by(f) for f in factors]
+        return factors, once_if(out, lambda _: sums(xs, [again], ROWS)[0], first)
+
+    def at_once(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+        first, more, less = sums(xs, [[f] * len(sizes) for f in RANGES], BLOCKS)
+        factors = [*map(range_factor, first, sizes)]
+        each = zip(factors, first, more, less, strict=True)
+        return factors, [jnp.where(f > 1, b, jnp.where(f < 1, c, a)) for f, a, b, c in each]
+
+    @jax.custom_jvp
+    def run(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+        found: tuple[list[Array], list[Array]]
+        found = jax.lax.platform_dependent(xs, cpu=twice, default=at_once)
+        return found
+
+    @run.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        # Of the sum that was chosen alone: of one that was not it may be 0 times infinity.
+        factors, totals = run(*primals)
+        chosen = [_squares_by(f) for f in factors]
+        _, tangent = jax.jvp(lambda xs: sums(xs, [chosen], ROWS)[0], primals, tangents)
+        return (factors, totals), ([jnp.zeros_like(f) for f in factors], tangent)
+
+    factors, totals = run(xs)
+    # No tangent at all, where the rule has zeros: of 1 / f they would be 0 / f², and f² may be 0.
+    return [jax.lax.stop_gradient(f) for f in factors], totals
 
 
 def _left(total: Array, size: int) -> Array:
@@ -123,17 +162,32 @@ def _left(total: Array, size: int) -> Array:
 
 def range_factor(total: Array, size: int) -> Array:
     """What to multiply so many numbers by whose squares have this sum: 1, or a power of two."""
-    # Three quarters of all exponents: the largest number's square and the least one's are then in
-    # range, and what is lost of smaller ones beside them is beyond the digits of the sum.
-    up = 2.0 ** (jnp.finfo(total.dtype).maxexp * 3 // 4)
-    one = jnp.ones_like(total)
+    one, up = jnp.ones_like(total), _up(total.dtype)
     return jnp.where(_left(total, size), jnp.where(jnp.isinf(total), one / up, one * up), one)
 
 
-def _sum(x: Array, axis: int | None = None) -> Array:
+def _up(dtype: Any) -> float:
+    # Three quarters of all exponents: the largest number's square and the least one's are then in
+    # range, and what is lost of smaller ones beside them is beyond the digits of the sum.
+    return 2.0 ** (int(jnp.finfo(dtype).maxexp) * 3 // 4)
+
+
+def _squares_by(factor: Array | float) -> Each:
+    return lambda x: jax.lax.square(x * factor)
+
+
+RANGES: tuple[Each, ...] = (
+    jax.lax.square,
+    lambda x: jax.lax.square(x * _up(x.dtype)),
+    lambda x: jax.lax.square(x * (1 / _up(x.dtype))),
+)
+"""The squares of numbers of ordinary size, of small and of large ones, in range."""
+
+
+def _sum(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     # The primitive: jnp's own takes tracing five times as long, and it is one for each array.
-    axes = range(x.ndim) if axis is None else [axis % x.ndim]
-    total: Array = jax.lax.reduce_sum(x, tuple(axes))
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    total: Array = jax.lax.reduce_sum(x, axes)
     return total
 
 
@@ -145,32 +199,14 @@ def all_finite(xs: Sequence[Array]) -> Array:
     """
     if not xs:
         return jnp.ones((), bool)
-    return jnp.all(partial([_wide(x) for x in xs], jnp.isfinite, jnp.all))
 
+    def by(cut: Cut) -> Callable[[list[Array]], Array]:
+        return lambda xs: in_pieces(xs, [jnp.isfinite], jnp.all, cut)[0]
 
-def partial(
-    xs: Sequence[Array], each: Callable[[Array], Array], over: Callable[..., Array]
-) -> Array:
-    """`over` of `each` for pieces of the arrays, as one array that `over` finishes.
-
-    An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
-    array as many as a large one. Here a large array is reduced along its last axis, in one
-    kernel; small ones are joined and read by one. The barrier keeps XLA from undoing it. What
-    is sharded by its very type cannot be joined, and is reduced on its own.
-    """
-    whole = [x for x in xs if not sharded(x)]
-    small = [_flat(x) for x in whole if x.size <= SMALL]
-    large = [_flat(over(each(x), axis=-1)) for x in whole if x.size > SMALL]
-    large = jax.lax.optimization_barrier(large)
-    parts = [jax.lax.optimization_barrier(jax.lax.concatenate(large, 0))] if large else []
-    if small:
-        parts.append(over(each(jax.lax.concatenate(small, 0)))[None])
-    parts += [over(each(x))[None] for x in xs if sharded(x)]
-    return jnp.concatenate(parts)
-
-
-def _flat(x: Array) -> Array:
-    return x if x.ndim == 1 else jax.lax.reshape(x, (x.size,))
+    found: Array = jax.lax.platform_dependent(
+        [_wide(x) for x in xs], cpu=by(ROWS), default=by(BLOCKS)
+    )
+    return found
 
 
 def _wide(x: Array) -> Array:

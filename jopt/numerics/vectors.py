@@ -14,7 +14,7 @@ from jax import Array
 
 from jopt.numerics.dtypes import real_dtype, widest
 from jopt.numerics.explicit import laid, sharded
-from jopt.numerics.norms import partial
+from jopt.numerics.pieces import in_pieces
 
 Vector = list[Array]
 
@@ -97,7 +97,8 @@ def vector_within(x: Vector, bound: Array) -> Array:
 def _reduced(x: Vector, each: Callable[[Array], Array], over: Callable[..., Array]) -> Array:
     # Arrays may differ in dtype: what is computed of all of them has the widest.
     wide = widest(*(a.dtype for a in x))
-    return over(partial([a.astype(wide) for a in x], each, over))
+    (found,) = in_pieces([a.astype(wide) for a in x], [each], over)
+    return found
 
 
 def vector_step(x: Vector, t: Array, d: Vector) -> Vector:

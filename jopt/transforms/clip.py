@@ -26,14 +26,15 @@ def _by_value(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 def _by_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     each = zip(g, *scaled_norms(g), strict=True)
-    return [_shortened(x, *_short(f, n, h.max_norm)) for x, f, n in each], {}
+    short = ((x, *_short(f, n, h.max_norm)) for x, f, n in each)
+    return [_shortened(x, row[0], row[1], passes) for x, row, passes in short], {}
 
 
 def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     # Scalars, then products that XLA can fold into whatever reads them: the clipped gradients
     # need never be written out.
     shared = apart(_short(*scaled_norm(g), h.max_norm), -(-len(g) // TOGETHER))
-    rows = [[cast(row[i], g[0].dtype) for i in range(3)] for row in shared]
+    rows = [(*(cast(row[i], g[0].dtype) for i in range(2)), passes) for row, passes in shared]
     return [_shortened(x, *rows[i // TOGETHER]) for i, x in enumerate(g)], {}
 
 
@@ -55,15 +56,14 @@ def _short(factor: Any, norm: Any, most: Any) -> Any:
     to_one = jax.lax.bitcast_convert_type(to_one << info.nmant, number)
     scale = cast(most, number) / (shifted * to_one)
     passes = scale * (factor * to_one) >= 1
-    both = [jnp.where(passes, 1, x) for x in (factor * to_one, scale)]
-    return jnp.stack([*both, passes.astype(number)])
+    return jnp.stack([jnp.where(passes, 1, x) for x in (factor * to_one, scale)]), passes
 
 
 def _shortened(x: Any, to_one: Any, scale: Any, passes: Any) -> Any:
     # The primitives themselves: jnp's product takes tracing ten times as long.
     to_one, scale = cast(to_one, x.dtype), cast(scale, x.dtype)
     # Chosen, not multiplied by 1: that takes numbers below the normal ones for 0 on a CPU.
-    return jax.lax.select(passes > 0, x, jax.lax.mul(jax.lax.mul(x, to_one), scale))
+    return jax.lax.select(passes, x, jax.lax.mul(jax.lax.mul(x, to_one), scale))
 
 
 @configured("jopt.")

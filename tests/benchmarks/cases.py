@@ -1,7 +1,8 @@
 """The updates that are measured: each as jopt writes it, and as optax does where it can.
 
 A `Step` is what a user would jit: `run(params, state, grads)` gives the next parameters and
-state. `turns` are the turns of its loops, on average over many calls.
+state. `turns` are the turns of its loops, on average over many calls, and `rest` those of each
+further one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Step(NamedTuple):
     init: Callable[[Any], Any]
     run: Callable[[Any, Any, Any], tuple[Any, Any]]
     turns: tuple[float, ...] = ()
+    rest: float | None = None
 
 
 class Case(NamedTuple):
@@ -44,14 +46,19 @@ class Case(NamedTuple):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, self.dtype), named)
 
 
-def by_update(tx: Any, apply: Callable[[Any, Any], Any], turns: tuple[float, ...] = ()) -> Step:
+def by_update(
+    tx: Any,
+    apply: Callable[[Any, Any], Any],
+    turns: tuple[float, ...] = (),
+    rest: float | None = None,
+) -> Step:
     """`update`, then its updates added."""
 
     def run(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         updates, state = tx.update(grads, state, params)
         return apply(params, updates), state
 
-    return Step(tx.init, run, turns)
+    return Step(tx.init, run, turns, rest)
 
 
 def by_step(tx: jopt.Transform, turns: tuple[float, ...] = ()) -> Step:
@@ -79,13 +86,13 @@ def case(
     tree: str,
     ours: Callable[[], Any],
     theirs: Callable[[], Any],
-    turns: tuple[float, ...] = (),
+    rest: float | None = None,
 ) -> Case:
     """A case of two transforms, each called by `update` and its library's `apply_updates`."""
     return Case(
         tree,
         {
-            "jopt": lambda: by_update(ours(), jopt.apply_updates, turns),
+            "jopt": lambda: by_update(ours(), jopt.apply_updates, rest=rest),
             "optax": lambda: by_update(theirs(), optax.apply_updates),
         },
     )
@@ -147,8 +154,8 @@ ACCUMULATED = {
     "optax": lambda: by_update(optax.MultiSteps(optax_adamw(), EVERY), optax.apply_updates),
 }
 
-# A loop of one turn or none: a second look at gradients whose squares are out of range.
-NEVER = (0.0,)
+# Of loops of one turn or none: a second look at what is out of range.
+NEVER = 0.0
 
 CASES = {
     "adamw": case("A", adamw, optax_adamw),
@@ -163,14 +170,14 @@ CASES = {
         NEVER,
     ),
     "adafactor": case("A", lambda: jopt.adafactor(1e-2), lambda: optax.adafactor(1e-2)),
-    "muon_adamw": case("A", jopt.recipes.muon_adamw, optax_muon, 3 * NEVER),
+    "muon_adamw": case("A", jopt.recipes.muon_adamw, optax_muon, NEVER),
     "lbfgs": Case(
         "A",
         {
             # A loop of one turn or none: filing a pair, which nearly every step does. And one for
             # products that left the range.
             "jopt": lambda: by_update(
-                jopt.lbfgs(1.0, max_iter=1, history_size=PAIRS), jopt.apply_updates, (1, *NEVER)
+                jopt.lbfgs(1.0, max_iter=1, history_size=PAIRS), jopt.apply_updates, (1,), NEVER
             ),
             # Two loops over the pairs, there and back.
             "optax": lambda: by_update(

@@ -52,7 +52,7 @@ def compiled(step: Step, tree: Tree, target: str) -> targets.Built:
 def row(step: Step, tree: Tree, built: Sequence[targets.Built]) -> dict[str, float]:
     """The figures of one program, which was built once or more often."""
     program, n = built[0].program, size(tree)
-    counts = count(program.as_text(), step.turns)
+    counts = count(program.as_text(), step.turns, step.rest)
     traced, seconds = targets.median(built)
     return {
         "kernels": counts.kernels,

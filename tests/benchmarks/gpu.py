@@ -51,7 +51,12 @@ class Looped(NamedTuple):
         return found["twice"] - found["once"]
 
 
-def looped(step: Callable[[Any], Any], start: Any, turns: Sequence[float] = ()) -> Looped:
+def looped(
+    step: Callable[[Any], Any],
+    start: Any,
+    turns: Sequence[float] = (),
+    rest: float | None = None,
+) -> Looped:
     """`step` in a loop whose turns are known only when it runs: XLA then unrolls nothing."""
 
     def body(n: Any, held: Any) -> Any:
@@ -63,7 +68,7 @@ def looped(step: Callable[[Any], Any], start: Any, turns: Sequence[float] = ()) 
     def take(steps: int) -> None:
         held[0] = jax.block_until_ready(program(jnp.int32(steps), held[0]))
 
-    none, one = (count(program.as_text(), (n, *turns)).bytes for n in (0, 1))
+    none, one = (count(program.as_text(), (n, *turns), rest).bytes for n in (0, 1))
     return Looped(take, one - none)
 
 
@@ -82,7 +87,8 @@ def stepped(step: Step, tree: Tree) -> Looped:
         return *step.run(params, state, grads), grads, i + 1
 
     params = values(tree)
-    return looped(once, (params, step.init(params), values(tree, seed=1), jnp.int32(0)), step.turns)
+    start = (params, step.init(params), values(tree, seed=1), jnp.int32(0))
+    return looped(once, start, step.turns, step.rest)
 
 
 def measure(case: str, tree: Tree, copy: float, rounds: int, steps: int) -> dict[str, Row]:

@@ -132,6 +132,8 @@ def test_a_loop_counts_as_often_as_it_runs():
     # Three turns of 64 bytes; the condition, of 9, is asked once more.
     assert count(loop(KNOWN)) == Counts(3 + 4, 3 * 64 + 4 * 9, loops=1)
     assert count(loop(), turns=(0.25,)) == Counts(1.5, 16 + 1.25 * 9, loops=1)
+    assert count(loop(), rest=0.25) == count(loop(), turns=(0.25,), rest=1)
+    assert count(loop(KNOWN), rest=0.0) == count(loop(KNOWN))
 
 
 def test_turns_must_fit_the_loops():

@@ -50,7 +50,14 @@ class Kernel(NamedTuple):
     bytes: int
 
 
-def count(program: str | Program, turns: Sequence[float] = ()) -> Counts:
+class Turns(NamedTuple):
+    """Those given for the next loops, and those of loops that nobody knows anything of."""
+
+    given: list[float]
+    rest: float | None
+
+
+def count(program: str | Program, turns: Sequence[float] = (), rest: float | None = None) -> Counts:
     """The counts of a program.
 
     **Arguments:**
@@ -59,14 +66,16 @@ def count(program: str | Program, turns: Sequence[float] = ()) -> Counts:
     - `turns`: how often each loop runs, on average, in the order in which they stand in the
       program, a loop before those within it. After the last of them come the turns that XLA has
       written down, as it does for a loop that counts to a number.
+    - `rest`: the turns of loops after the last of those of which XLA knows none.
 
     **Raises:** `ValueError` if `turns` does not fit the loops that there are.
     """
     program = parse(program) if isinstance(program, str) else program
-    left = list(turns)
+    left = Turns(list(turns), rest)
     total = _count(program, program.computations[program.entry], left)
-    if left:
-        raise ValueError(f"{len(left)} of {len(turns)} turns are left over: there are fewer loops")
+    if left.given:
+        few = f"{len(left.given)} of {len(turns)} turns are left over: there are fewer loops"
+        raise ValueError(few)
     return total
 
 
@@ -78,7 +87,7 @@ def kernels(program: Program, computation: str | None = None) -> Iterator[Kernel
             yield Kernel(one.name, one.opcode, _moved(program, inside, one))
 
 
-def _count(program: Program, inside: Computation, turns: list[float]) -> Counts:
+def _count(program: Program, inside: Computation, turns: Turns) -> Counts:
     total = Counts()
     for one in inside.instructions.values():
         called = {k: [program.computations[n] for n in names] for k, names in one.calls.items()}
@@ -94,8 +103,8 @@ def _count(program: Program, inside: Computation, turns: list[float]) -> Counts:
     return total
 
 
-def _loop(program: Program, loop: Instruction, turns: list[float]) -> Counts:
-    n = turns.pop(0) if turns else loop.trips
+def _loop(program: Program, loop: Instruction, turns: Turns) -> Counts:
+    n = turns.given.pop(0) if turns.given else turns.rest if loop.trips is None else loop.trips
     if loop.trips not in (None, n):
         raise ValueError(f"the loop %{loop.name} runs {loop.trips} times, not {n}")
     if n is None:

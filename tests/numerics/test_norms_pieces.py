@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jopt.numerics import all_finite, global_norm, norm
-from jopt.numerics.norms import SMALL
+from jopt.numerics.pieces import SMALL
 
 SHAPES = [(), (0,), (7,), (3, 5), (SMALL + 1,), (2, SMALL), (3, 2, SMALL // 2), (SMALL,)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jopt.numerics import vector_dot, vector_l1, vector_max
-from jopt.numerics.norms import SMALL
+from jopt.numerics.pieces import SMALL
 from jopt.numerics.vectors import TINY, Joint, in_one_array, row_dots_in_pieces, row_dots_whole
 
 SHAPES = [(), (7,), (2, TINY), (3, 5), (0,), (SMALL + 1,), (TINY,), (TINY + 1,), (3, 2, SMALL)]

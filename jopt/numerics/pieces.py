@@ -1,0 +1,92 @@
+"""Reducing many arrays to one number, in few kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.numerics.explicit import sharded
+
+SMALL = 65_536
+"""An array of at most so many entries is read together with the other small ones."""
+
+Each = Callable[[Array], Array]
+"""A function of every entry alone, under which zeros change nothing in what is made of all."""
+
+
+class Cut(NamedTuple):
+    """How arrays are cut into pieces that are reduced each alone, before they are together.
+
+    A piece of a large array has whole rows, and of several rows at most `most` entries; the small
+    ones together are `parts` pieces.
+    """
+
+    most: int
+    parts: int
+
+
+ROWS = Cut(1, 1)
+"""Row by row, as a CPU is fastest."""
+BLOCKS = Cut(8_192, 128)
+"""As few pieces as leave a GPU busy: each number made of a piece is written and read again."""
+
+
+def in_pieces(
+    xs: Sequence[Array], each: Sequence[Each], over: Callable[..., Array], cut: Cut = ROWS
+) -> list[Array]:
+    """`over` of every entry of all arrays, after each of these functions.
+
+    An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
+    array as many as a large one. Here a large array is reduced to pieces in one kernel, whatever
+    the number of functions; small ones are joined and read by one. The barriers keep XLA from
+    undoing it. What is sharded by its very type cannot be joined, and is reduced on its own.
+    """
+
+    @jax.jit  # traced once for each shape
+    def pieces(x: Array) -> list[Array]:
+        x, axes = _cut(x, cut.most)
+        return [_flat(over(f(x), axis=axes)) for f in each]
+
+    whole = [x for x in xs if not sharded(x)]
+    small = [_flat(x) for x in whole if x.size <= SMALL]
+    parts = [pieces(x) for x in whole if x.size > SMALL]
+    if small:
+        of = sum(x.size for x in small)
+        rest = -of % cut.parts
+        small += [jnp.zeros(rest, small[0].dtype)] if rest else []
+        joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
+        parts.append([over(f(joined), axis=1) for f in each])
+    parts = jax.lax.optimization_barrier(parts)
+    found = [[over(f(x)) for f in each] for x in xs if sharded(x)]
+    if parts:
+        one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
+        table = jax.lax.optimization_barrier(one).reshape(len(each), -1)
+        found.append([*over(table, axis=1)])
+    if len(found) == 1:
+        return found[0]
+    return [over(jnp.stack(numbers)) for numbers in zip(*found, strict=True)]
+
+
+def _cut(x: Array, most: int) -> tuple[Array, tuple[int, ...]]:
+    """`x` with an axis split in two if need be, and the last axes, which a piece has."""
+    axes, size = 1, x.shape[-1]
+    while axes < x.ndim and size * x.shape[-axes - 1] <= most:
+        axes, size = axes + 1, size * x.shape[-axes - 1]
+    rows = x.shape[-axes - 1] if axes < x.ndim else 1
+    # A power of two: so the axis is split where devices or a TPU's tiles have split it, too.
+    together = 1
+    while rows % (2 * together) == 0 and 2 * together * size <= most:
+        together *= 2
+    if together > 1:
+        at = x.ndim - axes - 1
+        x = x.reshape(*x.shape[:at], rows // together, together, *x.shape[at + 1 :])
+        axes += 1
+    return x, tuple(range(x.ndim - axes, x.ndim))
+
+
+def _flat(x: Array) -> Array:
+    return x if x.ndim == 1 else jax.lax.reshape(x, (x.size,))
