@@ -105,16 +105,12 @@ def _is_off(site: Site, name: str) -> bool:
 
 
 def _makers(site: Site, name: str) -> list[Spec]:
-    """The declarations that this node can be of, with a number of this name."""
+    """The declarations that have all numbers of this node, and one of this name."""
     if site.injected:
         return []
     named = spec_of(site.label)
     known = {*own_of(site)[0].get(DEFAULT, {}), name}
-    if named is not None and known <= named.by_name.keys():
-        return [named]
-    having = [spec for spec in REGISTRY.values() if name in spec.by_name]
-    # An optimizer with stages has numbers of several declarations.
-    return [spec for spec in having if known <= spec.by_name.keys()] or having
+    return [s for s in ([named] if named else REGISTRY.values()) if known <= s.by_name.keys()]
 
 
 def _edit(site: Site, group: str, name: str, value: Any) -> Node:
@@ -198,8 +194,9 @@ def _concrete(value: Any) -> list[Any]:
 
 def _check(site: Site, name: str, value: Any, group: str) -> None:
     # Under a label of the user's choice all that is known is what no optimizer with such numbers
-    # allows one of this name; of optax's numbers nothing.
-    hypers = [spec.by_name[name] for spec in _makers(site, name)]
+    # allows one of this name; of optax's numbers nothing. A stage's stand beside an optimizer's.
+    having = [] if site.injected else [s for s in REGISTRY.values() if name in s.by_name]
+    hypers = [spec.by_name[name] for spec in _makers(site, name) or having]
     widest = next((h for h in hypers if _allows(h, value)), hypers[0] if hypers else Hyper(name))
     widest.check(site.label, value, group)
 

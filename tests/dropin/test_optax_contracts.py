@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import jopt
+from jopt.core.spec import REGISTRY
 from jopt.interop.optax import wrap
 from tests.catalog import CATALOG
 from tests.dropin.common import assert_identical
@@ -116,7 +117,10 @@ STATIC = {"muon": ("ns_steps",), "lbfgs": ("max_iter", "history_size")}
 def test_injected_hyperparameters_leave_choices_alone(entry):
     # Wrapped, so that L-BFGS gets its function.
     factory = functools.wraps(entry.factory)(lambda **given: wrap(entry.factory(**given)))
-    made = optax.inject_hyperparams(factory, static_args=STATIC.get(entry.name, ()))
+    # What is off as the number 0 has to be known before anything runs.
+    off = [h.name for h in REGISTRY[entry.name].hypers if h.optional == "zero"]
+    off = [name for name in off if not entry.settings.get(name)]
+    made = optax.inject_hyperparams(factory, static_args=(*STATIC.get(entry.name, ()), *off))
     tx, params = entry.make(), params_of()
     injected = made(**entry.settings)
     wanted = step_of(entry)(tx)(params, tx.init(params), params)

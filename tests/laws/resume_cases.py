@@ -130,6 +130,7 @@ def scheduled() -> jopt.Transform:
     """One optimizer in which every leaf follows a schedule of its own: one program for all."""
     each = enumerate((*SCHEDULES, PLATEAU))
     groups = {f"s{i}": jopt.group(f"^s{i}$", learning_rate=one) for i, one in each}
+    groups["half"] = jopt.group("^s[01]$", learning_rate=jopt.times(0.5))
     return jopt.sgd(0.1, momentum=0.9, groups=groups)
 
 

@@ -133,7 +133,7 @@ def test_a_leaf_without_gradient_keeps_its_codes(entry, kind):
     update = jax.jit(lambda g, s, p: tx.update(g, s, p, **extras(tx, p, grads)))
     _, new = update(fed, state, params)
     for slot in REGISTRY[entry.name].slots:
-        if slot.name in state[entry.name]:
+        if slot.scope == "leaf" and slot.name in state[entry.name]:
             old, now = ({**s[entry.name][slot.name], "small": None} for s in (state, new))
             assert_same_bits(now, old)
 
@@ -214,6 +214,8 @@ def test_what_is_finite_with_full_precision_is_finite(entry, kind, bad):
             others = np.asarray(with_bad(entry, 1000, (0.0,) * len(bad))[name]) != 0
             moved = np.abs(x - np.asarray(start))[others].max()
             assert np.abs(x - y)[others].max() <= 0.1 * moved
+            if np.array_equal(want[0][name], start):
+                continue  # a step that only remembers: codes do not remember what is no number
             # And it ends as with full precision: no number, or where it was.
             same = np.isfinite(np.asarray(want[-1][name])) == np.isfinite(y)
             assert same.all()

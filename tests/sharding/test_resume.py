@@ -35,7 +35,14 @@ MOVES = {
 # Sums over entries (a mean square, inner products, products of matrices) may have another order
 # on other devices. The largest difference after three more steps, in units of a leaf's largest
 # value: of the parameters, and of the state. All others are equal to the bit.
-SUMS = {"adafactor": (4e-7, 4e-7), "lbfgs": (1e-5, 3e-4), "muon": (4e-7, 4e-7)}
+SUMS = {
+    "adafactor": (4e-7, 4e-7),
+    "lamb": (4e-7, 0),
+    "lars": (4e-7, 8e-7),
+    "lbfgs": (1e-5, 3e-4),
+    "muon": (4e-7, 4e-7),
+    "novograd": (4e-7, 4e-7),
+}
 
 
 def moved(tx, source, target, entry=None):
