@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +12,13 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jopt.numerics.dtypes import compute_dtype
-from jopt.numerics.norms import range_factor, scaled_matrix_norms
+from jopt.numerics.norms import scaled_matrix_norms
 from jopt.numerics.once import once_if
 from jopt.numerics.roots import safe_sqrt
+from jopt.numerics.scales import power_below
+
+A_IN_RANGE = 2.0**-46, 2.0**62
+"""Between such traces of A its square is in range, and what is lost of that beyond its digits."""
 
 
 def newton_schulz(
@@ -124,9 +127,9 @@ def lean(
 
     Every array is stored in `dtype`, and none wider: a matrix product of a GPU rounds before it
     writes, but cannot add a·X. To have a·I in P costs a rounding of P's diagonal to `dtype`,
-    a·X in float32 would cost a second and a third pass over X. X is never divided by its norm:
-    ‖X‖²_F is the trace of the first A, and 1 / ‖X‖_F a factor of the first A and P. Only where
-    A is out of range is X scaled and A made again.
+    a·X in float32 would cost a second and a third pass over X. Nor are X and A divided by their
+    norms: ‖X‖²_F is the trace of A, and 1 / ‖X‖_F a factor of the first P. Only where A² might
+    leave the range is X brought near 1, by a power of two, and A made again.
     """
     a, b, c = coefficients
     wide = compute_dtype(dtype)
@@ -139,24 +142,29 @@ def lean(
         found: Array = fixed(_dot(x, x, side, side, dtype))
         return found
 
+    def again(held: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, _, _, least = held
+        by, norm = scaled_matrix_norms(x)
+        near = 1 / power_below(norm)
+        x = fixed(x * by.astype(dtype) * near.astype(dtype))
+        gram = product(x)
+        return x, gram, _trace(gram), near * least * by
+
     x = fixed(x.astype(dtype))
     for k in range(steps):
         gram = product(x)
-        factor = jnp.ones((x.shape[0], 1, 1), wide)
+        square_of = jnp.ones((x.shape[0], 1, 1), wide)
         if k == 0:
-            into_range = range_factor(_trace(gram), math.prod(x.shape[1:]))
-
-            def again(held: tuple[Array, Array], by: Array = into_range) -> tuple[Array, Array]:
-                scaled = fixed(held[0] * by.astype(dtype))
-                return scaled, product(scaled)
-
-            x, gram = once_if(jnp.any(into_range != 1), again, (x, gram))
-            factor = 1 / jnp.maximum(safe_sqrt(_trace(gram)), into_range * eps)
-            # Twice, for the square of 1 / ε may be infinite, and zeros are to stay zeros.
-            gram = fixed((gram.astype(wide) * factor * factor).astype(dtype))
+            start = (x, gram, _trace(gram), jnp.broadcast_to(eps, square_of.shape))
+            low, high = A_IN_RANGE
+            far = jnp.any(~((start[2] > low) & (start[2] < high)))
+            x, gram, total, least = once_if(far, again, start)
+            factor = 1 / jnp.maximum(safe_sqrt(total), least)
+            square_of = factor * factor
         square = fixed(_dot(gram, gram, 2, 1, dtype))
-        poly = a * identity + b * gram.astype(wide) + c * square.astype(wide)
-        poly = fixed((factor * poly).astype(dtype))
+        second = square_of * (square_of * square.astype(wide))
+        poly = a * identity + b * (square_of * gram.astype(wide)) + c * second
+        poly = fixed((poly if k else factor * poly).astype(dtype))
         x = fixed(_dot(x, poly, 2, 1, dtype) if right else _dot(poly, x, 2, 1, dtype))
     return x.astype(wide)
 

@@ -39,7 +39,7 @@ class Scale(NamedTuple):
 
     def fitting(self, value: Array) -> Scale:
         """The same, or a smaller one with which c·`value` is in range."""
-        most = _bounds(value.dtype)[1] / _power(jnp.abs(value))
+        most = _bounds(value.dtype)[1] / power_below(jnp.abs(value))
         return self._replace(by=jnp.where(self.far, jnp.minimum(self.by, most), self.by))
 
 
@@ -56,7 +56,7 @@ def scale_for(g: Vector, sy: Array, yy: Array, pairs: Array, go: Array) -> Scale
     high = total > 2.0 ** (top * 7 // 16)
     low = (total > 0) & (total < size * 2.0 ** -(top * 5 // 16))
     far = go & (high | low | _lost(sy, yy, pairs))
-    return Scale(jnp.where(far, 1 / _power(total), 1), far)
+    return Scale(jnp.where(far, 1 / power_below(total), 1), far)
 
 
 def _lost(sy: Array, yy: Array, pairs: Array) -> Array:
@@ -72,7 +72,7 @@ def _bounds(dtype: Any) -> tuple[float, float]:
     return 2.0 ** -(top * 3 // 4), 2.0 ** (top - 8)
 
 
-def _power(x: Array) -> Array:
+def power_below(x: Array) -> Array:
     """The largest power of two that is not above x ≥ 0, within `_bounds`."""
     integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
     bits = jax.lax.bitcast_convert_type(x, integer)
