@@ -6,6 +6,7 @@ from jopt.core.chain import chain as chain
 from jopt.core.codecs import StateDtype as StateDtype
 from jopt.core.convert import convert_state as convert_state
 from jopt.core.counts import Skips as Skips
+from jopt.core.counts import safe_increment as safe_increment
 from jopt.core.direction import direction as direction
 from jopt.core.doors import leafwise as leafwise
 from jopt.core.doors import treewise as treewise
@@ -24,8 +25,12 @@ from jopt.core.groups import Steps as Steps
 from jopt.core.groups import group as group
 from jopt.core.hyperparams import hyperparams as hyperparams
 from jopt.core.matrixwise import matrixwise as matrixwise
+from jopt.core.norms import all_finite as all_finite
+from jopt.core.norms import global_norm as global_norm
+from jopt.core.norms import leaf_norms as leaf_norms
 from jopt.core.numbers import Number as Number
 from jopt.core.numbers import Value as Value
+from jopt.core.readings import metrics as metrics
 from jopt.core.route import route as route
 from jopt.core.route import routing as routing
 from jopt.core.rows import row_gradient as row_gradient

@@ -22,9 +22,9 @@ EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
 
 def check_params(spec: Spec, layout: Layout, params: Sequence[Any], live: Iterable[int]) -> None:
     """Raise `TreeError` for a parameter that this optimizer cannot move."""
-    for i in live if spec.steps else ():
+    for i in live if spec.steps or spec.complex == "no" else ():
         dtype = params[i].dtype
-        if not jnp.issubdtype(dtype, jnp.inexact):
+        if spec.steps and not jnp.issubdtype(dtype, jnp.inexact):
             raise TreeError(
                 spec.name,
                 "a parameter cannot be optimized",
@@ -258,6 +258,12 @@ def check_gradient(who: str, path: str, g: Any, p: Any) -> Any:
             found=g.dtype,
         )
     return g
+
+
+def check_examples(who: str, path: str, g: Any, p: Any) -> Any:
+    """The same for the gradients of single examples, one after the other along a first axis."""
+    number = jnp.shape(g)[:1] if g is not None else ()
+    return check_gradient(who, path, g, jax.ShapeDtypeStruct((*number, *p.shape), p.dtype))
 
 
 def _kind(dtype: Any) -> str:

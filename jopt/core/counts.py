@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import GroupError, TreeError
+from jopt.base import ConfigError, GroupError, TreeError, checked
+from jopt.core.checks import as_values
 from jopt.core.match import Match, picked, settled_match
 from jopt.core.tree import Layout, Path, flatten_dict, nest
 
@@ -26,6 +27,31 @@ Skips = bool | Match | None
 def ticked(count: Array) -> Array:
     """One more step, up to the largest int32: a run never ends in a negative step."""
     return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)
+
+
+@checked
+def safe_increment(count: Any) -> Array:
+    """count + 1, up to the largest number of its dtype: it stays there and never wraps around.
+
+    So do all counts that jopt keeps.
+
+    **Arguments:** `count`: a whole number, or an array of them.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> jopt.safe_increment(jnp.array([3, 2147483647]))
+    Array([         4, 2147483647], dtype=int32)
+    """
+    given = as_values("safe_increment", "count", count)
+    number = jnp.asarray(given)
+    if not jnp.issubdtype(number.dtype, jnp.integer):
+        raise ConfigError(
+            "safe_increment",
+            "a count is a whole number",
+            expected="an int, or an array of an integer dtype",
+            found=f"{number.dtype} of shape {number.shape}",
+        )
+    most = jnp.asarray(jnp.iinfo(number.dtype).max, number.dtype)
+    return jnp.where(number < most, number + 1, number)
 
 
 def check_skips(who: str, skips: Skips) -> Skips:

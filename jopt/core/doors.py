@@ -9,12 +9,12 @@ The rule is `rule(g, s, p, h)`:
 - `h`: the hyperparameters as scalars, the static options as they are, `h.t` the number of
   this step from 1 (if the spec counts), and the extra arguments the spec asks for. A
   hyperparameter that is switched off is `None`. In leafwise rules `h.dtype` is the dtype
-  that the parameter is stored in.
+  that the parameter is stored in, and `h.ndim` its number of axes, that of pairs not counted.
 
 It returns a direction (or what else `Spec.gives` says) and a dict of all new slots; `Ending` makes
 the update of it. In a treewise rule `g`, `p` and each slot
-of the leaves are lists, one entry a leaf; slots of the group are single arrays, and
-`h.value_fn` takes such a list.
+of the leaves are lists, one entry a leaf, as are `h.names`, their paths, and `h.grad`; slots of
+the group are single arrays, and `h.value_fn` takes such a list.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import numpy as np
 from jax import Array
 
 from jopt.base import configured
+from jopt.core.checks import check_gradient
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
@@ -39,6 +40,7 @@ from jopt.core.rules import hashable, ruled
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
 from jopt.core.transform import ENTRYWISE, Flow, Transform
+from jopt.core.tree import match_leaves
 from jopt.core.work import Work
 from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
 
@@ -158,6 +160,9 @@ class TreePart(SpecPart):
         numbers = cast_numbers(work[0].numbers.read(), dtype)
         if "value_fn" in numbers:
             numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
+        if numbers.get("grad") is not None:
+            numbers["grad"] = self._seen_grad(numbers["grad"], work, flow)
+        numbers["names"] = [flow.layout.names[w.index] for w in work]
         numbers |= dict(self.frozen_options)
         h = SimpleNamespace(**numbers)
         own = self.ending.of_rule({slot.name: slot for slot in (*self.slots, *self.shared)})
@@ -175,6 +180,15 @@ class TreePart(SpecPart):
             u = self.ending.finish(d, g, after, p, h)
             w.update, w.slots = unview(w.g, u, after, w.slots)
         return {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
+
+    def _seen_grad(self, grad: Any, work: list[Work], flow: Flow) -> list[Array]:
+        given = match_leaves(self.name, "the gradients of grad=", flow.layout, grad)
+        seen = []
+        for w in work:
+            like = w.g if w.p is None else w.p
+            g = check_gradient(self.name, flow.layout.names[w.index], given[w.index], like)
+            seen.append(view(jnp.zeros_like(like) if g is None else g, {}, w.p)[0])
+        return seen
 
     def _of_leaves(
         self, value_fn: Callable[[Any], Any], work: list[Work], flow: Flow
@@ -204,7 +218,8 @@ def apply_rule(
     """One rule on one leaf: the update, and the new slots."""
     gv, sv, pv = view(g, slots, p)
     numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
-    numbers["dtype"] = real_dtype((g if p is None else p).dtype)
+    like = g if p is None else p
+    numbers |= {"dtype": real_dtype(like.dtype), "ndim": like.ndim}
     seen = SimpleNamespace(**numbers)
     shown = SimpleNamespace(**ending.numbers(numbers))
     own = ending.of_rule(sv)

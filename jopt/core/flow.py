@@ -97,6 +97,9 @@ class Part(abc.ABC):
     remembers: bool = True
     """Whether what it does depends on earlier updates."""
 
+    by_example: bool = False
+    """Whether its gradients have a first axis more: those of single examples. It stands first."""
+
     metrics: frozenset[str] = frozenset()
     """The extra arguments, each one number an update, that it wants to see."""
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, Configured, StateError
 from jopt.core.boxes import put_on, taken_off
-from jopt.core.checks import as_array, check_gradient
+from jopt.core.checks import as_array, check_examples, check_gradient
 from jopt.core.flow import ENTRYWISE as ENTRYWISE
 from jopt.core.flow import Add as Add
 from jopt.core.flow import Flow as Flow
@@ -162,10 +162,12 @@ class Transform(Configured):
             )
         layout, leaves = self.layout(params)
         grads = match_leaves(self.name, "the updates", layout, updates)
+        first = next(iter(self.parts.values()), None)
+        check = check_examples if first is not None and first.by_example else check_gradient
         checked: Leaves = [None] * len(layout)
         # What a frozen leaf has in place of a gradient counts nowhere.
         for i in (i for i in range(len(layout)) if i not in layout.still):
-            checked[i] = check_gradient(self.name, layout.names[i], grads[i], leaves[i])
+            checked[i] = check(self.name, layout.names[i], grads[i], leaves[i])
         return Flow(layout, checked, leaves, extra)
 
     def extend(self, state: State, params: Tree) -> State:

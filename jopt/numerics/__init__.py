@@ -8,6 +8,7 @@ from jopt.numerics.dtypes import is_complex as is_complex
 from jopt.numerics.dtypes import number_dtype as number_dtype
 from jopt.numerics.dtypes import real_dtype as real_dtype
 from jopt.numerics.dtypes import widest as widest
+from jopt.numerics.line_search import backtracking as backtracking
 from jopt.numerics.line_search import strong_wolfe as strong_wolfe
 from jopt.numerics.moments import Ratio as Ratio
 from jopt.numerics.moments import adam_corrections as adam_corrections
@@ -16,11 +17,14 @@ from jopt.numerics.moments import adam_moments as adam_moments
 from jopt.numerics.moments import debias as debias
 from jopt.numerics.moments import lerp as lerp
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz
+from jopt.numerics.noise import drawn as drawn
+from jopt.numerics.noise import gaussian as gaussian
 from jopt.numerics.norms import all_finite as all_finite
 from jopt.numerics.norms import global_norm as global_norm
 from jopt.numerics.norms import norm as norm
 from jopt.numerics.norms import scaled_norm as scaled_norm
 from jopt.numerics.norms import scaled_norms as scaled_norms
+from jopt.numerics.norms import scaled_norms_along as scaled_norms_along
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
 from jopt.numerics.norms import trusted as trusted
 from jopt.numerics.once import once_if as once_if

@@ -178,3 +178,42 @@ def _lower(ends: Point) -> Array:
 
 def _where(which: Array, a: Any, b: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
+
+
+def backtracking(
+    evaluate: Callable[[Array], Array],
+    t: Array,
+    f: Array,
+    slope: Array,
+    *,
+    max_steps: Array | int,
+    shrink: Array | float,
+    c1: Array | float = 1e-4,
+    rtol: Array | float = 0.0,
+    atol: Array | float = 0.0,
+) -> tuple[Array, Array]:
+    """A step length t with f(t) ≤ (1 + rtol)·f + c₁·t·f′ + atol; each trial is `shrink`·t.
+
+    **Arguments:** `evaluate`: from a step length to the value there; `t`: the first trial; `f`,
+    `slope`: value and slope at 0; `max_steps`: how many trials may follow the first.
+
+    **Returns:** the last trial's t, or 0 where that is neither low enough nor below f, NaN and
+    infinity among them; and how many trials there were.
+
+    Source: Armijo, 1966; Nocedal and Wright, 2006, algorithm 3.1.
+    """
+
+    def low(t: Array, found: Array) -> Array:
+        return found <= (1 + rtol) * f + c1 * t * slope + atol
+
+    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        t, _, n = carry
+        t = shrink * t
+        return t, evaluate(t), n + 1
+
+    def goes_on(carry: tuple[Array, Array, Array]) -> Array:
+        t, found, n = carry
+        return ~low(t, found) & (n <= max_steps)
+
+    t, found, n = jax.lax.while_loop(goes_on, body, (t, evaluate(t), jnp.int32(1)))
+    return jnp.where(jnp.isfinite(found) & (low(t, found) | (found < f)), t, 0), n

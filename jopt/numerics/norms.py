@@ -97,15 +97,23 @@ def trusted(
     return jnp.where(none, x, share * (of_d * x))
 
 
-def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
-    """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
+def scaled_norms_along(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
+    """`scaled_norm` over these axes of an array of pairs or reals, both with length 1 along them.
+
+    If one needs a second look, all of the array is read again.
+    """
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        wide = _wide(xs[0])
-        return [[jnp.sum(f(wide), axis=(-2, -1), keepdims=True)] for (f,) in ways]
+        wide = cast(xs[0], compute_dtype(xs[0].dtype))
+        return [[jnp.sum(f(wide), axis=tuple(axes), keepdims=True)] for (f,) in ways]
 
-    (factor,), (total,) = _in_range(sums, [x], [math.prod(x.shape[1:])])
+    (factor,), (total,) = _in_range(sums, [x], [math.prod(x.shape[i] for i in axes)])
     return factor, safe_sqrt(total)
+
+
+def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
+    """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
+    return scaled_norms_along(x, (-2, -1))
 
 
 def _in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Array], list[Array]]:

@@ -1,7 +1,8 @@
-"""Clipping gradients: by value, by the norm of each leaf, by the norm of all of them."""
+"""Clipping gradients: by value, by the norm of each leaf, by the norm of all; and unit length."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 import jax
@@ -15,6 +16,10 @@ from jopt.numerics import cast, scaled_norm, scaled_norms
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
 BY_NORM = Spec("clip_by_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
 BY_GLOBAL_NORM = Spec("clip_by_global_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
+BY_BLOCK_RMS = Spec("clip_by_block_rms", (Hyper("threshold", "[0, inf)"),), steps=False)
+UNIT = Spec(
+    "normalize_by_update_norm", (Hyper("scale_factor"), Hyper("eps", "[0, inf)")), steps=False
+)
 
 # What torch's clip_grad_norm_ adds to the norm before it divides.
 EPS = 1e-6
@@ -36,6 +41,22 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
     shared = apart(_short(*scaled_norm(g), h.max_norm), -(-len(g) // TOGETHER))
     rows = [(*(cast(row[i], g[0].dtype) for i in range(2)), passes) for row, passes in shared]
     return [_shortened(x, *rows[i // TOGETHER]) for i, x in enumerate(g)], {}
+
+
+def _by_block_rms(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    (factor,), (norm,) = scaled_norms([g])
+    # √n of n entries, where a pair is one.
+    most = h.threshold * math.sqrt(math.prod(g.shape[: h.ndim]))
+    passes = norm <= most * factor
+    return jnp.where(passes, g, most / jnp.where(passes, 1, norm) * (factor * g)), {}
+
+
+def _unit(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    factor, norm = scaled_norm(g)
+    under = norm + h.eps * factor
+    share = h.scale_factor / jnp.where(under == 0, 1, under)
+    # The power of two first: where the norm is out of range, the quotient alone may be, too.
+    return [cast(share, x.dtype) * (cast(factor, x.dtype) * x) for x in g], {}
 
 
 def _short(factor: Any, norm: Any, most: Any) -> Any:
@@ -116,3 +137,36 @@ def clip_by_global_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     Array([0.6], dtype=float32)
     """
     return treewise(BY_GLOBAL_NORM, _by_global_norm, max_norm=max_norm, **common)
+
+
+@configured("jopt.")
+def clip_by_block_rms(threshold: Value, **common: Unpack[Common]) -> Transform:
+    """g ← g·min(1, c / √mean(|g|²)), each leaf by its own mean.
+
+    **Arguments:** `threshold`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx, grads = jopt.clip_by_block_rms(1.0), {"w": jnp.array([2.0, 2.0, -2.0])}
+    >>> tx.update(grads, tx.init(grads))[0]["w"].round(3).tolist()
+    [1.0, 1.0, -1.0]
+    """
+    return leafwise(BY_BLOCK_RMS, _by_block_rms, threshold=threshold, **common)
+
+
+@configured("jopt.")
+def normalize_by_update_norm(
+    scale_factor: Value = 1.0, eps: Value = 1e-6, **common: Unpack[Common]
+) -> Transform:
+    """g ← c·g / (‖(g₁, g₂, …)‖₂ + ε): all leaves together get length c.
+
+    What counts as one, with groups and without gradients, is as for `clip_by_global_norm`.
+
+    **Arguments:** `scale_factor`: c, of either sign, a number or a schedule; `eps`: ε ≥ 0; with
+    0, gradients that are all 0 stay so; `**common`: see `jopt.Common`.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx, grads = jopt.normalize_by_update_norm(), {"w": jnp.array([3.0, 4.0])}
+    >>> tx.update(grads, tx.init(grads))[0]["w"].round(3).tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    return treewise(UNIT, _unit, scale_factor=scale_factor, eps=eps, **common)

@@ -195,6 +195,8 @@ def _updated(tx):
         grads = params
         if rows:
             grads = {"w": jopt.row_gradient(np.asarray([0]), params["w"][:1], params["w"])}
+        elif any(part.by_example for part in tx.parts.values()):
+            grads = {"w": params["w"][None]}
         return tx.update(grads, tx.init(params), params, **extra)
 
     rows = any(getattr(part, "spec", SPEC).sparse == "rows" for part in tx.parts.values())
