@@ -112,11 +112,9 @@ def adaptive_grad_clip(
     normalization", equation 3.
 
     >>> import jax.numpy as jnp, jopt
-    >>> tx, params = jopt.adaptive_grad_clip(0.5), {"w": jnp.array([[3.0, 0.0], [4.0, 0.0]])}
-    >>> grads = {"w": jnp.array([[0.0, 0.0], [5.0, 1.0]])}
-    >>> tx.update(grads, tx.init(params), params)[0]["w"].round(6)
-    Array([[0.    , 0.    ],
-           [2.5   , 0.0005]], dtype=float32)
+    >>> tx, params = jopt.adaptive_grad_clip(0.5), {"w": jnp.array([3.0, 4.0])}
+    >>> tx.update({"w": jnp.array([0.0, 5.0])}, tx.init(params), params)[0]
+    {'w': Array([0. , 2.5], dtype=float32)}
     """
     check_axis("adaptive_grad_clip", axis)
 
