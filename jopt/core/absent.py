@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,11 +14,11 @@ from jax import Array
 from jopt.base import StateError, TreeError, plain
 from jopt.core.checks import on_values
 from jopt.core.groups import Group
+from jopt.core.leaf import Outcome
 from jopt.core.numbers import owners
 from jopt.core.spec import Spec
 from jopt.core.times import Times
 from jopt.core.transform import Flow
-from jopt.core.work import Work
 
 FIX = "Call tx.update(grads, state, params)."
 
@@ -45,11 +46,12 @@ def seen(spec: Spec, flow: Flow, i: int) -> Any:
     return jnp.zeros(g.shape, g.dtype) if spec.steps else None
 
 
-def spoil(spec: Spec, work: Sequence[Work], numbers: Mapping[str, Array]) -> None:
-    """Updates of a group that should have seen the parameters after all are NaN.
+def spoiled(spec: Spec, outcomes: Sequence[Outcome], numbers: Mapping[str, Array]) -> list[Outcome]:
+    """The same; updates of a group that should have seen the parameters after all are NaN.
 
     **Raises:** `StateError` where that is known: an edit has switched on what was off.
     """
+    outcomes = [*outcomes]
     for name in spec.params_by or ():
         if name not in numbers:
             continue
@@ -61,5 +63,6 @@ def spoil(spec: Spec, work: Sequence[Work], numbers: Mapping[str, Array]) -> Non
                     spec.name, f"{name} {problem}", expected="0", found=float(found), fix=FIX
                 )
             continue
-        for w in work:
-            w.update = on_values(w.update, functools.partial(jnp.where, on, jnp.nan))
+        nan = functools.partial(jnp.where, on, jnp.nan)
+        outcomes = [replace(x, update=on_values(x.update, nan)) for x in outcomes]
+    return outcomes

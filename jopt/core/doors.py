@@ -20,7 +20,7 @@ the group are single arrays, and `h.value_fn` takes such a list.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -35,13 +35,13 @@ from jopt.core.checks import check_gradient
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
+from jopt.core.leaf import Leaf, Outcome
 from jopt.core.part import SpecPart
 from jopt.core.rules import hashable, ruled
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
 from jopt.core.transform import ENTRYWISE, Flow, Transform
 from jopt.core.tree import match_leaves
-from jopt.core.work import Work
 from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
 
 Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
@@ -95,48 +95,49 @@ def treewise(
 class LeafPart(SpecPart):
     """A rule applied to each leaf alone."""
 
-    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+    def run(
+        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
-        for w in work:
-            name = flow.layout.names[w.index]
-            if self.fuses and fits(self.store.codec, self.slots, w):
-                self._fused(w, name)
-            else:
-                self._applied(w, name)
-        return {}
+        return [self._one(leaf) for leaf in leaves], {}
 
-    def _applied(self, w: Work, name: str) -> None:
-        update, slots = self._apply(w.g, w.slots, w.p, w.numbers)
-        w.measured = self.store.measured(slots, w.g, w.p)
-        if w.measured:
+    def _one(self, leaf: Leaf) -> Outcome:
+        if self.fuses and fits(self.store.codec, self.slots, leaf):
+            return self._fused(leaf)
+        return self._applied(leaf)
+
+    def _applied(self, leaf: Leaf) -> Outcome:
+        g, p, numbers = leaf.g, leaf.p, leaf.numbers
+        update, slots = self._apply(g, leaf.slots, p, numbers)
+        measured = self.store.measured(slots, g, p)
+        if measured:
             # The scale of a block takes all its entries. To apply the rule again, once the scales
             # are known, reads less than to write down what it gave: codes are small. The barrier
             # keeps XLA from making the two one.
-            w.g, w.stored, w.measured = jax.lax.optimization_barrier((w.g, w.stored, w.measured))
-            seen = w.g if w.p is None else w.p
-            w.slots = self.store.decoded_all(w.stored, name, seen)
-            update, slots = self._apply(w.g, w.slots, w.p, w.numbers)
-        w.update, w.slots = update, slots
+            g, stored, measured = jax.lax.optimization_barrier((g, leaf.stored, measured))
+            again = self.store.decoded_all(stored, leaf.name, g if p is None else p)
+            update, slots = self._apply(g, again, p, numbers)
+        return Outcome(update, slots=slots, measured=measured)
 
-    def _fused(self, w: Work, name: str) -> None:
-        add = w.add if w.add in ENTRYWISE else None
-        held = tuple(s for s in self.slots if s.name in w.stored)
+    def _fused(self, leaf: Leaf) -> Outcome:
+        add = leaf.add if leaf.add in ENTRYWISE else None
+        held = tuple(s for s in self.slots if s.name in leaf.stored)
 
         def elsewhere(g: Array, p: Array, stored: Any, numbers: Any, step: Array) -> Any:
-            slots = self.store.decoded_all(stored, name, p)
-            at = replace(w, g=g, p=p, slots=slots, stored=stored, step=step)
-            at.numbers = Numbers.of(numbers)
-            self._applied(at, name)
-            u = at.update.astype(compute_dtype(p.dtype))
-            after = {s.name: self.written(s, at) for s in held}
-            return (u if add is None else add(name, p, u)), after
+            slots = self.store.decoded_all(stored, leaf.name, p)
+            at = replace(leaf, g=g, p=p, stored=stored, slots=slots, step=step)
+            at = replace(at, numbers=Numbers.of(numbers))
+            out = self._applied(at)
+            u = out.update.astype(compute_dtype(p.dtype))
+            after = {s.name: self.store.of(s, at, out) for s in held}
+            return (u if add is None else add(leaf.name, p, u)), after
 
         kernel = functools.partial(
             fused, rule=self._apply_scalars, slots=held, codec=self.store.codec, add=add
         )
         turn = on_cuda(kernel, elsewhere)
-        out, w.written = turn(w.g, w.p, w.stored, w.numbers.read(), w.step)
-        w.update, w.moved = (out, None) if add is None else (None, out)
+        out, stored = turn(leaf.g, leaf.p, leaf.stored, leaf.numbers.read(), leaf.step)
+        return Outcome(out, stored=stored) if add is None else Outcome(moved=out, stored=stored)
 
     @functools.cached_property
     def _apply(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
@@ -152,17 +153,19 @@ class LeafPart(SpecPart):
 class TreePart(SpecPart):
     """A rule applied to all leaves of a group together."""
 
-    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+    def run(
+        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
-        views = [view(w.g, w.slots, w.p) for w in work]
+        views = [view(x.g, x.slots, x.p) for x in leaves]
         s = {slot.name: [v[1].get(slot.name) for v in views] for slot in self.slots}
         dtype = widest(*(real_dtype(v[0].dtype) for v in views))
-        numbers = cast_numbers(work[0].numbers.read(), dtype)
+        numbers = cast_numbers(leaves[0].numbers.read(), dtype)
         if "value_fn" in numbers:
-            numbers["value_fn"] = self._of_leaves(numbers["value_fn"], work, flow)
+            numbers["value_fn"] = self._of_leaves(numbers["value_fn"], leaves, flow)
         if numbers.get("grad") is not None:
-            numbers["grad"] = self._seen_grad(numbers["grad"], work, flow)
-        numbers["names"] = [flow.layout.names[w.index] for w in work]
+            numbers["grad"] = self._seen_grad(numbers["grad"], leaves, flow)
+        numbers["names"] = [x.name for x in leaves]
         numbers |= dict(self.frozen_options)
         h = SimpleNamespace(**numbers)
         own = self.ending.of_rule({slot.name: slot for slot in (*self.slots, *self.shared)})
@@ -171,36 +174,37 @@ class TreePart(SpecPart):
             own,
             [self.ending.start(g, p, h) for g, _, p in views],
             SimpleNamespace(**self.ending.of_rule(s), **shared),
-            None if work[0].p is None else [v[2] for v in views],
+            None if leaves[0].p is None else [v[2] for v in views],
             SimpleNamespace(**self.ending.numbers(numbers)),
         )
         new |= self.ending.kept(s)
-        for i, (w, d, (g, _, p)) in enumerate(zip(work, ds, views, strict=True)):
-            after = {name: new[name][i] for name in w.slots}
-            u = self.ending.finish(d, g, after, p, h)
-            w.update, w.slots = unview(w.g, u, after, w.slots)
-        return {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
+        outcomes: list[Outcome] = []
+        for i, (x, d, (g, _, p)) in enumerate(zip(leaves, ds, views, strict=True)):
+            after = {name: new[name][i] for name in x.slots}
+            u, slots = unview(x.g, self.ending.finish(d, g, after, p, h), after, x.slots)
+            outcomes.append(Outcome(u, slots=slots))
+        return outcomes, {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 
-    def _seen_grad(self, grad: Any, work: list[Work], flow: Flow) -> list[Array]:
+    def _seen_grad(self, grad: Any, leaves: Sequence[Leaf], flow: Flow) -> list[Array]:
         given = match_leaves(self.name, "the gradients of grad=", flow.layout, grad)
         seen = []
-        for w in work:
-            like = w.g if w.p is None else w.p
-            g = check_gradient(self.name, flow.layout.names[w.index], given[w.index], like)
-            seen.append(view(jnp.zeros_like(like) if g is None else g, {}, w.p)[0])
+        for leaf in leaves:
+            like = leaf.g if leaf.p is None else leaf.p
+            g = check_gradient(self.name, leaf.name, given[leaf.index], like)
+            seen.append(view(jnp.zeros_like(like) if g is None else g, {}, leaf.p)[0])
         return seen
 
     def _of_leaves(
-        self, value_fn: Callable[[Any], Any], work: list[Work], flow: Flow
+        self, value_fn: Callable[[Any], Any], leaves: Sequence[Leaf], flow: Flow
     ) -> Callable[[list[Array]], Array]:
         # The user's function takes the whole tree in its own dtypes; the rule holds the live
         # leaves as it sees them. The others stay as they are.
         def of_leaves(seen: list[Array]) -> Array:
-            leaves = list(flow.params or [])
-            for w, x in zip(work, seen, strict=True):
-                x = as_complex(x) if is_complex(w.g.dtype) else x
-                leaves[w.index] = x.astype(w.p.dtype)
-            return jnp.asarray(value_fn(flow.tree(leaves)))
+            whole = list(flow.params or [])
+            for leaf, x in zip(leaves, seen, strict=True):
+                x = as_complex(x) if is_complex(leaf.g.dtype) else x
+                whole[leaf.index] = x.astype(leaf.p.dtype)
+            return jnp.asarray(value_fn(flow.tree(whole)))
 
         return of_leaves
 
@@ -229,7 +233,7 @@ def apply_rule(
 
 
 def view(
-    g: Array, slots: dict[str, Array], p: Array | None
+    g: Array, slots: Mapping[str, Array], p: Array | None
 ) -> tuple[Array, dict[str, Array], Array | None]:
     """A leaf as rules see it: in at least float32, complex numbers as pairs."""
     dtype = compute_dtype(g.dtype if p is None else widest(g.dtype, p.dtype))

@@ -219,11 +219,13 @@ def assign(
 ) -> tuple[Labels, ...]:
     """The groups of each leaf; none where no group matches.
 
-    Of no leaves there is nothing to say: a pattern may match none then.
+    A frozen leaf may be `None` where an update has no parameters. Of no leaves there is nothing
+    to say: a pattern may match none then.
     """
     if not groups or not leaves or layout.stands_for_all:
         return ((),) * len(layout)
-    shapes = tuple((tuple(x.shape), x.dtype) for x in leaves)
+    known = [layout.shapes[i] if x is None else x for i, x in enumerate(leaves)]
+    shapes = tuple((tuple(x.shape), x.dtype) for x in known)
     matches = tuple((label, g.match) for label, g in groups.items())
     return _assign(who, matches, layout.names, shapes)
 

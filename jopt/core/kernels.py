@@ -22,9 +22,9 @@ from jax import Array
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core.codecs import Codec, Int8, seed_of
+from jopt.core.leaf import Leaf
 from jopt.core.spec import Slot, Spec
 from jopt.core.transform import Add
-from jopt.core.work import Work
 from jopt.numerics import compute_dtype, is_complex, widest
 from jopt.numerics.blocks import folded, of_blocks, scales_of_rows, to_codes
 from jopt.numerics.dither import turns_at
@@ -38,6 +38,20 @@ Turn = Callable[..., tuple[Array, Stored]]
 BLOCKS = 4
 """Blocks of a program, at most; each has a warp. The maximum of a block then never leaves its
 warp, and a thread holds eight entries of each array: enough loads under way, few registers."""
+
+ROW, STEP, GRADIENT, PARAMETER, HELD = range(5)
+"""What the kernel reads, in this order; from `HELD` on the codes and the scale of each slot."""
+
+MOVED, WRITTEN = range(2)
+"""What it writes; from `WRITTEN` on the same of each slot."""
+
+PAIR = 2
+"""A slot's arrays: its codes and its scale."""
+
+
+def pairs(arrays: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """The codes and the scale of each slot, from all of them in a row."""
+    return list(zip(arrays[::PAIR], arrays[1::PAIR], strict=True))
 
 
 def check_kernel(spec: Spec, codec: Codec, kernel: Any) -> bool:
@@ -69,20 +83,20 @@ def check_kernel(spec: Spec, codec: Codec, kernel: Any) -> bool:
     return True
 
 
-def fits(codec: Codec, slots: Sequence[Slot], w: Work) -> bool:
+def fits(codec: Codec, slots: Sequence[Slot], leaf: Leaf) -> bool:
     """Whether the kernel can take this leaf: real, of whole blocks, and all its slots codes.
 
     Slots that are one number of the leaf may stand beside them. What its type splits over a
     mesh is left to XLA, which knows how.
     """
-    if not isinstance(codec, Int8) or w.p is None or sharded(w.p):
+    if not isinstance(codec, Int8) or leaf.p is None or sharded(leaf.p):
         return False
-    g, p, stored = w.g, w.p, w.stored
+    g, p, stored = leaf.g, leaf.p, leaf.stored
     real = not is_complex(g.dtype) and not is_complex(p.dtype)
     if not real or compute_dtype(widest(g.dtype, p.dtype)) != jnp.float32:
         return False
     _, length = folded(tuple(p.shape), codec.block)
-    known = all(isinstance(x, Array) and x.shape == () for x in w.numbers.rest.values())
+    known = all(isinstance(x, Array) and x.shape == () for x in leaf.numbers.rest.values())
     whole = length % codec.block == 0 and 0 < math.prod(p.shape) < 2**31
     coded = [stored[s.name][codec.key(s)] for s in slots if isinstance(stored.get(s.name), dict)]
     alone = [x for x in stored.values() if not isinstance(x, dict)]
@@ -146,28 +160,28 @@ def fused(
     flags = {k for k, x in scalars.items() if x.dtype == bool}
     row = jnp.stack([x.astype(jnp.float32) for x in scalars.values()])
 
-    def body(row_ref: Any, step_ref: Any, g_ref: Any, p_ref: Any, *refs: Any) -> None:
-        read = {k: row_ref[i] for i, k in enumerate(scalars)}
+    def body(*refs: Any) -> None:
+        ins, outs = refs[: HELD + PAIR * len(coded)], refs[HELD + PAIR * len(coded) :]
+        read = {k: ins[ROW][i] for i, k in enumerate(scalars)}
         seen = {k: x != 0 if k in flags else x for k, x in read.items()}
-        old, (out_ref, *new_refs) = refs[: 2 * len(coded)], refs[2 * len(coded) :]
         values = {
-            s.name: of_blocks(old[2 * i][...], old[2 * i + 1][...][:, None], s.signed)
-            for i, s in enumerate(coded)
+            s.name: of_blocks(held_codes[...], held_scale[...][:, None], s.signed)
+            for s, (held_codes, held_scale) in zip(coded, pairs(ins[HELD:]), strict=True)
         }
         own = {k: seen[k] for k in alone}
-        g, p = g_ref[...], p_ref[...]
+        g, p = ins[GRADIENT][...], ins[PARAMETER][...]
         u, new = keeping_nan(rule)(g, {**values, **own}, p, {k: seen[k] for k in numbers})
         u = u.astype(jnp.float32)
-        out_ref[...] = u if add is None else add("", p, u)
+        outs[MOVED][...] = u if add is None else add("", p, u)
         first = (pl.program_id(0) * (rows * block)).astype(jnp.uint32)
         along = [jax.lax.broadcasted_iota(jnp.uint32, (rows, block), i) for i in (0, 1)]
         where = first + along[0] * jnp.uint32(block) + along[1]
-        for i, s in enumerate(coded):
+        for s, (new_codes, new_scale) in zip(coded, pairs(outs[WRITTEN:]), strict=True):
             x = new[s.name].astype(jnp.float32)
             scale = scales_of_rows(x, s.signed)
-            turn = turns_at(where, step_ref[0], seed_of(s))
-            new_refs[2 * i][...] = to_codes(x, scale[:, None], turn, s.signed)
-            new_refs[2 * i + 1][...] = scale
+            turn = turns_at(where, ins[STEP][0], seed_of(s))
+            new_codes[...] = to_codes(x, scale[:, None], turn, s.signed)
+            new_scale[...] = scale
 
     tile = pl.BlockSpec((rows, block), lambda i: (i, 0))
     scale = pl.BlockSpec((rows,), lambda i: (i,))
@@ -183,24 +197,24 @@ def fused(
     ]
     out = jax.ShapeDtypeStruct(blocks, jnp.float32 if add is None else p.dtype)
     # Codes and scales take the place of the old ones, and the parameter its own.
-    places = {4 + i: 1 + i for i in range(len(held))} | ({} if add is None else {3: 0})
+    places = {HELD + i: WRITTEN + i for i in range(len(held))}
     moved, *new = pl.pallas_call(
         body,
         out_shape=[out, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in held)],
         grid=(count // rows,),
         in_specs=[*one, tile, tile, *[tile, scale] * len(coded)],
         out_specs=[tile, *[tile, scale] * len(coded)],
-        input_output_aliases=places,
+        input_output_aliases=places | ({} if add is None else {PARAMETER: MOVED}),
         compiler_params=triton.CompilerParams(num_warps=rows, num_stages=1),
         interpret=interpret,
         name="jopt_int8_step",
     )(row, step.reshape(1), g.reshape(blocks), p.reshape(blocks), *held)
     after: Stored = {
         s.name: {
-            codes[s.name]: new[2 * i].reshape(p.shape),
-            "scale": new[2 * i + 1].reshape(stored[s.name]["scale"].shape),
+            codes[s.name]: new_codes.reshape(p.shape),
+            "scale": new_scale.reshape(stored[s.name]["scale"].shape),
         }
-        for i, s in enumerate(coded)
+        for s, (new_codes, new_scale) in zip(coded, pairs(new), strict=True)
     }
     if alone:
         # What is one number of the leaf depends on no entry: the rule on none of them gives it.

@@ -18,7 +18,7 @@ its devices share it out, see `way_to_whole`. Results go back to where the leaf 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -30,11 +30,11 @@ from jopt.base import ConfigError, called, configured
 from jopt.core.doors import Prepare, cast_numbers, view
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
+from jopt.core.leaf import Leaf, Outcome
 from jopt.core.part import SpecPart
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
-from jopt.core.work import Work
 from jopt.numerics import real_dtype
 from jopt.numerics.explicit import reshard, way_to_whole
 
@@ -74,13 +74,16 @@ class MatrixPart(SpecPart):
         made.batch = self.batch
         return made
 
-    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+    def run(
+        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
-        runs: list[tuple[Work, Run, Array]] = []
-        for w in work:
-            g, s, p = view(w.g, w.slots, w.p)
+        runs: list[tuple[int, Run, Array]] = []
+        for i, leaf in enumerate(leaves):
+            g, s, p = view(leaf.g, leaf.slots, leaf.p)
             h = SimpleNamespace(
-                **cast_numbers(w.numbers.read(), real_dtype(g.dtype)), **dict(self.frozen_options)
+                **cast_numbers(leaf.numbers.read(), real_dtype(g.dtype)),
+                **dict(self.frozen_options),
             )
             run = called(
                 self.name,
@@ -99,11 +102,12 @@ class MatrixPart(SpecPart):
                     found=repr(run)[:100],
                 )
             run = self._ended(run, g, s, p, h)
-            runs.append((w, run, next(run)))
+            runs.append((i, run, next(run)))
+        outcomes: dict[int, Outcome] = {}
         while runs:
-            results = self._batched([x for _, _, x in runs], work[0])
-            runs = [(w, r, x) for w, r, x in self._resumed(runs, results)]
-        return {}
+            results = self._batched([x for _, _, x in runs], leaves[0])
+            runs = self._resumed(runs, results, outcomes)
+        return [outcomes[i] for i in range(len(leaves))], {}
 
     def _ended(self, run: Run, g: Any, s: Any, p: Any, h: Any) -> Run:
         own = self.ending.of_rule({slot.name: slot for slot in self.slots})
@@ -111,7 +115,7 @@ class MatrixPart(SpecPart):
         new = {**new, **self.ending.kept(s)}
         return self.ending.finish(d, g, new, p, h), new
 
-    def _batched(self, xs: list[Array], first: Work) -> list[Array]:
+    def _batched(self, xs: list[Array], first: Leaf) -> list[Array]:
         stacks: dict[tuple[Any, ...], list[int]] = {}
         for i, x in enumerate(xs):
             stacks.setdefault((x.shape, x.dtype, jax.typeof(x).sharding), []).append(i)
@@ -139,12 +143,17 @@ class MatrixPart(SpecPart):
         return [results[i] for i in range(len(xs))]
 
     def _resumed(
-        self, runs: list[tuple[Work, Run, Array]], results: list[Array]
-    ) -> list[tuple[Work, Run, Array]]:
-        waiting: list[tuple[Work, Run, Array]] = []
-        for (w, run, _), x in zip(runs, results, strict=True):
+        self,
+        runs: list[tuple[int, Run, Array]],
+        results: list[Array],
+        outcomes: dict[int, Outcome],
+    ) -> list[tuple[int, Run, Array]]:
+        """The runs that go on; what comes out of the others."""
+        waiting: list[tuple[int, Run, Array]] = []
+        for (i, run, _), x in zip(runs, results, strict=True):
             try:
-                waiting.append((w, run, run.send(x)))
+                waiting.append((i, run, run.send(x)))
             except StopIteration as done:
-                w.update, w.slots = done.value
+                update, slots = done.value
+                outcomes[i] = Outcome(update, slots=slots)
         return waiting

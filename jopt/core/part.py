@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any, Self
 
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.absent import check_spared, seen, spoil
-from jopt.core.checks import check_node, check_params, check_rows, check_slot, check_slot_names
+from jopt.core.absent import check_spared, seen, spoiled
+from jopt.core.checks import check_node, check_params, check_rows, check_slot_names
 from jopt.core.codecs import codec_for, fresh
 from jopt.core.composed import check_composed, composed
 from jopt.core.counts import Counts, check_skips, skipping, ticked
@@ -19,6 +19,7 @@ from jopt.core.ending import Ending, choices_of, ending_of
 from jopt.core.groups import Labels, assign, check_groups, key_of, parted, switched
 from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.kernels import check_kernel
+from jopt.core.leaf import Leaf, Outcome, given_back
 from jopt.core.metrics import metrics_of
 from jopt.core.numbers import (
     check_names,
@@ -29,14 +30,13 @@ from jopt.core.numbers import (
     owners,
 )
 from jopt.core.places import by_slots
-from jopt.core.rules import check_rule, prepared
-from jopt.core.side_by_side import Numbers, handed_out, side_by_side
+from jopt.core.plan import KEPT, Plan, key_of_plan, members_of
+from jopt.core.read_by import read_by
+from jopt.core.rules import check_rule
 from jopt.core.slots import Store, stand_in
-from jopt.core.spec import Slot, Spec
+from jopt.core.spec import Spec
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
-from jopt.core.tree import Layout, Path, lookup, merged, nest
-from jopt.core.work import Work, given_back
-from jopt.numerics import number_dtype
+from jopt.core.tree import Layout, merged, nest
 
 
 class SpecPart(Part):
@@ -87,6 +87,7 @@ class SpecPart(Part):
         self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
         # Any number may be a schedule's tomorrow, which has to know how old the run is.
         self.counts = self.ticks or bool(values) or self.store.rounds
+        self._plans: dict[Any, Plan] = {}
 
     def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
         """The same rule under another declaration, less the numbers that this one lacks.
@@ -99,116 +100,163 @@ class SpecPart(Part):
         return type(self)(spec, self.rule, prepare, options, {**kept, **(numbers or {})}, ending)
 
     @abc.abstractmethod
-    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
-        """Apply the rule to the leaves of the same groups, filling `update` and `slots` of each.
+    def run(
+        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Array]]:
+        """Apply the rule to leaves of the same groups: what comes out of each.
 
-        `shared` are their own slots; returns their new values.
+        `shared` are the groups' own slots, of which it gives the new values, too.
         """
+
+    def plan(self, layout: Layout, leaves: Leaves) -> Plan:
+        """Which leaves it moves, with whose numbers, and what it keeps for them."""
+        key = key_of_plan(layout, leaves)
+        if key not in self._plans:
+            if len(self._plans) >= KEPT:
+                self._plans.clear()
+            self._plans[key] = self._planned(layout, leaves)
+        return self._plans[key]
+
+    def _planned(self, layout: Layout, leaves: Leaves) -> Plan:
+        labels = self.labels(layout, leaves)
+        still = layout.still | self._frozen_by(labels)
+        live = tuple(i for i in range(len(layout)) if i not in still)
+        check_params(self.spec, layout, leaves, live)
+        holders = {s.name: self.store.holders(s, live, leaves) for s in self.slots}
+        return Plan(layout.paths, layout.names, labels, live, members_of(labels, live), holders)
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The node: the step count, the numbers, and one tree for each slot."""
-        labels = self.labels(layout, params)
-        live = self._live(layout, labels)
-        check_params(self.spec, layout, params, live)
+        plan = self.plan(layout, params)
         node: Node = {"count": jnp.int32(0)} if self.counts else {}
         node.update(init_numbers(self.spec, self.numbers, self.groups))
-        skips = skipping(self.name, self.skips, layout, params, live)
+        skips = skipping(self.name, self.skips, layout, params, plan.live)
         node.update(Counts(node).grown((), skips, ()))
         for slot in self.slots:
-            holders = self.store.holders(slot, live, params)
+            holders = plan.holders[slot.name]
             leaves = [
-                self.store.first(slot, params[i], self._own(node, labels[i])) for i in holders
+                self.store.first(slot, params[i], self._own(node, plan.labels[i])) for i in holders
             ]
-            node[slot.name] = nest([layout.paths[i] for i in holders], leaves)
+            node[slot.name] = nest(plan.paths_of(holders), leaves)
         for slot in self.shared:
             node[slot.name] = {
-                key_of(k): fresh(slot, stand_in(members), self._own(node, k), self.options)
-                for k, members in self._members(labels, live, params).items()
+                key_of(held): fresh(
+                    slot, stand_in([params[i] for i in mine]), self._own(node, held), self.options
+                )
+                for held, mine in plan.members.items()
             }
         return node
 
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """One step of the rule over all live leaves."""
-        work, leaves, new = self._turn(flow, node, None)
-        return moved(flow, given_back(self.spec, flow, leaves, work), steps=self.spec.steps), new
+        outcomes, new = self._turn(flow, node, None)
+        updates = given_back(self.spec, flow, outcomes)
+        return moved(flow, updates, steps=self.spec.steps), new
 
     def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
         """The same, and the parameters with the updates added: by the door where it can."""
-        work, leaves, new = self._turn(flow, node, add)
-        updates = given_back(self.spec, flow, leaves, work)
-        by_door = {i: w.moved for i, w in work.items() if w.moved is not None}
-        leaves = flow.plus([None if i in by_door else u for i, u in enumerate(updates)], add)
+        outcomes, new = self._turn(flow, node, add)
+        by_door = {i: x.moved for i, x in outcomes.items() if x.moved is not None}
+        updates = given_back(self.spec, flow, outcomes)
+        leaves = flow.plus(updates, add)
         return [by_door.get(i, p) for i, p in enumerate(leaves)], new
 
-    def _turn(
-        self, flow: Flow, node: Node, add: Add | None
-    ) -> tuple[dict[int, Work], Leaves, Node]:
-        leaves = self._leaves(flow)
-        labels = self.labels(flow.layout, leaves)
-        live = self._live(flow.layout, labels)
-        check_params(self.spec, flow.layout, leaves, live)
+    def _turn(self, flow: Flow, node: Node, add: Add | None) -> tuple[dict[int, Outcome], Node]:
+        if flow.params is None:
+            check_spared(self.spec, self.numbers, self.groups)
+        plan = self.plan(flow.layout, flow.updates if flow.params is None else flow.params)
         check_node(self.name, node, self._entries())
-        new: Node = dict(node)
-        step = node.get("count", jnp.int32(0))
-        used = [labels[i] for i in live]
         numbers, entries = read_numbers(
-            self.name, node, self.numbers, self.groups, step, flow.extra, used
+            self.name,
+            node,
+            self.numbers,
+            self.groups,
+            node.get("count", jnp.int32(0)),
+            flow.extra,
+            plan.members,
         )
-        new.update(entries)
+        new: Node = {**node, **entries}
         if self.counts:
-            new["count"] = ticked(step)
-        work = self._work(flow, node, live, add)
+            new["count"] = ticked(node["count"])
         counts = Counts(node) if self.ticks else None
-        for held, mine in self._members(labels, list(work), work).items():
-            self._give_numbers(mine, numbers[held], flow, counts)
-            key = key_of(held)
-            shared = {s.name: node[s.name][key] for s in self.shared}
-            for name, value in self.run(mine, shared, flow).items():
-                new[name] = {**new[name], key: value.astype(shared[name].dtype)}
-            if flow.params is None and self.spec.steps:
-                spoil(self.spec, mine, numbers[held])
+        leaves = self._brought_in(plan, flow, node, add)
+        outcomes: dict[int, Outcome] = {}
+        for held, members in plan.members.items():
+            if mine := [leaves[i] for i in members if i in leaves]:
+                mine = self._with_numbers(mine, numbers[held], flow, counts)
+                done = self._ran(mine, key_of(held), flow, node, new)
+                if flow.params is None and self.spec.steps:
+                    done = spoiled(self.spec, done, numbers[held])
+                outcomes |= {x.index: out for x, out in zip(mine, done, strict=True)}
         if counts is not None:
-            idle = [i for i in live if i not in work]
-            if not self.spec.ageless:
-                counts.check_idle(self.name, flow.layout, idle)
-            new.update(counts.after(flow.layout.paths[i] for i in idle))
-        for slot in self.slots:
-            holders = self.store.holders(slot, live, leaves)
-            own = [flow.layout.paths[i] for i in holders]
-            check_slot(self.name, slot.name, node[slot.name], own)
-            stored = [
-                self.written(slot, work[i])
-                if i in work
-                else lookup(node[slot.name], flow.layout.paths[i])
-                for i in holders
-            ]
-            new[slot.name] = nest(own, stored)
-        return work, leaves, new
+            new.update(self._aged(plan, flow, counts, leaves))
+        new.update(self.store.after(plan, node, leaves, outcomes))
+        return outcomes, new
+
+    def _brought_in(self, plan: Plan, flow: Flow, node: Node, add: Add | None) -> dict[int, Leaf]:
+        """Each leaf that has a gradient, but for its numbers."""
+        found: dict[int, Leaf] = {}
+        for i in plan.live:
+            g, name = flow.updates[i], plan.names[i]
+            if g is not None:
+                check_rows(self.name, name, g, self.spec.sparse == "rows")
+                p = seen(self.spec, flow, i)
+                stored, slots = self.store.before(node, flow.layout, i, g if p is None else p)
+                found[i] = Leaf(i, name, g, p, stored, slots, node.get("count"), add)
+        return found
+
+    def _with_numbers(
+        self, leaves: list[Leaf], numbers: dict[str, Array], flow: Flow, counts: Counts | None
+    ) -> list[Leaf]:
+        """The same, with what their rule reads beside."""
+        known = {k: flow.extra.get(k) for k in self.seen} | numbers
+        paths = [flow.layout.paths[x.index] for x in leaves]
+        shapes = [tuple(x.g.shape) for x in leaves]
+        options = dict(self.frozen_options)
+        rows = read_by(self.name, self.prepare, known, options, counts, paths, shapes)
+        return [replace(x, numbers=row) for x, row in zip(leaves, rows, strict=True)]
+
+    def _ran(
+        self, leaves: list[Leaf], key: str, flow: Flow, node: Node, new: Node
+    ) -> list[Outcome]:
+        """What comes out of the leaves of one set of groups, whose own slots go into `new`."""
+        shared = {s.name: node[s.name][key] for s in self.shared}
+        done, after = self.run(leaves, shared, flow)
+        for name, value in after.items():
+            new[name] = {**new[name], key: value.astype(shared[name].dtype)}
+        return done
+
+    def _aged(
+        self, plan: Plan, flow: Flow, counts: Counts, leaves: Mapping[int, Leaf]
+    ) -> dict[str, Any]:
+        """The entry for leaves with a count of their own; those that sit out stay as old."""
+        idle = [i for i in plan.live if i not in leaves]
+        if not self.spec.ageless:
+            counts.check_idle(self.name, flow.layout, idle)
+        return counts.after(plan.paths_of(idle))
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """A fresh node with everything that `node` has; leaves it lacks start at step one."""
-        labels = self.labels(layout, params)
+        plan = self.plan(layout, params)
         new = self.init(layout, params)
-        live = self._live(layout, labels)
         check_slot_names(self.name, node, {s.name for s in (*self.slots, *self.shared)})
-        new.update(self.store.extended(new, node, layout, params, live))
+        new.update(self.store.extended(new, node, layout, params, plan.live))
         for key in ("count", *(s.name for s in self.shared)):
             if key in new and key in node:
                 new[key] = merged(new[key], node[key])
         new.update(extended_numbers(self.name, new, node, self.numbers, self.groups))
         if self.ticks:
-            joined = self.store.joined(node, layout, params, live) if self.slots else []
-            skips = skipping(self.name, self.skips, layout, params, live)
+            joined = self.store.joined(node, layout, params, plan.live) if self.slots else []
+            skips = skipping(self.name, self.skips, layout, params, plan.live)
             new.pop("leaf_count", None)
-            new.update(Counts(node).grown(joined, skips, {layout.paths[i] for i in live}))
+            new.update(Counts(node).grown(joined, skips, {*plan.paths_of(plan.live)}))
         return new
 
     def frozen(self, layout: Layout, params: Leaves) -> frozenset[int]:
         """The leaves of frozen groups."""
         if not (self.spec.steps and self.freezes):
             return frozenset()
-        labels = self.labels(layout, params)
-        return frozenset(i for i, held in enumerate(labels) if not self.freezes.isdisjoint(held))
+        return self._frozen_by(self.labels(layout, params))
 
     def labels(self, layout: Layout, leaves: Leaves) -> tuple[Labels, ...]:
         """The groups of each leaf."""
@@ -223,72 +271,8 @@ class SpecPart(Part):
     def _entries(self) -> set[str]:
         return {s.name for s in (*self.slots, *self.shared)} | ({"count"} if self.counts else set())
 
-    def _leaves(self, flow: Flow) -> Leaves:
-        if flow.params is not None:
-            return flow.params
-        check_spared(self.spec, self.numbers, self.groups)
-        return flow.updates
-
-    def _live(self, layout: Layout, labels: tuple[Labels, ...]) -> list[int]:
-        frozen = (not self.freezes.isdisjoint(held) for held in labels)
-        return [i for i, off in enumerate(frozen) if not off and i not in layout.still]
-
-    def _members(
-        self, labels: Sequence[Labels], live: list[int], of: Any
-    ) -> dict[Labels, list[Any]]:
-        """What `of` holds for each live leaf, by its groups."""
-        members: dict[Labels, list[Any]] = {}
-        for i in live:
-            members.setdefault(labels[i], []).append(of[i])
-        return members
+    def _frozen_by(self, labels: Sequence[Labels]) -> frozenset[int]:
+        return frozenset(i for i, held in enumerate(labels) if not self.freezes.isdisjoint(held))
 
     def _own(self, node: Node, labels: Labels) -> dict[str, Any]:
         return composed(self.name, own_numbers(node), own_factors(node), labels)
-
-    def _work(self, flow: Flow, node: Node, live: list[int], add: Add | None) -> dict[int, Work]:
-        work: dict[int, Work] = {}
-        for i in live:
-            if flow.updates[i] is not None:
-                name, rows = flow.layout.names[i], self.spec.sparse == "rows"
-                check_rows(self.name, name, flow.updates[i], rows)
-                p = seen(self.spec, flow, i)
-                like = flow.updates[i] if p is None else p
-                shape = tuple(like.shape)
-                held = [s for s in self.slots if s.held_by(shape)]
-                stored = {s.name: self.store.found(s, node, flow.layout, i) for s in held}
-                slots = self.store.decoded_all(stored, name, like)
-                step = node.get("count")
-                work[i] = Work(i, flow.updates[i], p, slots, stored, step=step, add=add)
-        return work
-
-    def written(self, slot: Slot, w: Work) -> Any:
-        """What the state holds of a slot after this step."""
-        if slot.name in w.written:
-            return w.written[slot.name]
-        value, measured = w.slots[slot.name], w.measured.get(slot.name)
-        return self.store.written(slot, value, w.g, w.p, w.step, measured)
-
-    def _give_numbers(
-        self, work: list[Work], numbers: dict[str, Array], flow: Flow, counts: Counts | None
-    ) -> None:
-        seen = {k: flow.extra.get(k) for k in self.seen} | numbers
-
-        def made(path: Path) -> Numbers:
-            h: dict[str, Any] = dict(seen)
-            if counts is not None:
-                h["t"] = counts.t(path).astype(number_dtype())
-            known = SimpleNamespace(**h, **dict(self.frozen_options))
-            return side_by_side(
-                h | (prepared(self.name, self.prepare, known) if self.prepare else {})
-            )
-
-        # Leaves of one age share one computation: equal leaves stay equal to the compiler.
-        shared: dict[Any, Numbers] = {}
-        paths = [flow.layout.paths[w.index] for w in work]
-        ages = [counts.age(path) if counts is not None else None for path in paths]
-        for age, path in zip(ages, paths, strict=True):
-            if age not in shared:
-                shared[age] = made(path)
-        shapes = [tuple(w.g.shape) for w in work]
-        for w, row in zip(work, handed_out(shared, ages, shapes), strict=True):
-            w.numbers = row

@@ -7,7 +7,7 @@ rule to them, and puts them back, so the work grows with the rows, not with the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ from jopt.base import TreeError, configured
 from jopt.core.checks import as_array, as_values
 from jopt.core.doors import Prepare, Rule, apply_rule
 from jopt.core.groups import Steps
+from jopt.core.leaf import Leaf, Outcome
 from jopt.core.part import SpecPart
 from jopt.core.rules import hashable
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
-from jopt.core.work import Work
 from jopt.numerics import compute_dtype, widest
 from jopt.numerics.explicit import laid, like, whole
 
@@ -126,15 +126,18 @@ def _rows_of(table: Array) -> Any:
 class RowPart(SpecPart):
     """A leafwise rule applied to the rows that have a gradient."""
 
-    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+    def run(
+        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
+        return [self._applied(x) for x in leaves], {}
+
+    def _applied(self, leaf: Leaf) -> Outcome:
+        ids, values = coalesced(leaf.g)
+        table, tables = jnp.asarray(leaf.p), {k: jnp.asarray(v) for k, v in leaf.slots.items()}
+        slots = {k: taken(v, ids) for k, v in tables.items()}
+        p, values = taken(table, ids), like(values, _rows_of(table))
         options = hashable(self.name, self.frozen_options)
-        for w in work:
-            ids, values = coalesced(w.g)
-            w.p, w.slots = jnp.asarray(w.p), {k: jnp.asarray(v) for k, v in w.slots.items()}
-            slots = {k: taken(v, ids) for k, v in w.slots.items()}
-            p, values = taken(w.p, ids), like(values, _rows_of(w.p))
-            u, new = apply_rule(self.rule, self.ending, options, values, slots, p, w.numbers)
-            w.slots = {k: put(w.slots[k], ids, v) for k, v in new.items()}
-            w.update = type(w.g)((u, ids[:, None]), shape=w.g.shape)
-        return {}
+        u, new = apply_rule(self.rule, self.ending, options, values, slots, p, leaf.numbers)
+        update = type(leaf.g)((u, ids[:, None]), shape=leaf.g.shape)
+        return Outcome(update, slots={k: put(tables[k], ids, v) for k, v in new.items()})

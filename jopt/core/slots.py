@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError
-from jopt.core.checks import EXTEND, check_gone, check_shape
+from jopt.core.checks import EXTEND, check_gone, check_shape, check_slot
 from jopt.core.codecs import Codec, dtype_of, fresh
+from jopt.core.leaf import Leaf, Outcome
+from jopt.core.plan import Plan
 from jopt.core.spec import Options, Slot
 from jopt.core.tree import Layout, Path, has, lookup, nest
 from jopt.numerics import cast, compute_dtype, is_complex, real_dtype, widest
@@ -40,9 +42,9 @@ class Store:
         said = self.codec.config
         return {**said, "whole": whole} if isinstance(said, dict) else said
 
-    def holders(self, slot: Slot, live: Sequence[int], leaves: Sequence[Any]) -> list[int]:
+    def holders(self, slot: Slot, live: Sequence[int], leaves: Sequence[Any]) -> tuple[int, ...]:
         """Which of the leaves have the slot."""
-        return [i for i in live if slot.held_by(tuple(leaves[i].shape))]
+        return tuple(i for i in live if slot.held_by(tuple(leaves[i].shape)))
 
     def first(self, slot: Slot, p: Any, numbers: Mapping[str, Any]) -> Any:
         """What the state holds of the slot before the first step of the parameter `p`."""
@@ -96,6 +98,41 @@ class Store:
         """What the state holds of the slot's new value, after this step."""
         typed = _typed(slot, value, (g if p is None else p).dtype)
         return self.codec.encode(slot, typed, step, measured)
+
+    def before(
+        self, node: Any, layout: Layout, i: int, p: Any
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What the state holds for the leaf `p` before a step, and the values of it, by slot."""
+        held = [s for s in self.slots if s.held_by(tuple(p.shape))]
+        stored = {s.name: self.found(s, node, layout, i) for s in held}
+        return stored, self.decoded_all(stored, layout.names[i], p)
+
+    def of(self, slot: Slot, leaf: Leaf, out: Outcome) -> Any:
+        """What the state holds of the slot after this step of a leaf."""
+        if slot.name in out.stored:
+            return out.stored[slot.name]
+        value, measured = out.slots[slot.name], out.measured.get(slot.name)
+        return self.written(slot, value, leaf.g, leaf.p, leaf.step, measured)
+
+    def after(
+        self,
+        plan: Plan,
+        node: Mapping[str, Any],
+        leaves: Mapping[int, Leaf],
+        outcomes: Mapping[int, Outcome],
+    ) -> dict[str, Any]:
+        """The slots after a step; leaves that sit out keep what they have."""
+        entries: dict[str, Any] = {}
+        for slot in self.slots:
+            holders, old = plan.holders[slot.name], node[slot.name]
+            paths = plan.paths_of(holders)
+            check_slot(self.who, slot.name, old, paths)
+            stored = [
+                self.of(slot, leaves[i], outcomes[i]) if i in outcomes else lookup(old, path)
+                for i, path in zip(holders, paths, strict=True)
+            ]
+            entries[slot.name] = nest(paths, stored)
+        return entries
 
     def joined(
         self, node: Any, layout: Layout, params: Sequence[Any], live: Sequence[int]

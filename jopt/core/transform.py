@@ -191,7 +191,8 @@ class Transform(Configured):
         named = zip(layout.names, jax.tree.leaves(params), strict=True)
         leaves = [as_array(self.name, n, x) for n, x in named]
         still = [part.frozen(layout, leaves) for part in self.parts.values()]
-        return replace(layout, still=frozenset().union(*still)), leaves
+        shapes = tuple(jax.ShapeDtypeStruct(tuple(x.shape), x.dtype) for x in leaves)
+        return replace(layout, still=frozenset().union(*still), shapes=shapes), leaves
 
     def _check_extra(self, extra: Mapping[str, Any]) -> None:
         for part in self.parts.values():

@@ -34,14 +34,16 @@ class Layout:
 
     **Attributes:** `treedef`; `paths`, one tuple of strings a leaf; `names`, the same as `shown`,
     for patterns and errors; `still`, the leaves that some part of the transform freezes, which
-    every part leaves alone; `elsewhere`, paths of the leaves that the transform has sent another
-    way; `boxes`, flax's around each leaf, empty if there are none.
+    every part leaves alone; `shapes`, those of the leaves, once a transform has seen them;
+    `elsewhere`, paths of the leaves that the transform has sent another way; `boxes`, flax's
+    around each leaf, empty if there are none.
     """
 
     treedef: PyTreeDef
     paths: tuple[Path, ...]
     names: tuple[str, ...]
     still: frozenset[int] = frozenset()
+    shapes: tuple[jax.ShapeDtypeStruct, ...] = ()
     elsewhere: tuple[Path, ...] = ()
     boxes: tuple[Box, ...] = ()
 
@@ -61,7 +63,8 @@ class Layout:
         mine = set(members)
         others = tuple(path for i, path in enumerate(self.paths) if i not in mine)
         names = tuple(self.names[i] for i in members)
-        return Layout(treedef, paths, names, still, (*others, *self.elsewhere))
+        shapes = tuple(self.shapes[i] for i in members if self.shapes)
+        return Layout(treedef, paths, names, still, shapes, (*others, *self.elsewhere))
 
 
 def pointer(path: Path) -> str:

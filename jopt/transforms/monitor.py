@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ from jax import Array
 from jopt.base import ConfigError, configured, number_of, takes
 from jopt.core import Hyper, Slot, Spec, Transform, Value, global_norm
 from jopt.core.doors import TreePart
+from jopt.core.leaf import Leaf, Outcome
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Flow
-from jopt.core.work import Work
 from jopt.numerics import debias, number_dtype
 
 Measure = Callable[..., Any]
@@ -31,15 +31,16 @@ class MonitorPart(TreePart):
         self.shared = tuple(Slot(name, init=jnp.nan, scope="group") for name in self.measures)
         self.remembers = True
 
-    def run(self, work: list[Work], shared: dict[str, Array], flow: Flow) -> dict[str, Array]:
+    def run(
+        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Array]]:
         """The updates as they are; the numbers of them."""
-        for w in work:
-            w.update = w.g
-        numbers = work[0].numbers.read()
-        return {
+        numbers = leaves[0].numbers.read()
+        kept = {
             name: self._kept(shared[name], self._measured(name, flow), numbers)
             for name in self.measures
         }
+        return [Outcome(leaf.g) for leaf in leaves], kept
 
     def _measured(self, name: str, flow: Flow) -> Array:
         measure, trees = self.measures[name], [flow.tree(flow.updates)]

@@ -39,6 +39,25 @@ def test_a_step_that_needs_no_parameter_does_without(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *found)
 
 
+@pytest.mark.parametrize("routed", [False, True])
+def test_frozen_leaves_are_told_apart_without_the_parameters(routed):
+    """By their shapes, too, and by what stands in front of the part that freezes."""
+    frozen = jopt.group(lambda path, leaf: leaf.ndim == 1, freeze=True)
+    slow = jopt.group(lambda path, leaf: leaf.ndim == 2, learning_rate=0.01)
+    tx = jopt.chain(jopt.clip_by_value(0.5), jopt.sgd(0.1, groups={"f": frozen, "s": slow}))
+    if routed:
+        params = {**PARAMS, "c": jnp.zeros(())}
+        tx = jopt.route(jopt.sgd(1.0), most=("a|b", jopt.sgd(0.1, groups={"f": frozen, "s": slow})))
+        grads = {**GRADS, "c": jnp.ones(())}
+    else:
+        params, grads = PARAMS, GRADS
+    alone, _ = tx.update(grads, tx.init(params))
+    known, _ = tx.update(grads, tx.init(params), params)
+    jax.tree.map(np.testing.assert_array_equal, alone, known)
+    np.testing.assert_array_equal(alone["a"], 0.0)
+    np.testing.assert_array_equal(alone["b"], jnp.float32(-0.01) * (1.0 if routed else 0.5))
+
+
 @pytest.mark.parametrize(
     "tx", [jopt.adamw(0.1), jopt.adam(jopt.schedules.constant(0.1), weight_decay=0.1)]
 )

@@ -1,0 +1,74 @@
+"""One leaf on its way through a rule: what it brings in, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+
+from jopt.core.checks import is_sparse
+from jopt.core.side_by_side import NONE, Numbers
+from jopt.core.spec import Spec
+from jopt.core.transform import Add, Flow
+from jopt.numerics import cast, compute_dtype
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What a leaf brings in; the part fills it, and nothing changes it.
+
+    - `index`, `name`: which of the layout's it is.
+    - `g`, `p`: gradient and parameter, which may be absent.
+    - `stored`, `slots`: what the state holds of its slots, and their values, as rules see them.
+    - `numbers`: what its rule reads beside.
+    - `step`: what dither goes by.
+    - `add`: if there is one, a door may move the parameter itself.
+    """
+
+    index: int
+    name: str
+    g: Any
+    p: Any
+    stored: Mapping[str, Any]
+    slots: Mapping[str, Any]
+    step: Any = None
+    add: Add | None = None
+    numbers: Numbers = NONE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What comes out of it; the door fills it, and the part puts it where it belongs.
+
+    - `update`, or where the door has added it, the parameter `moved` by it.
+    - `slots`: the new values, which the part stores; `measured`: what the door knows already of
+      those whose codec wants to know something of a whole array.
+    - `stored`: what the state holds of slots that the door has stored itself.
+    """
+
+    update: Any = None
+    moved: Any = None
+    slots: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    stored: Mapping[str, Any] = field(default_factory=dict)
+
+
+def given_back(spec: Spec, flow: Flow, outcomes: Mapping[int, Outcome]) -> list[Any]:
+    """The updates of all leaves: what the rule gave; where it did not run, zeros or what came.
+
+    `None` where the parameter is moved already.
+    """
+    like: Sequence[Any] = flow.updates if flow.params is None else flow.params
+    updates: list[Any] = []
+    for i, leaf in enumerate(like):
+        if i in outcomes:
+            u = outcomes[i].update
+            steps = spec.steps and u is not None and not is_sparse(u)
+            updates.append(cast(u, compute_dtype(leaf.dtype)) if steps else u)
+        elif spec.steps and spec.sparse == "no" and i not in flow.layout.still:
+            updates.append(jnp.zeros(leaf.shape, leaf.dtype))
+        else:
+            updates.append(flow.updates[i])
+    return updates

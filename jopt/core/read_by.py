@@ -1,0 +1,45 @@
+"""What a rule reads beside its leaf: the numbers of its groups, its step, what is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from jopt.core.counts import Counts
+from jopt.core.rules import prepared
+from jopt.core.side_by_side import Numbers, handed_out, side_by_side
+from jopt.core.tree import Path
+from jopt.numerics import number_dtype
+
+
+def read_by(
+    who: str,
+    prepare: Callable[[Any], dict[str, Any]] | None,
+    known: Mapping[str, Any],
+    options: Mapping[str, Any],
+    counts: Counts | None,
+    paths: Sequence[Path],
+    shapes: Sequence[tuple[int, ...]],
+) -> list[Numbers]:
+    """What the rule of each leaf reads: one array for leaves of one age and shape.
+
+    **Arguments:** `known`: the numbers of their groups and the extra arguments; `options`: the
+    static choices; `counts`: how old the leaves are, if the rule wants to know.
+    """
+
+    def made(path: Path) -> Numbers:
+        h = dict(known)
+        if counts is not None:
+            h["t"] = counts.t(path).astype(number_dtype())
+        if prepare is not None:
+            h |= prepared(who, prepare, SimpleNamespace(**h, **options))
+        return side_by_side(h)
+
+    # Leaves of one age share one computation: equal leaves stay equal to the compiler.
+    ages = [counts.age(path) if counts is not None else None for path in paths]
+    shared: dict[Any, Numbers] = {}
+    for age, path in zip(ages, paths, strict=True):
+        if age not in shared:
+            shared[age] = made(path)
+    return handed_out(shared, ages, shapes)
