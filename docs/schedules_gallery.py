@@ -46,8 +46,18 @@ def panels() -> dict[str, dict[str, Any]]:
         },
         "wsd": {
             "linear": s.wsd(1.0, 75, 325, 200),
-            "sqrt": s.wsd(1.0, 75, 325, 200, anneal="sqrt"),
+            "1-sqrt": s.wsd(1.0, 75, 325, 200, anneal="1-sqrt"),
         },
+        "wsd, cycles": {
+            "sqrt": s.wsd(1.0, 60, 140, 40, anneal="sqrt", cycles=3),
+            "stretched": s.stretched(s.wsd(0.6, 10, 70, 20), 100, STEPS),
+        },
+        "sgdr": {"": s.sgdr([1.0, 0.7, 0.5], [120, 200, 280], warmup_steps=30)},
+        "piecewise": {
+            "linear": s.piecewise(1.0, [150, 300, 450], [0.5, 0.7, 0.1]),
+            "cosine": s.piecewise(0.8, [150, 300, 450], [0.3, 0.5, 0.0], anneal="cosine"),
+        },
+        "warmup_constant": {"": s.warmup_constant(1.0, 100)},
         "inverse_sqrt": {
             "": s.inverse_sqrt(1.0, 75),
         },

@@ -46,7 +46,13 @@ SCHEDULES: tuple[s.Schedule, ...] = (
     s.swa(s.exponential(0.1, 0.99), 0.05, 10, start=30),
     s.warmup(s.cosine(0.1, 40), 10),
     s.inverse_sqrt(0.1, 10),
-    s.wsd(0.1, 10, 20, 10, anneal="sqrt"),
+    s.wsd(0.1, 10, 20, 10, anneal="1-sqrt"),
+    s.wsd(0.1, 10, 10, 5, anneal="sqrt", cycles=2),
+    s.stretched(s.wsd(0.1, 10, 25, 5), 40, 50),
+    s.exponential(0.1, 0.5, steps=7, staircase=True, begin=3, end_value=0.01),
+    s.piecewise(0.1, [5, 9], [0.2, 0.0], anneal="cosine"),
+    s.sgdr([0.1, 0.05], [12, 30], warmup_steps=4),
+    s.warmup_constant(0.1, 10),
 )
 
 # Of a metric that never improves: bad at steps 1 and 2, reduced, at rest for four steps.

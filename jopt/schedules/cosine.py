@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -115,5 +117,57 @@ def warmup_cosine(
         if rise == 0:
             return fall
         return jnp.where(t < rise, between(init_value, peak_value, t, rise), fall)
+
+    return Schedule(value)
+
+
+@schedule
+def sgdr(
+    peak_values: Sequence[float],
+    cycle_steps: Sequence[int],
+    *,
+    warmup_steps: int = 0,
+    init_value: float = 0.0,
+    end_value: float = 0.0,
+) -> Schedule:
+    """Cycles of `warmup_cosine` one after another, each with a peak and a length of its own.
+
+    The cosine of `cosine_restarts`, with warm-ups. After the last cycle it stays at `end_value`.
+
+    **Arguments:** `peak_values` and `cycle_steps`: one of each for every cycle, whose steps are the
+    warm-up's, too; `warmup_steps` ≥ 0, fewer than those; `init_value`, from which each cycle
+    rises; `end_value`, to which each falls.
+
+    **Raises:** `ConfigError` if there are not as many peaks as lengths, and where a cycle has no
+    steps left behind its warm-up.
+
+    Source: Loshchilov and Hutter, 2017, equation 5; the warm-ups are optax's.
+
+    >>> rate = sgdr([1.0, 0.5], [3, 5], warmup_steps=1)
+    >>> [round(float(rate(t)), 6) for t in (0, 1, 2, 3, 4, 6, 8)]
+    [0.0, 1.0, 0.5, 0.0, 0.5, 0.25, 0.0]
+    """
+    for name, row in (("peak_values", peak_values), ("cycle_steps", cycle_steps)):
+        if not isinstance(row, tuple) or not row:
+            raise ConfigError("sgdr", f"{name} is no row", expected="a list", found=repr(row))
+    if len(peak_values) != len(cycle_steps):
+        raise ConfigError(
+            "sgdr",
+            "each cycle has a peak and a length",
+            expected=f"{len(peak_values)} lengths",
+            found=len(cycle_steps),
+        )
+    lengths = check("sgdr", **{f"cycle_steps[{i}]": n for i, n in enumerate(cycle_steps)})
+    cycles = [
+        warmup_cosine(peak, warmup_steps, n, init_value=init_value, end_value=end_value)
+        for peak, n in zip(peak_values, cycle_steps, strict=True)
+    ]
+
+    def value(t: Array) -> Array:
+        now, start = cycles[0](t), 0.0
+        for length, cycle in zip(lengths, cycles[1:], strict=False):
+            start += length
+            now = jnp.where(t < start, now, cycle(t - start))
+        return now
 
     return Schedule(value)

@@ -20,7 +20,7 @@ def between(a: Any, b: Any, t: Array, steps: Any, anneal: str = "linear") -> Arr
     """From a at t = 0 to b at t = steps, and flat outside.
 
     With x = t / steps: `"linear"` is a·(1 − x) + b·x, `"cosine"` is b + (a − b)·(1 + cos πx) / 2,
-    `"sqrt"` is a + (b − a)·√x.
+    `"1-sqrt"` is a + (b − a)·√x, `"sqrt"` is b + (a − b)·√(1 − x).
     """
     t = jnp.clip(t, 0, steps)
     # Two weights, each from its own end: one minus the other would lose the small one's digits.
@@ -28,9 +28,12 @@ def between(a: Any, b: Any, t: Array, steps: Any, anneal: str = "linear") -> Arr
     match anneal:
         case "cosine":  # (1 − cos πx) / 2 = sin²(πx / 2)
             x, rest = jnp.sin(0.5 * jnp.pi * x) ** 2, jnp.sin(0.5 * jnp.pi * rest) ** 2
-        case "sqrt":
+        case "1-sqrt":
             x = jnp.sqrt(x)
             rest = 1 - x
+        case "sqrt":
+            rest = jnp.sqrt(rest)
+            x = 1 - rest
     return jnp.asarray(a * rest + b * x)
 
 

@@ -40,6 +40,21 @@ def warmup(schedule: Any, steps: int, *, init_value: float = 0.0) -> Schedule:
 
 
 @schedule
+def warmup_constant(peak_value: float, warmup_steps: int, *, init_value: float = 0.0) -> Schedule:
+    """A line from init to peak over warmup_steps, then the peak.
+
+    **Arguments:** `init_value` at step 0; `peak_value` from step `warmup_steps` ≥ 0 on.
+
+    >>> [round(float(warmup_constant(1.0, 2)(t)), 6) for t in (0, 1, 2, 9)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
+    (length,) = check("warmup_constant", 0, warmup_steps=warmup_steps)
+    if warmup_steps == 0:
+        return Schedule(as_function("warmup_constant", peak_value))
+    return Schedule(lambda t: between(init_value, peak_value, t, length))
+
+
+@schedule
 def inverse_sqrt(
     peak_value: float, warmup_steps: int, *, init_value: float = 0.0, timescale: int | None = None
 ) -> Schedule:
@@ -75,7 +90,8 @@ def wsd(
     *,
     init_value: float = 0.0,
     end_value: float = 0.0,
-    anneal: Literal["linear", "cosine", "sqrt"] = "linear",
+    anneal: Literal["linear", "cosine", "1-sqrt", "sqrt"] = "linear",
+    cycles: int = 1,
 ) -> Schedule:
     """Warm-up, stable, decay: up over warmup_steps, flat for stable_steps, down over decay_steps.
 
@@ -83,21 +99,31 @@ def wsd(
     with a decay, from any checkpoint of the stable part.
 
     **Arguments:** `warmup_steps` ≥ 0, `stable_steps` ≥ 0, `decay_steps` ≥ 1; `init_value` at step
-    0; `end_value` from the last step on; `anneal`: the decay: `"linear"`, `"cosine"`, or
-    `"sqrt"`: peak + (end − peak)·√x with x the part of the decay that is done.
+    0; `end_value` from the last step on; `anneal`: the decay, with x the part of it that is done:
+    `"linear"`, `"cosine"`, `"1-sqrt"`: peak + (end − peak)·√x, which falls fast at first, or
+    `"sqrt"`: end + (peak − end)·√(1 − x), which falls fast at last; `cycles`: how often the stable
+    part and the decay come, each time from the peak at once, so that there is a decayed checkpoint
+    at the end of each.
 
-    Source: Hu et al., 2024 (MiniCPM), section 4; Hägele et al., 2024, for linear and sqrt.
+    Source: Hu et al., 2024 (MiniCPM), section 4; Hägele et al., 2024, for linear and 1-sqrt; Wen
+    et al., 2024 (WSD-S), for cycles.
 
     >>> [round(float(wsd(1.0, 2, 4, 2)(t)), 6) for t in (0, 1, 2, 6, 7, 8)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
     rise, stable = check("wsd", 0, warmup_steps=warmup_steps, stable_steps=stable_steps)
     (length,) = check("wsd", decay_steps=decay_steps)
-    check_choice("wsd", "anneal", anneal, ("linear", "cosine", "sqrt"))
-    decay = rise + stable
+    check_choice("wsd", "anneal", anneal, ("linear", "cosine", "1-sqrt", "sqrt"))
+    (turns,) = check("wsd", cycles=cycles)
+    period = stable + length
 
     def value(t: Array) -> Array:
-        fall = between(peak_value, end_value, t - decay, length, anneal)
+        past = t - rise
+        if turns > 1:
+            # The last one does not begin again.
+            done = jnp.minimum(jnp.floor_divide(jnp.maximum(past, 0), period), turns - 1)
+            past = past - done * period
+        fall = between(peak_value, end_value, past - stable, length, anneal)
         if rise == 0:
             return fall
         return jnp.where(t < rise, between(init_value, peak_value, t, rise), fall)

@@ -101,6 +101,8 @@ RIGHT = {
     "base_value": 0.1,
     "function": lambda t: 1.0 * t,
     "values": [1.0],
+    "peak_values": [1.0, 0.5],
+    "cycle_steps": [4, 6],
     "swa_value": 0.1,
     "step": 3,
 }

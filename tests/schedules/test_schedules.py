@@ -86,7 +86,7 @@ def test_drives_an_optimizer_and_is_float64_under_x64(schedule, x64):
 
 
 def test_ends_are_exact():
-    for anneal in ("linear", "cosine", "sqrt"):
+    for anneal in ("linear", "cosine", "1-sqrt", "sqrt"):
         fall = s.wsd(0.3, 7, 11, 13, init_value=0.01, end_value=0.02, anneal=anneal)
         assert [fall(t) for t in (0, 7, 18, 31, 99)] == [
             np.float32(x) for x in (0.01, 0.3, 0.3, 0.02, 0.02)
@@ -96,12 +96,13 @@ def test_ends_are_exact():
     assert s.cosine_annealing(0.1, 7, 0.03)(14) == np.float32(0.1)
 
 
-@pytest.mark.parametrize("anneal", ["linear", "cosine", "sqrt"])
+@pytest.mark.parametrize("anneal", ["linear", "cosine", "1-sqrt", "sqrt"])
 def test_wsd_is_its_three_parts(anneal, x64):
     curve = {
         "linear": lambda x: 1 - x,
         "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
-        "sqrt": lambda x: 1 - math.sqrt(x),
+        "1-sqrt": lambda x: 1 - math.sqrt(x),
+        "sqrt": lambda x: math.sqrt(1 - x),
     }[anneal]
     want = [0.02 + 0.08 * t / 10 for t in range(10)] + [0.1] * 30
     want += [0.01 + 0.09 * curve(t / 20) for t in range(20)] + [0.01] * 10

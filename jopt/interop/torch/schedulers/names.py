@@ -84,6 +84,15 @@ def _value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else plain(value)
 
 
+def _exponential(config: Mapping[str, Any], wanted: Any, schedule: Any) -> Found:
+    gamma, steps = float(config["gamma"]), config["steps"]
+    if config["begin"] != 0 or config["end_value"] is not None:
+        raise _nothing("torch's ExponentialLR neither waits nor stops", schedule)
+    if config["staircase"]:
+        return "StepLR", float(config["init_value"]), {"step_size": steps, "gamma": gamma}
+    return "ExponentialLR", float(config["init_value"]), {"gamma": gamma ** (1 / steps)}
+
+
 def _constant(config: Mapping[str, Any], wanted: Any, schedule: Any) -> Found:
     return "ConstantLR", float(config["value"]), {"factor": 1.0, "total_iters": 0}
 
@@ -219,7 +228,7 @@ _NAMES: dict[Any, Callable[..., Found]] = {
         "CosineAnnealingWarmRestarts", T_0="steps", T_mult="multiplier", eta_min="end_value"
     ),
     schedules.cyclic: _cyclic,
-    schedules.exponential: _same("ExponentialLR", gamma="gamma"),
+    schedules.exponential: _exponential,
     schedules.join: _join,
     schedules.linear: _linear,
     schedules.multiplicative: _function("MultiplicativeLR"),
