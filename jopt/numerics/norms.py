@@ -14,7 +14,7 @@ from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, real_dtype, widest
 from jopt.numerics.once import once_if
-from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, in_pieces
+from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, each_in_pieces, in_pieces
 from jopt.numerics.roots import safe_sqrt
 
 Sums = Callable[[list[Array], Sequence[Sequence[Each]], Cut], list[list[Array]]]
@@ -64,8 +64,7 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         return [], []
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        wide = [_wide(x) for x in xs]
-        return [[_sum(f(x)) for f, x in zip(each, wide, strict=True)] for each in ways]
+        return each_in_pieces([_wide(x) for x in xs], ways, _sum, cut)
 
     factors, totals = _in_range(sums, [*xs], [x.size for x in xs])
     return factors, [safe_sqrt(total) for total in totals]

@@ -71,6 +71,30 @@ def in_pieces(
     return [over(jnp.stack(numbers)) for numbers in zip(*found, strict=True)]
 
 
+def each_in_pieces(
+    xs: Sequence[Array], each: Sequence[Sequence[Each]], over: Callable[..., Array], cut: Cut = ROWS
+) -> list[list[Array]]:
+    """`over` of every entry of each array alone, after each of these functions for it.
+
+    What pieces of large arrays of one shape come to is reduced by one kernel for all of them.
+    """
+    found = [[over(f(x)) for f, x in zip(way, xs, strict=True)] for way in each]
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, x in enumerate(xs):
+        if cut != ROWS and x.size > SMALL and not sharded(x):
+            alike.setdefault(x.shape, []).append(i)
+    for members in alike.values():
+        pieces = []
+        for i in members:
+            x, axes = _cut(xs[i], cut.most)
+            pieces += [_flat(over(way[i](x), axis=axes)) for way in each]
+        whole = iter(over(jnp.stack(jax.lax.optimization_barrier(pieces)), axis=1))
+        for i in members:
+            for way in found:
+                way[i] = next(whole)
+    return found
+
+
 def _cut(x: Array, most: int) -> tuple[Array, tuple[int, ...]]:
     """`x` with an axis split in two if need be, and the last axes, which a piece has."""
     axes, size = 1, x.shape[-1]

@@ -49,7 +49,9 @@ def test_norms_of_every_size_and_of_sizes_side_by_side():
 @pytest.mark.usefixtures("look")
 def test_each_alone_and_each_matrix_alone():
     xs = [jnp.asarray(DRAW((3, 5)) * s, jnp.float32) for s in SIZES]
-    for f, n, x in zip(*jax.jit(scaled_norms)(xs), xs, strict=True):
+    large = [jnp.asarray(DRAW((40, 4096)) * s, jnp.float32) for s in SIZES[::3]]
+    every = [*large, *xs, large[0].ravel()]
+    for f, n, x in zip(*jax.jit(scaled_norms)(every), every, strict=True):
         assert float(n) / float(f) == pytest.approx(float64([x]), rel=1e-6)
     factors, norms = jax.jit(scaled_matrix_norms)(jnp.stack(xs))
     assert factors.shape == norms.shape == (len(xs), 1, 1)
