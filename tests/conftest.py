@@ -1,13 +1,16 @@
 """Every test runs on eight simulated CPU devices, with strict promotion of dtypes and ranks.
 
-Most of the time goes into compiling. So the ordinary tests optimize their programs little, and
-programs are kept on disk, where the other worker, the processes that tests start and the next run
-find them. Any other choice of tests (`-m slow`, `-m ""`) optimizes as users' programs are.
+Most of the time goes into compiling. So the ordinary tests optimize their programs little, in the
+way of XLA's that compiles in half the time, and programs are kept on disk, where the other worker,
+the processes that tests start and the next run find them. Any other choice of tests (`-m slow`,
+`-m ""`) optimizes as users' programs are.
 """
 
 import gc
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -30,6 +33,15 @@ hypothesis.settings.load_profile("jopt")
 MOST_KEPT = 2 << 30
 MOST_MAPS = 20_000
 
+SOONER = "--xla_cpu_use_fusion_emitters=false"
+
+
+def known(flag):
+    """Whether this XLA has the flag: a process that gives it another one dies."""
+    code = "import jax; jax.devices()"
+    env = {**os.environ, "XLA_FLAGS": flag}
+    return not subprocess.run([sys.executable, "-c", code], env=env, capture_output=True).returncode
+
 
 def pytest_configure(config):
     """Choose how programs are compiled, before the first one is."""
@@ -40,6 +52,7 @@ def pytest_configure(config):
     if config.option.markexpr == "not slow":
         jax.config.update("jax_disable_most_optimizations", True)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        wanted += [SOONER] if known(SOONER) else []
     given = {flag.split("=")[0] for flag in flags}
     flags += [flag for flag in wanted if flag.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join(flags)

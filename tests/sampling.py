@@ -1,35 +1,33 @@
 """Which cases of a test that runs over many the ordinary run takes.
 
 A product of laws, optimizers and dtypes grows with each of them, and so does the time to compile
-it. The ordinary run takes one case in `ONE_IN` of every test over the catalogue, and of those
-marked `sampled`; of the next test others. So every test runs for some optimizers, and every
-optimizer through some of each room's tests. `-m slow` has the rest.
+it. The ordinary run takes at most `MOST` cases of every test over the catalogue, and of those
+marked `sampled`: drawn by the test's name, so that each test takes others and every run the same,
+and the time does not grow with the catalogue. `-m slow` has the rest.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import random
 from typing import Any
 
 import pytest
 
 from tests.catalog import Entry
 
-ONE_IN = 3
-FEW = 3  # cases, of which all are taken
+MOST = 6
 
 
 def sample(items: list[pytest.Item], whole: tuple[str, ...]) -> None:
     """Mark as slow what the ordinary run leaves out; tests whose id begins as `whole` are kept."""
-    products = [i for i in items if _is_product(i) and not i.nodeid.startswith(whole)]
-    sizes = Counter(map(_test, products))
-    turns = {test: turn for turn, test in enumerate(sizes)}
-    seen: Counter[str] = Counter()
-    for item in products:
-        test = _test(item)
-        if sizes[test] > FEW and (seen[test] + turns[test]) % ONE_IN:
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if _is_product(item) and not item.nodeid.startswith(whole):
+            cases.setdefault(_test(item), []).append(item)
+    for test, some in cases.items():
+        left = max(0, len(some) - MOST)
+        for item in random.Random(test).sample(some, left):
             item.add_marker(pytest.mark.slow)
-        seen[test] += 1
 
 
 def _test(item: pytest.Item) -> str:
