@@ -15,6 +15,7 @@ from typing import Any, ParamSpec
 from jopt.base import configured
 from jopt.core.doors import leafwise
 from jopt.core.groups import SHARED
+from jopt.core.rules import check_rule
 from jopt.core.spec import Spec
 from jopt.core.transform import Transform
 
@@ -41,6 +42,8 @@ def optimizer(
     - `prefix`: where users find the factory, `"mylib."`.
     - `**lifted`: what else the door takes, `prepare=` and for matrices `batch=`.
 
+    **Raises:** `ConfigError` if it is no spec or rule.
+
     >>> import jax.numpy as jnp, jopt
     >>> from typing import Unpack
     >>> SPEC = jopt.Spec(
@@ -57,6 +60,8 @@ def optimizer(
     >>> tx.update({"w": jnp.float32(-3.0)}, tx.init(params), params)[0]
     {'w': Array(0.5, dtype=float32)}
     """
+
+    check_rule(spec, rule, lifted.get("prepare"), None, door=door)
 
     def decorate(function: Callable[P, Mapping[str, Any] | None]) -> Callable[P, Transform]:
         signature = inspect.signature(function)

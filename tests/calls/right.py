@@ -196,6 +196,7 @@ OF = {
     "jopt.schedules.product": {"schedules": (S.constant(1.0), 2.0)},
     "jopt.schedules.Plateau": {"settings": dict(S.plateau(1.0)._is)},
     "jopt.schedules.Plateau.update": {"memory": S.plateau(1.0).init()},
+    "jopt.optimizer": {"spec": SPEC, "rule": rule, "lifted": {}},
     "jopt.set_hyperparams": {"values": {"learning_rate": 0.5}},
     "jopt.sharding.init": {"params": PLACED, "mesh": MESH},
     "jopt.sharding.state_sharding": {"params": PLACED, "state": STATE, "mesh": MESH},
