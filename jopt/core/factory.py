@@ -60,7 +60,6 @@ def optimizer(
     >>> tx.update({"w": jnp.float32(-3.0)}, tx.init(params), params)[0]
     {'w': Array(0.5, dtype=float32)}
     """
-
     check_rule(spec, rule, lifted.get("prepare"), None, door=door)
 
     def decorate(function: Callable[P, Mapping[str, Any] | None]) -> Callable[P, Transform]:
