@@ -79,17 +79,20 @@ def trusted(
     eps: Array | float = 0.0,
     low: Array | None = None,
     high: Array | None = None,
+    least: Array | None = None,
     most: Array | None = None,
 ) -> Array:
-    """x·min(c·φ(‖p‖) / (‖d‖ + ε), r), the trust ratio of LARS and LAMB.
+    """x·min(c·φ(‖p‖) / (max(‖d‖, l) + ε), r), the trust ratio of LARS and LAMB.
 
-    φ(a) = min(max(a, low), high) and r is `most`, each if given; x where φ(‖p‖) or ‖d‖ is 0.
+    φ(a) = min(max(a, low), high), l is `least` and r is `most`, each if given; x where φ(‖p‖) or
+    ‖d‖ is 0.
     """
     (of_p, of_d), (p_norm, d_norm) = scaled_norms([p, d])
     held = p_norm / of_p
     held = held if low is None else jnp.maximum(held, low)
     held = held if high is None else jnp.minimum(held, high)
     none = (held == 0) | (d_norm == 0)
+    d_norm = d_norm if least is None else jnp.maximum(d_norm, least * of_d)
     share = coefficient * held / jnp.where(none, 1, d_norm + eps * of_d)
     share = share if most is None else jnp.minimum(share, most / of_d)
     # The power of two first: where ‖d‖ is out of range, the ratio alone may be, too.

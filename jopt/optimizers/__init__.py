@@ -1,5 +1,6 @@
 """Optimizers, one algorithm a file, the file named as the function."""
 
+from jopt.optimizers.acprop import acprop as acprop
 from jopt.optimizers.adabelief import adabelief as adabelief
 from jopt.optimizers.adadelta import adadelta as adadelta
 from jopt.optimizers.adafactor import adafactor as adafactor
@@ -8,8 +9,10 @@ from jopt.optimizers.adam import adam as adam
 from jopt.optimizers.adamax import adamax as adamax
 from jopt.optimizers.adamw import adamw as adamw
 from jopt.optimizers.adan import adan as adan
+from jopt.optimizers.ademamix import ademamix as ademamix
 from jopt.optimizers.adopt import adopt as adopt
 from jopt.optimizers.asgd import asgd as asgd
+from jopt.optimizers.fromage import fromage as fromage
 from jopt.optimizers.lamb import lamb as lamb
 from jopt.optimizers.lars import lars as lars
 from jopt.optimizers.lbfgs import lbfgs as lbfgs
@@ -17,11 +20,17 @@ from jopt.optimizers.lion import lion as lion
 from jopt.optimizers.muon import muon as muon
 from jopt.optimizers.nadam import nadam as nadam
 from jopt.optimizers.novograd import novograd as novograd
+from jopt.optimizers.optimistic_adam import optimistic_adam as optimistic_adam
+from jopt.optimizers.optimistic_gradient_descent import (
+    optimistic_gradient_descent as optimistic_gradient_descent,
+)
 from jopt.optimizers.prodigy import prodigy as prodigy
 from jopt.optimizers.radam import radam as radam
 from jopt.optimizers.rmsprop import rmsprop as rmsprop
 from jopt.optimizers.rprop import rprop as rprop
 from jopt.optimizers.sgd import sgd as sgd
+from jopt.optimizers.sign_sgd import sign_sgd as sign_sgd
 from jopt.optimizers.signum import signum as signum
+from jopt.optimizers.simplified_ademamix import simplified_ademamix as simplified_ademamix
 from jopt.optimizers.sparse_adam import sparse_adam as sparse_adam
 from jopt.optimizers.yogi import yogi as yogi

@@ -81,6 +81,19 @@ SAME = {
     ),
     "lars": (lambda: optax.lars(0.01), lambda: jopt.lars(0.01)),
     "novograd": (lambda: optax.novograd(0.01), lambda: jopt.novograd(0.01)),
+    "optimistic gradient descent": (
+        lambda: optax.optimistic_gradient_descent(0.01, beta=2.0),
+        lambda: jopt.optimistic_gradient_descent(0.01, beta=2.0),
+    ),
+    "optimistic adam": (
+        lambda: optax.optimistic_adam_v2(0.01),
+        lambda: jopt.optimistic_adam(0.01),
+    ),
+    "ademamix": (lambda: optax.contrib.ademamix(0.01), lambda: jopt.ademamix(0.01)),
+    "simplified ademamix": (
+        lambda: optax.contrib.simplified_ademamix(0.01),
+        lambda: jopt.simplified_ademamix(0.01),
+    ),
     "injected": (
         lambda: optax.inject_hyperparams(optax.adamw)(0.02, weight_decay=0.1),
         lambda: jopt.adamw(0.5, weight_decay=0.5),  # the numbers come from optax's state
@@ -159,6 +172,8 @@ OTHER = {
         0.3,
         1e-3,
     ),
+    # Its second moment is larger by 1 / b1².
+    "acprop": (lambda: optax.contrib.acprop(0.01), lambda: jopt.acprop(0.01), 1e-2, 1e-8),
     "muon": (
         lambda: optax.contrib.muon(0.01),
         lambda: jopt.recipes.muon_adamw(

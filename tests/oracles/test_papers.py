@@ -3,6 +3,7 @@ lines in a plain loop, and against optax where that follows the paper."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 import jax
@@ -16,6 +17,8 @@ from tests.oracles import papers
 from tests.oracles.torch_live import Outcome, distance, jopt_run, problem
 
 STEPS = 50
+# The loss, for those that take it: near 0 at times, and below.
+LOSSES = 1 + 2 * np.cos(np.arange(STEPS)) / np.sqrt(1 + np.arange(STEPS))
 OURS = [
     pytest.param(entry, run, id=f"{entry.name}-{i}")
     for entry in CATALOG
@@ -31,8 +34,14 @@ def every_argument(entry: Entry, run: dict) -> dict:
     return {k: run.get(k, shown[k].default) for k in own if k in shown}
 
 
+def extra_of(entry: Entry) -> dict:
+    """The extra arguments of all steps."""
+    own = inspect.signature(getattr(papers, entry.name)).parameters
+    return {"value": LOSSES} if "value" in own else {}
+
+
 def as_the_paper(entry: Entry, run: dict, params: dict, grads: dict) -> Outcome:
-    loop = getattr(papers, entry.name)
+    loop = functools.partial(getattr(papers, entry.name), **extra_of(entry))
     if entry.separable:
         found = {k: loop(p, grads[k], **every_argument(entry, run)) for k, p in params.items()}
     else:  # all parameters are one vector
@@ -47,15 +56,15 @@ def as_the_paper(entry: Entry, run: dict, params: dict, grads: dict) -> Outcome:
 def as_optax(entry: Entry, run: dict, params: dict, grads: dict) -> Outcome:
     tx = entry.optax(**every_argument(entry, run))
 
-    def step(carry, g):
-        p, state = carry
-        updates, state = tx.update(g, state, p)
+    def step(carry, given):
+        (p, state), (g, extra) = carry, given
+        updates, state = tx.update(g, state, p, **extra)
         return (optax.apply_updates(p, updates), state), None
 
     start = jax.tree.map(jnp.asarray, params)
     # optax mixes dtypes and ranks.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        scanned = jax.jit(lambda *carry: jax.lax.scan(step, carry, grads))
+        scanned = jax.jit(lambda *carry: jax.lax.scan(step, carry, (grads, extra_of(entry))))
         (after, _), _ = scanned(start, tx.init(start))
     return Outcome({k: np.asarray(x) for k, x in after.items()})
 
@@ -64,7 +73,7 @@ def as_optax(entry: Entry, run: dict, params: dict, grads: dict) -> Outcome:
 @pytest.mark.parametrize(("entry", "run"), OURS)
 def test_the_papers_lines(entry, run):
     params, grads = problem(entry.ndims, STEPS)
-    ours = jopt_run(entry.factory(**run), params, grads, np.float64)
+    ours = jopt_run(entry.factory(**run), params, grads, np.float64, **extra_of(entry))
     assert distance(ours, as_the_paper(entry, run, params, grads)) <= 1e-10
 
 
@@ -74,7 +83,7 @@ def test_optax(entry, run):
     params, grads = problem(entry.ndims, STEPS)
     want = as_optax(entry, run, params, grads)
     assert distance(as_the_paper(entry, run, params, grads), want) <= 1e-10
-    ours = jopt_run(entry.factory(**run), params, grads, np.float64)
+    ours = jopt_run(entry.factory(**run), params, grads, np.float64, **extra_of(entry))
     assert distance(ours, want) <= 1e-10
 
 

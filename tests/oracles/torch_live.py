@@ -150,14 +150,14 @@ def rows(g: jax.Array) -> BCOO:
 
 @functools.lru_cache(maxsize=32)
 def compiled(tx: jopt.Transform) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """One step from `(params, state)` and a gradient, and a scan of them over many gradients."""
+    """One step from `(params, state)` and a gradient with extra arguments, and a scan of them."""
     sparse = any(label in REGISTRY and REGISTRY[label].sparse == "rows" for label in tx.parts)
 
-    def step(carry: Any, g: Any) -> tuple[Any, None]:
-        p, state = carry
+    def step(carry: Any, given: Any) -> tuple[Any, None]:
+        (p, state), (g, extra) = carry, given
         if sparse:
             g = jax.tree.map(rows, g)
-        updates, state = tx.update(g, state, p)
+        updates, state = tx.update(g, state, p, **extra)
         return (jopt.apply_updates(p, updates), state), None
 
     def steps(carry: Any, grads: Any) -> Any:
@@ -195,9 +195,17 @@ def of_equal_choices(tx: jopt.Transform, state: Any, params: Any) -> tuple[jopt.
 
 
 def jopt_run(
-    tx: jopt.Transform, params: Arrays, grads: Arrays, dtype: Any, side: Side = PLAIN
+    tx: jopt.Transform,
+    params: Arrays,
+    grads: Arrays,
+    dtype: Any,
+    side: Side = PLAIN,
+    **extra: np.ndarray,
 ) -> Outcome:
-    """Run a jopt transform; in one scan, or step by step where gradients are missing."""
+    """Run a jopt transform; in one scan, or step by step where gradients are missing.
+
+    `extra` arguments have, as the gradients, a first axis of steps.
+    """
     start = unflatten_dict({k: jnp.asarray(v, dtype) for k, v in params.items()}, sep="/")
 
     def tree(present: Any = None, t: int | None = None) -> Any:
@@ -214,10 +222,10 @@ def jopt_run(
     step, steps = compiled(alike)
     carry = (start, state)
     if side.present is None:
-        carry = steps(carry, tree())
+        carry = steps(carry, (tree(), {k: jnp.asarray(x, dtype) for k, x in extra.items()}))
     else:
         for t, present in enumerate(side.present):
-            carry, _ = step(carry, tree(present, t))
+            carry, _ = step(carry, (tree(present, t), {}))
     flat = flatten_dict(carry[0], sep="/")
     return Outcome({k: np.asarray(v) for k, v in flat.items()}, carry[1])
 

@@ -17,6 +17,7 @@ from jopt.core.tree import Path, Tree, shown
 
 # What a field is. Any other word is the name of the slot, in jopt's states, that it belongs to.
 COUNT, INNER, NUMBERS, IGNORED = "<count>", "<inner>", "<numbers>", "<ignored>"
+FRESH = "<fresh>"  # whether no step has been taken, which is all that some count
 
 STATES: dict[str, dict[str, str]] = {
     "EmptyState": {},
@@ -35,6 +36,15 @@ STATES: dict[str, dict[str, str]] = {
     "ScaleByNovogradState": {"count": COUNT, "mu": "mu", "nu": "nu"},
     "ScaleByLionState": {"count": COUNT, "mu": "mu"},
     "ScaleByAdanState": {"t": COUNT, "m": "mu", "v": "delta", "n": "nu", "g": "prev_grad"},
+    "ScaleByOptimisticGradientState": {"is_initial_step": FRESH, "previous_gradient": "previous"},
+    "ScaleByAdemamixState": {
+        "count": COUNT,
+        "count_m2": COUNT,
+        "m1": "mu",
+        "m2": "mu_slow",
+        "nu": "nu",
+    },
+    "ScaleBySimplifiedAdEMAMixState": {"t": COUNT, "m": "mu", "n": "nu"},
     "EmaState": {"count": COUNT, "ema": "mu"},
     "TraceState": {"trace": "momentum_buffer"},
     "MuonState": {"count": COUNT, "mu": "momentum_buffer", "ns_coeffs": IGNORED},
@@ -88,6 +98,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "novograd": ("ScaleByNovogradState",),
     "signum": ("EmaState",),
     "yogi": ("ScaleByAdamState",),
+    "optimistic_gradient_descent": ("ScaleByOptimisticGradientState",),
+    "optimistic_adam": ("ScaleByAdamState", "ScaleByOptimisticGradientState"),
+    "acprop": ("ScaleByBeliefState",),
+    "ademamix": ("ScaleByAdemamixState",),
+    "simplified_ademamix": ("ScaleBySimplifiedAdEMAMixState",),
     "accumulate": ("MultiStepsState",),
     "skip_nonfinite": ("ApplyIfFiniteState",),
 }
@@ -117,6 +132,7 @@ class Contents:
 
     slots: list[Held] = field(default_factory=list)
     counts: dict[Path, Any] = field(default_factory=dict)
+    fresh: dict[Path, Any] = field(default_factory=dict)
     numbers: dict[Path, Any] = field(default_factory=dict)
     sketch: list[str] = field(default_factory=list)
 
@@ -157,6 +173,8 @@ def read(who: str, state: Tree) -> Contents:
             visit(kid, path, last, chained)
         elif role == COUNT:
             contents.counts[path] = kid
+        elif role == FRESH:
+            contents.fresh[path] = kid
         elif role == NUMBERS:
             contents.numbers |= {(*path, k): v for k, v in _kids(who, kid).items()}
         elif role != IGNORED:

@@ -146,6 +146,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
 def _agreed(who: str, theirs: Contents, count: int | None) -> int | None:
     """The one number of steps, told by the caller or by optax."""
     found = {path: int(value) for path, value in theirs.counts.items()}
+    found |= {path: 0 for path, fresh in theirs.fresh.items() if fresh}
     told = set(found.values())
     if len(told) > 1 if count is None else told and count not in told:
         lines = [f"{shown(path)}: {value}" for path, value in found.items()]
@@ -236,7 +237,7 @@ def _fill_scalars(who: str, state: State, theirs: Contents, values: dict[Path, A
     # What has no slots, such as clipping, may come from an older file without its count.
     aged = [node for node in counted if node.keys() - NODE_KEYS] or counted
     counts = {int(node["count"]) for node in aged}
-    if theirs.counts and len(counts) != 1:
+    if (theirs.counts or theirs.fresh) and len(counts) != 1:
         raise StateError(
             who,
             "optax keeps a count of steps here",
@@ -245,6 +246,8 @@ def _fill_scalars(who: str, state: State, theirs: Contents, values: dict[Path, A
         )
     for path, old in theirs.counts.items():
         values[path] = jnp.asarray(min(counts), np.asarray(old).dtype)
+    for path, old in theirs.fresh.items():
+        values[path] = jnp.asarray(min(counts, default=0) == 0, np.asarray(old).dtype)
     for path, old in theirs.numbers.items():
         own = [v[DEFAULT] for v in hyperparams(state).values() if path[-1] in v.get(DEFAULT, {})]
         if len(own) == 1:

@@ -1,0 +1,94 @@
+"""The entries of what only optax and papers have, in the catalogue behind those of `catalog.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+import optax.contrib
+
+import jopt
+from tests.entry import Entry
+
+
+def undecayed(factory: Callable[..., Any]) -> Callable[..., optax.GradientTransformation]:
+    """An optax factory that knows no weight decay; the runs have none."""
+
+    def made(*, weight_decay: float, **numbers: Any) -> optax.GradientTransformation:
+        assert weight_decay == 0
+        return factory(**numbers)
+
+    return made
+
+
+def decayed(factory: Callable[..., Any]) -> Callable[..., optax.GradientTransformation]:
+    """An optax factory with its decay in a link of its own, coupled."""
+
+    def made(*, weight_decay: float, **numbers: Any) -> optax.GradientTransformation:
+        return optax.chain(optax.add_decayed_weights(weight_decay), factory(**numbers))
+
+    return made
+
+
+OF_OPTAX: tuple[Entry, ...] = (
+    Entry(
+        jopt.sign_sgd,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=({}, {"learning_rate": 0.01}),
+        optax=undecayed(optax.sign_sgd),
+    ),
+    Entry(
+        jopt.fromage,
+        settings={"learning_rate": 0.01},
+        still_on_zero_gradient=False,  # it shrinks what it does not move
+        runs=({}, {"learning_rate": 0.5, "min_norm": 1.0}, {"min_norm": 0.0}),
+        optax=optax.fromage,
+    ),
+    Entry(
+        jopt.optimistic_gradient_descent,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        runs=({}, {"learning_rate": 0.01, "alpha": 0.5, "beta": 2.0, "weight_decay": 0.1}),
+        optax=decayed(optax.optimistic_gradient_descent),
+    ),
+    Entry(
+        jopt.optimistic_adam,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"alpha": 0.5, "beta": 2.0, "b1": 0.5, "b2": 0.9, "eps": 1e-3, "nesterov": False},
+            {"learning_rate": 0.01, "eps_root": 1e-3},
+        ),
+        optax=undecayed(optax.optimistic_adam_v2),
+    ),
+    Entry(
+        # optax takes the difference from the old momentum, not, as its formula, from the new.
+        jopt.acprop,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.1},
+            {"b2": 0.99, "eps": 1e-8, "eps_root": 1e-3},
+        ),
+    ),
+    Entry(
+        jopt.ademamix,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"b1": 0.5, "b2": 0.9, "b3": 0.99, "alpha": 8.0, "weight_decay": 0.1},
+            {"learning_rate": 0.01, "eps": 1e-3, "eps_root": 1e-3},
+        ),
+        optax=optax.contrib.ademamix,
+    ),
+    Entry(
+        jopt.simplified_ademamix,
+        settings={"learning_rate": 0.001, "weight_decay": 0.1, "alpha": 2.0},
+        runs=(
+            {},
+            {"b1": 0.9, "b2": 0.99, "alpha": 10.0, "weight_decay": 0.1},
+            {"learning_rate": 0.001, "eps": 1e-3, "eps_root": 1e-3},
+        ),
+        optax=optax.contrib.simplified_ademamix,
+    ),
+)
