@@ -31,6 +31,15 @@ def decayed(factory: Callable[..., Any]) -> Callable[..., optax.GradientTransfor
     return made
 
 
+def by_betas(factory: Callable[..., Any]) -> Callable[..., optax.GradientTransformation]:
+    """An optax factory that takes b1 and b2 in one."""
+
+    def made(*, b1: float, b2: float, **numbers: Any) -> optax.GradientTransformation:
+        return factory(betas=(b1, b2), **numbers)
+
+    return made
+
+
 OF_OPTAX: tuple[Entry, ...] = (
     Entry(
         jopt.sign_sgd,
@@ -90,5 +99,89 @@ OF_OPTAX: tuple[Entry, ...] = (
             {"learning_rate": 0.001, "eps": 1e-3, "eps_root": 1e-3},
         ),
         optax=optax.contrib.simplified_ademamix,
+    ),
+    Entry(
+        jopt.cocob,
+        settings={"weight_decay": 0.01},
+        runs=({}, {"learning_rate": 0.5, "alpha": 10.0, "eps": 1e-3, "weight_decay": 0.1}),
+        optax=optax.contrib.cocob,
+    ),
+    Entry(
+        # optax takes the root of its count in float32, whatever the parameters.
+        jopt.madgrad,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        runs=({}, {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1, "eps": 1e-3}),
+    ),
+    Entry(
+        # optax has no rule for numbers.
+        jopt.sm3,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        complex=False,
+        runs=(
+            {},
+            {"learning_rate": 0.01, "momentum": 0.0, "b2": 0.9, "eps": 1e-3},
+        ),
+    ),
+    Entry(
+        jopt.dadapt_adamw,
+        settings={"weight_decay": 0.01, "estim_lr0": 1e-3},
+        separable=False,
+        runs=(
+            {},
+            {"estim_lr0": 1e-3, "weight_decay": 0.1},
+            {"learning_rate": 0.5, "b1": 0.5, "b2": 0.9, "eps": 1e-3},
+        ),
+        optax=by_betas(optax.contrib.dadapt_adamw),
+    ),
+    Entry(
+        jopt.dog,
+        settings={"weight_decay": 0.01, "init_step": ("distance", 0.01)},
+        separable=False,
+        runs=(
+            {},
+            {"init_step": ("distance", 0.1), "weight_decay": 0.1, "eps": 1e-2},
+            {"learning_rate": 0.5, "init_step": ("learning_rate", 0.01)},
+        ),
+        optax=optax.contrib.dog,
+    ),
+    Entry(
+        jopt.dowg,
+        settings={"weight_decay": 0.01},
+        separable=False,
+        runs=({}, {"init_estim_sq_dist": 0.1, "weight_decay": 0.1, "eps": 1e-2}),
+        optax=optax.contrib.dowg,
+    ),
+    Entry(
+        jopt.polyak_sgd,
+        settings={"learning_rate": 0.1},
+        separable=False,
+        runs=(
+            {},
+            {"max_learning_rate": 1e-5, "f_min": 0.5, "variant": "sps+"},
+            {"f_min": -1.0, "eps": 10.0},
+        ),
+        optax=lambda learning_rate, **numbers: optax.polyak_sgd(scaling=learning_rate, **numbers),
+    ),
+    Entry(
+        jopt.momo,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01, "adapt_lower_bound": True},
+        separable=False,
+        runs=(
+            {},
+            {"learning_rate": 1e-5, "beta": 0.5, "lower_bound": -2.0, "weight_decay": 0.1},
+            {"lower_bound": -1.0, "weight_decay": 0.1, "adapt_lower_bound": True},
+        ),
+        optax=optax.contrib.momo,
+    ),
+    Entry(
+        jopt.momo_adam,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01, "adapt_lower_bound": True},
+        separable=False,
+        runs=(
+            {},
+            {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "lower_bound": -2.0, "weight_decay": 0.1},
+            {"lower_bound": -1.0, "weight_decay": 0.1, "adapt_lower_bound": True},
+        ),
+        optax=optax.contrib.momo_adam,
     ),
 )

@@ -167,12 +167,15 @@ class TreePart(SpecPart):
             numbers["grad"] = self._seen_grad(numbers["grad"], leaves, flow)
         numbers["names"] = [x.name for x in leaves]
         numbers |= dict(self.frozen_options)
-        h = SimpleNamespace(**numbers)
+        # Around the rule each leaf has its own dtype, and numbers in that.
+        dtypes = [real_dtype(v[0].dtype) for v in views]
+        own_h = {d: SimpleNamespace(**cast_numbers(numbers, d)) for d in dict.fromkeys(dtypes)}
+        hs = [own_h[d] for d in dtypes]
         own = self.ending.of_rule({slot.name: slot for slot in (*self.slots, *self.shared)})
         ds, new = ruled(
             self.rule,
             own,
-            [self.ending.start(g, p, h) for g, _, p in views],
+            [self.ending.start(g, p, h) for (g, _, p), h in zip(views, hs, strict=True)],
             SimpleNamespace(**self.ending.of_rule(s), **shared),
             None if leaves[0].p is None else [v[2] for v in views],
             SimpleNamespace(**self.ending.numbers(numbers)),
@@ -181,7 +184,7 @@ class TreePart(SpecPart):
         outcomes: list[Outcome] = []
         for i, (x, d, (g, _, p)) in enumerate(zip(leaves, ds, views, strict=True)):
             after = {name: new[name][i] for name in x.slots}
-            u, slots = unview(x.g, self.ending.finish(d, g, after, p, h), after, x.slots)
+            u, slots = unview(x.g, self.ending.finish(d, g, after, p, hs[i]), after, x.slots)
             outcomes.append(Outcome(u, slots=slots))
         return outcomes, {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 

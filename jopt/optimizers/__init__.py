@@ -12,11 +12,18 @@ from jopt.optimizers.adan import adan as adan
 from jopt.optimizers.ademamix import ademamix as ademamix
 from jopt.optimizers.adopt import adopt as adopt
 from jopt.optimizers.asgd import asgd as asgd
+from jopt.optimizers.cocob import cocob as cocob
+from jopt.optimizers.dadapt_adamw import dadapt_adamw as dadapt_adamw
+from jopt.optimizers.dog import dog as dog
+from jopt.optimizers.dowg import dowg as dowg
 from jopt.optimizers.fromage import fromage as fromage
 from jopt.optimizers.lamb import lamb as lamb
 from jopt.optimizers.lars import lars as lars
 from jopt.optimizers.lbfgs import lbfgs as lbfgs
 from jopt.optimizers.lion import lion as lion
+from jopt.optimizers.madgrad import madgrad as madgrad
+from jopt.optimizers.momo import momo as momo
+from jopt.optimizers.momo_adam import momo_adam as momo_adam
 from jopt.optimizers.muon import muon as muon
 from jopt.optimizers.nadam import nadam as nadam
 from jopt.optimizers.novograd import novograd as novograd
@@ -24,6 +31,7 @@ from jopt.optimizers.optimistic_adam import optimistic_adam as optimistic_adam
 from jopt.optimizers.optimistic_gradient_descent import (
     optimistic_gradient_descent as optimistic_gradient_descent,
 )
+from jopt.optimizers.polyak_sgd import polyak_sgd as polyak_sgd
 from jopt.optimizers.prodigy import prodigy as prodigy
 from jopt.optimizers.radam import radam as radam
 from jopt.optimizers.rmsprop import rmsprop as rmsprop
@@ -32,5 +40,6 @@ from jopt.optimizers.sgd import sgd as sgd
 from jopt.optimizers.sign_sgd import sign_sgd as sign_sgd
 from jopt.optimizers.signum import signum as signum
 from jopt.optimizers.simplified_ademamix import simplified_ademamix as simplified_ademamix
+from jopt.optimizers.sm3 import sm3 as sm3
 from jopt.optimizers.sparse_adam import sparse_adam as sparse_adam
 from jopt.optimizers.yogi import yogi as yogi

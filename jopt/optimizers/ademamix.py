@@ -84,5 +84,5 @@ def ademamix(
     >>> params = {"w": jnp.float32(1.0)}
     >>> updates, state = tx.update({"w": jnp.float32(2.0)}, tx.init(params), params)
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
-    0.8999
+    0.9
     """

@@ -94,6 +94,28 @@ SAME = {
         lambda: optax.contrib.simplified_ademamix(0.01),
         lambda: jopt.simplified_ademamix(0.01),
     ),
+    "fromage": (lambda: optax.fromage(0.01), lambda: jopt.fromage(0.01)),
+    "cocob": (optax.contrib.cocob, jopt.cocob),
+    "sm3": (lambda: optax.sm3(0.01), lambda: jopt.sm3(0.01)),
+    "dadapt adamw": (
+        lambda: optax.contrib.dadapt_adamw(estim_lr0=0.01),
+        lambda: jopt.dadapt_adamw(estim_lr0=0.01),
+    ),
+    "prodigy": (
+        lambda: optax.contrib.prodigy(estim_lr0=0.01),
+        lambda: jopt.prodigy(estim_lr0=0.01),
+    ),
+    "dog": (
+        lambda: optax.contrib.dog(init_step=("learning_rate", 0.01)),
+        lambda: jopt.dog(init_step=("learning_rate", 0.01)),
+    ),
+    "dowg": (optax.contrib.dowg, jopt.dowg),
+    "polyak": (lambda: optax.polyak_sgd(0.01), lambda: jopt.polyak_sgd(0.01)),
+    "momo": (
+        lambda: optax.contrib.momo(0.01, adapt_lower_bound=True),
+        lambda: jopt.momo(0.01, adapt_lower_bound=True),
+    ),
+    "momo adam": (optax.contrib.momo_adam, jopt.momo_adam),
     "injected": (
         lambda: optax.inject_hyperparams(optax.adamw)(0.02, weight_decay=0.1),
         lambda: jopt.adamw(0.5, weight_decay=0.5),  # the numbers come from optax's state
@@ -172,8 +194,14 @@ OTHER = {
         0.3,
         1e-3,
     ),
-    # Its second moment is larger by 1 / b1².
-    "acprop": (lambda: optax.contrib.acprop(0.01), lambda: jopt.acprop(0.01), 1e-2, 1e-8),
+    "madgrad": (
+        lambda: optax.contrib.madgrad(0.01),
+        lambda: jopt.madgrad(0.01),
+        1e-6,  # optax has the root of its count in float32
+        0,
+    ),
+    # The next step is by the moment that there is; optax's later ones are larger by 1 / b1².
+    "acprop": (lambda: optax.contrib.acprop(0.01), lambda: jopt.acprop(0.01), 1e-12, 0),
     "muon": (
         lambda: optax.contrib.muon(0.01),
         lambda: jopt.recipes.muon_adamw(
@@ -197,11 +225,16 @@ def params_of(dtype=float):
     return jax.tree.map(lambda x: x.astype(dtype), {"a": {"w": w}, "b": jnp.cos(jnp.arange(4.0))})
 
 
+def wanting(tx):
+    """The same, and as jopt's are: a transform that takes a loss, or does without."""
+    return optax.with_extra_args_support(tx) if hasattr(tx, "_fields") else tx
+
+
 def run(tx, params, state, steps):
     @jax.jit
     def step(params, state, i):
         grads = jax.tree.map(lambda p: jnp.sin(3 * p + i).astype(p.dtype), params)
-        updates, state = tx.update(grads, state, params)
+        updates, state = wanting(tx).update(grads, state, params, value=2 + jnp.cos(i))
         return jopt.apply_updates(params, updates), state
 
     for i in steps:

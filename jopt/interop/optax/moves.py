@@ -22,7 +22,8 @@ from jopt.core.spec import NODE_KEYS
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Path, flatten_dict, shown
-from jopt.interop.optax.states import SOURCES, STATES, Contents, Held
+from jopt.interop.optax.known import SOURCES, SQUARED, STATES
+from jopt.interop.optax.states import Contents, Held
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,18 @@ class Move:
     """One array: where it stands in jopt's state and in optax's, and what is different there.
 
     **Attributes:** `ours`; `theirs`, the place in optax's state; `factor`, jopt's number for a
-    one there; `make`, what computes jopt's array where it is no copy of one of optax's.
+    one there; `make`, what computes jopt's array where it is no copy of one of optax's; `told`,
+    whether optax's state says it otherwise, or has no use for it; `into` and `back`, what makes
+    jopt's array of optax's, and optax's of jopt's.
     """
 
     ours: Path
     theirs: Path | None
     factor: float = 1.0
     make: Callable[[], Any] | None = None
+    told: bool = False
+    into: Callable[[Any], Any] | None = None
+    back: Callable[[Any], Any] | None = None
 
 
 def match(
@@ -71,7 +77,10 @@ class _Matching:
     def _move(self, part: Part, node: Node, entry: str, leaf: Path, ours: Path) -> Iterator[Move]:
         if (part.name, entry) == ("nadam", "mu_product"):
             numbers = self._numbers(part, node, leaf)
-            yield Move(ours, None, make=lambda: _momenta(numbers, int(node["count"])))
+            yield Move(ours, None, make=lambda: _momenta(numbers, int(node["count"])), told=True)
+            return
+        if entry == "steps" and isinstance(part, SpecPart):
+            yield Move(ours, None, make=lambda: jnp.array(node["count"], copy=True), told=True)
             return
         if part.name == "adafactor":
             rows, columns, full = (self._take(part, f, leaf) for f in ("v_row", "v_col", "v"))
@@ -83,7 +92,7 @@ class _Matching:
                 return
             held = None
         else:
-            held = self._take(part, entry, leaf)
+            held = self._take(part, *self._there(part, entry, leaf))
         if held is None:
             kinds = [k for k in SOURCES.get(part.name, ()) if entry in STATES[k].values()]
             wanted = " or ".join(kinds) or "a state that jopt knows how to read"
@@ -91,7 +100,27 @@ class _Matching:
             return
         self._check_real(part, entry, leaf)
         factor = self._factor(part, node, entry, leaf, held)
-        yield Move(ours, held.path, factor)
+        yield Move(ours, held.path, factor, None, False, *self._ways(part, entry, leaf, held))
+
+    def _there(self, part: Part, entry: str, leaf: Path) -> tuple[str, Path]:
+        """Which slot of which leaf it is in optax's state."""
+        if part.name == "sm3":
+            if entry == "mu":
+                return "nu", leaf
+            # The k-th axis from the last, in a list from the first.
+            return "mu", (*leaf, str(len(self._param(leaf).shape) - int(entry.split("_")[1])))
+        shared = isinstance(part, SpecPart) and any(s.name == entry for s in part.shared)
+        return entry, () if shared else leaf
+
+    def _ways(self, part: Part, entry: str, leaf: Path, held: Held) -> tuple[Any, Any]:
+        if (part.name, entry) in SQUARED:
+            return jnp.sqrt, jnp.square
+        if part.name == "sm3" and entry != "mu":
+            shape = tuple(self._param(leaf).shape)
+            axis = len(shape) - int(entry.split("_")[1])
+            of = tuple(n if i == axis else 1 for i, n in enumerate(shape))
+            return (lambda x: jnp.reshape(x, of)), (lambda x: jnp.reshape(x, -1))
+        return None, None
 
     def _take(self, part: Part, slot: str, leaf: Path) -> Held | None:
         sources = set(SOURCES.get(part.name, ()))

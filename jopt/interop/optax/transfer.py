@@ -37,12 +37,15 @@ def import_state(
     """The state of `tx` that goes on where an optax optimizer stood.
 
     What is known: the states of `adam`, `adamw`, `amsgrad`, `adamax`, `nadam`, `radam`, `sgd`,
-    `rmsprop`, `adagrad`, `adadelta`, `adafactor`, `adabelief`, `adan`, `lamb`, `lars`, `lion`,
-    `novograd`, `signum`, `yogi`, `contrib.adopt` and `contrib.muon`, in any `chain` or
-    `named_chain` with what has no state (clipping, `add_decayed_weights`, `scale`) and
-    with schedules; inside `inject_hyperparams`, `masked`, `partition`, `MultiSteps` and
-    `apply_if_finite`. optax need not be installed: states are known by the names of
-    their types, or of their fields if they went through `flax.serialization` or orbax.
+    `rmsprop`, `adagrad`, `adadelta`, `adafactor`, `adabelief`, `adan`, `fromage`, `lamb`, `lars`,
+    `lion`, `novograd`, `optimistic_adam_v2`, `optimistic_gradient_descent`, `polyak_sgd`,
+    `sign_sgd`, `signum`, `sm3` and `yogi`, and of `contrib`'s `acprop`, `ademamix`,
+    `simplified_ademamix`, `adopt`, `cocob`, `dadapt_adamw`, `dog`, `dowg`, `madgrad`, `momo`,
+    `momo_adam`, `muon` and `prodigy`, in any `chain` or `named_chain` with what has no state
+    (clipping, `add_decayed_weights`, `scale`) and with schedules; inside `inject_hyperparams`,
+    `masked`, `partition`, `MultiSteps` and `apply_if_finite`. optax need not be installed: states
+    are known by the names of their types, or of their fields if they went through
+    `flax.serialization` or orbax.
 
     The moments are carried over as they are, with four exceptions. A trace that ends its chain,
     as in `optax.rmsprop`, has the learning rate in it and is divided by minus that.
@@ -86,6 +89,7 @@ def import_state(
     for move in match(who, tx.parts, state, shapes, theirs):
         like = values[move.ours]
         made = move.make() if move.make else held[move.theirs or ()]
+        made = move.into(made) if move.into else made
         stored = as_stored(who, move.ours, made, like)
         values[move.ours] = stored if move.factor == 1 else stored * move.factor
     whole: State = put_on(nest(values, values.values()), boxes)
@@ -133,12 +137,13 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     theirs = read(who, rebuild(who, like, values))
     for move in match(who, tx.parts, state, shapes, theirs):
         if move.theirs is None:
-            if "mu_product" in move.ours:  # which optax's nadam has no use for
+            if move.told:
                 continue
             raise StateError(
                 who, "jopt keeps factored moments, optax's cannot be told", path=shown(move.ours)
             )
         value = own[move.ours] if move.factor == 1 else own[move.ours] / move.factor
+        value = move.back(value) if move.back else value
         values[move.theirs] = jnp.asarray(value, values[move.theirs].dtype)
     return rebuild(who, like, values)
 

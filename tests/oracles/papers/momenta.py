@@ -34,3 +34,28 @@ def optimistic_gradient_descent(p, gs, *, learning_rate, alpha, beta, weight_dec
         g = g + weight_decay * p
         p, before = p - learning_rate * ((alpha + beta) * g - beta * before), g
     return p
+
+
+def madgrad(p, gs, *, learning_rate, momentum, weight_decay, eps):
+    start, s, v = p, 0 * p, 0 * p
+    for k, g in enumerate(gs):
+        g = g + weight_decay * p
+        weight = (learning_rate + eps) * np.sqrt(k + 1)
+        s = s + weight * g
+        v = v + weight * g**2
+        p = momentum * p + (1 - momentum) * (start - s / (np.cbrt(v) + eps))
+    return p
+
+
+def sm3(p, gs, *, learning_rate, momentum, b2, eps, weight_decay):
+    m, of = 0 * p, [np.zeros(n) for n in np.shape(p)] or [np.zeros(())]
+    axes = range(np.ndim(p))
+    for g in gs:
+        v = np.zeros(np.shape(p))
+        for at in np.ndindex(np.shape(p)):
+            least = min(x[i] for x, i in zip(of, at, strict=True)) if at else of[0]
+            v[at] = b2 * least + (1 if b2 == 1 else 1 - b2) * g[at] ** 2
+        of = [v.max(tuple(j for j in axes if j != i)) for i in axes] or [v]
+        m = momentum * m + (1 - momentum) * g / np.sqrt(v + eps)
+        p = p - learning_rate * (m + weight_decay * p)
+    return p

@@ -1,0 +1,147 @@
+"""optax's states that jopt knows: what their fields are, and which transform takes them."""
+
+from __future__ import annotations
+
+# What a field is. Any other word is the name of the slot, in jopt's states, that it belongs to.
+COUNT, INNER, NUMBERS, IGNORED = "<count>", "<inner>", "<numbers>", "<ignored>"
+FRESH = "<fresh>"  # whether no step has been taken, which is all that some count
+
+_FREE = {
+    "exp_avg": "mu",
+    "exp_avg_sq": "nu",
+    "estim_lr": "distance",
+    "numerator_weighted": "numerator",
+    "count": COUNT,
+}
+_MOMO = {"exp_avg": "mu", "barf": "mean_value", "gamma": "mean_dot", "lb": "bound", "count": COUNT}
+
+STATES: dict[str, dict[str, str]] = {
+    "EmptyState": {},
+    "MaskedNode": {},
+    "ScaleByScheduleState": {"count": COUNT},
+    "WrappedScheduleState": {"count": COUNT},
+    "ScaleByAdamState": {"count": COUNT, "mu": "mu", "nu": "nu"},
+    "ScaleByAmsgradState": {"count": COUNT, "mu": "mu", "nu": "nu", "nu_max": "nu_max"},
+    "ScaleByRmsState": {"nu": "nu"},
+    "ScaleByRmsWithCountState": {"count": COUNT, "nu": "nu"},
+    "ScaleByRStdDevState": {"mu": "mu", "nu": "nu"},
+    "ScaleByRStdDevWithCountState": {"count": COUNT, "mu": "mu", "nu": "nu"},
+    "ScaleByRssState": {"sum_of_squares": "sum_of_squares"},
+    "ScaleByAdaDeltaState": {"e_g": "nu", "e_x": "nu_delta"},
+    "ScaleByBeliefState": {"count": COUNT, "mu": "mu", "nu": "nu"},
+    "ScaleByNovogradState": {"count": COUNT, "mu": "mu", "nu": "nu"},
+    "ScaleByLionState": {"count": COUNT, "mu": "mu"},
+    "ScaleByAdanState": {"t": COUNT, "m": "mu", "v": "delta", "n": "nu", "g": "prev_grad"},
+    "ScaleByOptimisticGradientState": {"is_initial_step": FRESH, "previous_gradient": "previous"},
+    "ScaleByAdemamixState": {
+        "count": COUNT,
+        "count_m2": COUNT,
+        "m1": "mu",
+        "m2": "mu_slow",
+        "nu": "nu",
+    },
+    "ScaleBySimplifiedAdEMAMixState": {"t": COUNT, "m": "mu", "n": "nu"},
+    "EmaState": {"count": COUNT, "ema": "mu"},
+    "TraceState": {"trace": "momentum_buffer"},
+    "MuonState": {"count": COUNT, "mu": "momentum_buffer", "ns_coeffs": IGNORED},
+    "FactoredState": {"count": COUNT, "v_row": "v_row", "v_col": "v_col", "v": "v"},
+    "MadgradState": {
+        "count": COUNT,
+        "grad_sum_sq": "sum_of_squares",
+        "s": "grad_sum",
+        "x0": "start",
+    },
+    # Its `mu` are the maxima along each axis, its `nu` is the momentum.
+    "ScaleBySM3State": {"mu": "mu", "nu": "nu"},
+    "COCOBState": {
+        "init_particles": "start",
+        "cumulative_gradients": "grad_sum",
+        "scale": "largest",
+        "subgradients": "abs_sum",
+        "reward": "reward",
+    },
+    "DoGState": {
+        "is_init_step": FRESH,
+        "init_params": "start",
+        "max_dist": "distance",
+        "sum_sq_norm_grads": "grad_norm",
+    },
+    "DoWGState": {
+        "init_params": "start",
+        "weighted_sq_norm_grads": "grad_norm",
+        "estim_sq_dist": "distance",
+    },
+    "DAdaptAdamWState": {**_FREE, "grad_sum": "grad_sum"},
+    "ProdigyState": {**_FREE, "grad_sum": "grad_sum", "params0": "start"},
+    "MomoState": _MOMO,
+    "MomoAdamState": {**_MOMO, "exp_avg_sq": "nu"},
+    "MaskedState": {"inner_state": INNER},
+    "PartitionState": {"inner_states": INNER},
+    "InjectStatefulHyperparamsState": {
+        "count": COUNT,
+        "hyperparams": NUMBERS,
+        "hyperparams_states": INNER,
+        "inner_state": INNER,
+    },
+    "InjectHyperparamsState": {"count": COUNT, "hyperparams": NUMBERS, "inner_state": INNER},
+    "MultiStepsState": {
+        "mini_step": "micro",
+        "gradient_step": COUNT,
+        "inner_opt_state": INNER,
+        "acc_grads": "sum",
+        "skip_state": IGNORED,
+    },
+    "ApplyIfFiniteState": {
+        "notfinite_count": "in_a_row",
+        "last_finite": IGNORED,
+        "total_notfinite": "total",
+        "inner_state": INNER,
+    },
+}
+"""optax's states by the names of their types: what each field is."""
+
+_RMS = ("ScaleByRmsState", "ScaleByRmsWithCountState")
+_STDDEV = ("ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
+
+SOURCES: dict[str, tuple[str, ...]] = {
+    "adam": ("ScaleByAdamState", "ScaleByAmsgradState"),
+    "adamw": ("ScaleByAdamState", "ScaleByAmsgradState"),
+    "adamax": ("ScaleByAdamState",),
+    "nadam": ("ScaleByAdamState",),
+    "radam": ("ScaleByAdamState",),
+    "sgd": ("TraceState",),
+    "rmsprop": (*_RMS, *_STDDEV, "TraceState"),
+    "adagrad": ("ScaleByRssState",),
+    "adadelta": ("ScaleByAdaDeltaState",),
+    "adafactor": ("FactoredState",),
+    "muon": ("MuonState",),
+    "adabelief": ("ScaleByBeliefState",),
+    "adan": ("ScaleByAdanState",),
+    "adopt": ("ScaleByAdamState",),
+    "lamb": ("ScaleByAdamState",),
+    "lars": ("TraceState",),
+    "lion": ("ScaleByLionState",),
+    "novograd": ("ScaleByNovogradState",),
+    "signum": ("EmaState",),
+    "yogi": ("ScaleByAdamState",),
+    "optimistic_gradient_descent": ("ScaleByOptimisticGradientState",),
+    "optimistic_adam": ("ScaleByAdamState", "ScaleByOptimisticGradientState"),
+    "acprop": ("ScaleByBeliefState",),
+    "ademamix": ("ScaleByAdemamixState",),
+    "simplified_ademamix": ("ScaleBySimplifiedAdEMAMixState",),
+    "madgrad": ("MadgradState",),
+    "sm3": ("ScaleBySM3State",),
+    "cocob": ("COCOBState",),
+    "dog": ("DoGState",),
+    "dowg": ("DoWGState",),
+    "dadapt_adamw": ("DAdaptAdamWState",),
+    "prodigy": ("ProdigyState",),
+    "momo": ("MomoState",),
+    "momo_adam": ("MomoAdamState",),
+    "accumulate": ("MultiStepsState",),
+    "skip_nonfinite": ("ApplyIfFiniteState",),
+}
+"""Which of optax's states a jopt transform takes its slots from."""
+
+SQUARED = frozenset({("dog", "grad_norm"), ("dowg", "grad_norm"), ("dowg", "distance")})
+"""The slots of which optax has the square."""

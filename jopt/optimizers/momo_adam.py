@@ -1,0 +1,122 @@
+"""MoMo-Adam: Adam whose step size the loss gives."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import jax.numpy as jnp
+
+from jopt.core import Hyper, Number, Slot, Spec, Steps, Value, optimizer, treewise
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
+from jopt.numerics import cast, debias, safe_sqrt, vector_dot
+
+BOUND = Hyper("lower_bound", scheduled=False)
+SPEC = Spec(
+    name="momo_adam",
+    hypers=(RATE, B1, B2, EPS, BOUND, DECAY),
+    slots=(
+        MU,
+        SQUARES,
+        Slot("mean_value", scope="group"),
+        Slot("mean_dot", scope="group"),
+        Slot("bound", init="lower_bound", scope="group"),
+        Slot("steps", scope="group", dtype="int32"),
+    ),
+    options={"adapt_lower_bound": None},
+    extra=("value",),
+    gives="step",
+)
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """See `momo_adam`."""
+    steps, dtype = s.steps + 1, h.b1.dtype
+    t = cast(steps, dtype)
+    k1, k2 = debias(h.b1, t), jnp.sqrt(debias(h.b2, t))
+
+    def moments(g: Any, mu: Any, nu: Any) -> tuple[Any, Any, Any]:
+        b1, b2, eps, root = (cast(x, g.dtype) for x in (h.b1, h.b2, h.eps, k2))
+        mu, nu = b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * jnp.square(g)
+        return mu, nu, mu / (safe_sqrt(nu) / root + eps)
+
+    mu, nu, d = map(list, zip(*map(moments, g, s.mu, s.nu), strict=True))
+    value = h.b1 * cast(s.mean_value, dtype) + (1 - h.b1) * h.value
+    dot = h.b1 * cast(s.mean_dot, dtype) + (1 - h.b1) * cast(vector_dot(g, p), dtype)
+    model = value - dot + cast(vector_dot(mu, p), dtype)
+    square = cast(vector_dot(mu, d), dtype)
+    some = square > 0
+
+    decay = h.learning_rate * h.weight_decay
+    grown, more = 1 + decay, decay * (value - dot)
+    bound = cast(s.bound, dtype) if h.adapt_lower_bound else h.lower_bound
+    if h.adapt_lower_bound:
+        cap = model + more
+        lower = jnp.maximum(cap / (2 * k1 * grown), h.lower_bound)
+        bound = jnp.where(cap < grown * k1 * bound, lower, bound)
+    gap = jnp.maximum(model + more - grown * k1 * bound, 0)
+    far = jnp.minimum(h.learning_rate / k1, gap / jnp.where(some, square, 1))
+    far = jnp.where(some, far, 0)
+    if h.adapt_lower_bound:
+        bound = jnp.maximum((model - far * square / 2) / k1, h.lower_bound)
+
+    def leaf(d: Any, x: Any) -> Any:
+        return cast(far, x.dtype) * d + cast(decay / grown, x.dtype) * x
+
+    new = {"mean_value": value, "mean_dot": dot, "bound": bound, "steps": steps}
+    return [leaf(y, x) for y, x in zip(d, p, strict=True)], new | {"mu": mu, "nu": nu}
+
+
+@optimizer(SPEC, rule, door=treewise)
+def momo_adam(
+    learning_rate: Value = 1e-2,
+    b1: Value = 0.9,
+    b2: Value = 0.999,
+    eps: Value = 1e-8,
+    lower_bound: Number = 0.0,
+    *,
+    weight_decay: Value = 0.0,
+    adapt_lower_bound: bool = False,
+    **common: Unpack[Steps],
+) -> None:
+    """MoMo-Adam: Adam with a step as far as a model of the loss falls: `update(..., value=loss)`.
+
+    With f the loss, η the learning rate, λ the weight decay, f* the lower bound, all parameters as
+    one vector and t the step from 1:
+
+        μ ← β₁·μ + (1 − β₁)·g
+        ν ← β₂·ν + (1 − β₂)·g²
+        d ← μ / (√(ν / (1 − β₂ᵗ)) + ε)
+        φ ← β₁·φ + (1 − β₁)·f
+        γ ← β₁·γ + (1 − β₁)·⟨g, p⟩
+        h ← (1 + η·λ)·(φ − γ − (1 − β₁ᵗ)·f*) + ⟨μ, p⟩
+        τ ← min(η / (1 − β₁ᵗ), max(h, 0) / ⟨μ, d⟩)
+        p ← p / (1 + η·λ) − τ·d
+
+    **Arguments** (defaults are optax's):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule: the longest step.
+    - `b1`, `b2`: β₁ and β₂ in [0, 1).
+    - `eps`: ε ≥ 0.
+    - `lower_bound`: f*, any number: the least that the loss can be.
+    - `weight_decay`: λ ≥ 0, in place of what a proximal step takes: p / (1 + η·λ).
+    - `adapt_lower_bound`: estimate f* from what is seen, from `lower_bound` on, and never below.
+    - `**common`: `maximize`, `groups`, `state_dtype` and what else every optimizer takes, see
+      `jopt.Steps`.
+
+      Each group has a step size of its own. With `maximize`, `value` is −f.
+
+    **State:** `mu` and `nu` like the parameters, in at least float32; and `mean_value`, φ,
+    `mean_dot`, γ, `bound`, f*, and `steps`, a number each for a group.
+
+    **Raises:** `ConfigError` for a number out of range, or a schedule for `lower_bound`.
+
+    Source: Schaipp, Ohana, Eickenberg, Defazio and Gower, 2023, algorithm 3. optax takes no step
+    where ⟨μ, d⟩ is below 2·10⁻¹⁶; here it is taken unless that is 0.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.momo_adam(0.1)
+    >>> params = {"w": jnp.float32(1.0)}
+    >>> updates, state = tx.update({"w": 2 * params["w"]}, tx.init(params), params, value=1.0)
+    >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
+    0.9
+    """
