@@ -157,7 +157,10 @@ class TreePart(SpecPart):
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
-        views = [view(x.g, x.slots, x.p) for x in leaves]
+        # A state that a serializer gave back holds NumPy's arrays, and no rule need know.
+        seen = [jax.tree.map(jnp.asarray, (x.g, dict(x.slots), x.p)) for x in leaves]
+        views = [view(*x) for x in seen]
+        shared = {name: jnp.asarray(x) for name, x in shared.items()}
         s = {slot.name: [v[1].get(slot.name) for v in views] for slot in self.slots}
         dtype = widest(*(real_dtype(v[0].dtype) for v in views))
         numbers = cast_numbers(leaves[0].numbers.read(), dtype)

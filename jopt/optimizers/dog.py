@@ -40,7 +40,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
     met = jnp.hypot(cast(s.grad_norm, far.dtype), global_norm(g))
     under = jnp.hypot(met, jnp.sqrt(h.eps))
-    rate = jnp.where(under > 0, distance / jnp.where(under > 0, under, 1), 0)
+    rate = jnp.where(under == 0, 0, distance / jnp.where(under == 0, 1, under))
     if kind == "learning_rate":
         rate = jnp.where(distance == 0, first, rate)
     d = [cast(rate, x.dtype) * x for x in g]

@@ -38,8 +38,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     dot = beta * cast(s.mean_dot, dtype) + (1 - beta) * cast(vector_dot(g, p), dtype)
     model = value - dot + cast(vector_dot(mu, p), dtype)
     factor, norm = scaled_norm(mu)
-    some = norm > 0
-    norm = jnp.where(some, norm, 1)
+    none = norm == 0
+    norm = jnp.where(none, 1, norm)
     length = norm / factor
 
     decay = h.learning_rate * h.weight_decay
@@ -51,7 +51,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         bound = jnp.where(cap < grown * bound, lower, bound)
     gap = jnp.maximum(model + more - grown * bound, 0)
     # How far to go, along μ / ‖μ‖: ‖μ‖² may be out of range where this is not.
-    far = jnp.where(some, jnp.minimum(h.learning_rate * length, gap / length), 0)
+    far = jnp.where(none, 0, jnp.minimum(h.learning_rate * length, gap / length))
     if h.adapt_lower_bound:
         bound = jnp.maximum(model - far * length / 2, h.lower_bound)
 

@@ -44,7 +44,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     dot = h.b1 * cast(s.mean_dot, dtype) + (1 - h.b1) * cast(vector_dot(g, p), dtype)
     model = value - dot + cast(vector_dot(mu, p), dtype)
     square = cast(vector_dot(mu, d), dtype)
-    some = square > 0
+    none = square == 0
 
     decay = h.learning_rate * h.weight_decay
     grown, more = 1 + decay, decay * (value - dot)
@@ -54,8 +54,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         lower = jnp.maximum(cap / (2 * k1 * grown), h.lower_bound)
         bound = jnp.where(cap < grown * k1 * bound, lower, bound)
     gap = jnp.maximum(model + more - grown * k1 * bound, 0)
-    far = jnp.minimum(h.learning_rate / k1, gap / jnp.where(some, square, 1))
-    far = jnp.where(some, far, 0)
+    far = jnp.minimum(h.learning_rate / k1, gap / jnp.where(none, 1, square))
+    far = jnp.where(none, 0, far)
     if h.adapt_lower_bound:
         bound = jnp.maximum((model - far * square / 2) / k1, h.lower_bound)
 

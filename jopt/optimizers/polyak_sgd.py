@@ -24,14 +24,14 @@ SPEC = Spec(
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `polyak_sgd`."""
     factor, norm = scaled_norm(g)
-    some = norm > 0
-    norm = jnp.where(some, norm, 1)
+    none = norm == 0
+    norm = jnp.where(none, 1, norm)
     length = norm / factor
     gap = h.value - h.f_min
     gap = jnp.maximum(gap, 0) if h.variant == "sps+" else gap
     # How far to go, along g / ‖g‖: ‖g‖² may be out of range where this is not.
     far = jnp.minimum(gap / (length + h.eps / length), h.max_learning_rate * length)
-    share = jnp.where(some, far / norm, 0)
+    share = jnp.where(none, 0, far / norm)
     return [cast(share, x.dtype) * (cast(factor, x.dtype) * x) for x in g], {}
 
 

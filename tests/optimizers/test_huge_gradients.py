@@ -10,6 +10,7 @@ import jopt
 from jopt.core.spec import REGISTRY
 from jopt.interop.torch import optimizer
 from tests.catalog import BY_NAME, CATALOG
+from tests.laws.harness import extras
 from tests.oracles.torch_live import rows
 
 # L-BFGS evaluates a function, and such a gradient belongs to one that is as steep.
@@ -63,7 +64,7 @@ def test_what_torch_lacks_stays_finite(entry):
     @jax.jit
     def run(grads):
         def step(carry, g):
-            updates, s = tx.update(g, carry[1], carry[0])
+            updates, s = tx.update(g, carry[1], carry[0], **extras(tx, carry[0], g))
             p = jopt.apply_updates(carry[0], updates)
             return (p, s), p
 
