@@ -166,7 +166,7 @@ OF_OPTAX: tuple[Entry, ...] = (
         jopt.momo,
         settings={"learning_rate": 0.01, "weight_decay": 0.01, "adapt_lower_bound": True},
         separable=False,
-        inner_products=("mean_dot",),
+        inner_products=("mean_dot", "bound"),
         runs=(
             {},
             {"learning_rate": 1e-5, "beta": 0.5, "lower_bound": -2.0, "weight_decay": 0.1},
@@ -178,7 +178,7 @@ OF_OPTAX: tuple[Entry, ...] = (
         jopt.momo_adam,
         settings={"learning_rate": 0.01, "weight_decay": 0.01, "adapt_lower_bound": True},
         separable=False,
-        inner_products=("mean_dot",),
+        inner_products=("mean_dot", "bound"),
         runs=(
             {},
             {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "lower_bound": -2.0, "weight_decay": 0.1},

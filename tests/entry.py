@@ -34,7 +34,7 @@ class Entry:
     ndims: tuple[int, ...] = (0, 1, 2, 3)  # the ranks of parameter it takes
     still_on_zero_gradient: bool = True  # with no weight decay, a zero gradient moves nothing
     separable: bool = True  # a leaf's steps do not depend on the other leaves
-    inner_products: tuple[str, ...] = ()  # slots that are ⟨g, p⟩, and rounded as its terms are
+    inner_products: tuple[str, ...] = ()  # slots with ⟨g, p⟩ in them, rounded as its terms
     nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2
     reverse_mode: bool = True  # jax.grad goes through its update; else only jax.jvp (inner loops)
     compresses: bool = True  # it takes `state_dtype`

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, is_one_of
+from jopt.base import ConfigError, is_one_of, plain
 from jopt.core import Coupled, Slot, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import cast, global_norm
@@ -103,13 +104,18 @@ def dog(
     >>> bool(abs(params["w"]) < 0.1)
     True
     """
-    row = tuple(init_step) if isinstance(init_step, tuple | list) else ()
-    known = len(row) == 2 and is_one_of(row[0], *KINDS) and isinstance(row[1], int | float)
-    if not known or not 0 < row[1] < float("inf"):
+    pair = isinstance(init_step, tuple | list) and len(init_step) == 2
+    kind, first = init_step if pair else ("", 0.0)
+    first = plain(first)
+    if (
+        not is_one_of(kind, *KINDS)
+        or not isinstance(first, int | float)
+        or not 0 < first < math.inf
+    ):
         raise ConfigError(
             "dog",
             "there is no such init_step",
             expected="('heuristic', 'distance' or 'learning_rate', a number in (0, inf))",
             found=repr(init_step)[:100],
         )
-    return {"init_step": (row[0], float(row[1]))}
+    return {"init_step": (kind, float(first))}
