@@ -79,7 +79,10 @@ SAME = {
         lambda: optax.lamb(0.01, weight_decay=0.1),
         lambda: jopt.lamb(0.01, weight_decay=0.1),
     ),
-    "lars": (lambda: optax.lars(0.01), lambda: jopt.lars(0.01)),
+    "lars": (
+        lambda: optax.lars(0.01, trust_coefficient=0.5),
+        lambda: jopt.lars(0.01, trust_coefficient=0.5),
+    ),
     "novograd": (lambda: optax.novograd(0.01), lambda: jopt.novograd(0.01)),
     "optimistic gradient descent": (
         lambda: optax.optimistic_gradient_descent(0.01, beta=2.0),
