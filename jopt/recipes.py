@@ -14,7 +14,10 @@ from jopt.core.groups import Match, Picker, picked
 from jopt.core.kinds import kinds, runs
 from jopt.core.match import settled_match
 from jopt.core.numbers import StatefulSchedule
+from jopt.core.storage import each_of
 from jopt.optimizers import adamw, muon
+from jopt.optimizers.adamw import SPEC as ADAMW
+from jopt.optimizers.muon import SPEC as MUON
 from jopt.schedules import product
 
 HEADS = (
@@ -240,13 +243,14 @@ def muon_adamw(
     except re.error as error:
         problem = f"exclude is no regular expression: {error}"
         raise ConfigError("muon_adamw", problem, found=repr(exclude)) from None
+    of_muon, of_adamw = each_of(state_dtype, MUON, ADAMW)
     matrices = muon(
         learning_rate,
         weight_decay=weight_decay,
         momentum=momentum,
         adjust_lr=adjust_lr,
         kernels=kernels,
-        state_dtype=state_dtype,
+        state_dtype=of_muon,
         skips=skips,
     )
     rest = adamw(
@@ -256,7 +260,7 @@ def muon_adamw(
         eps=eps,
         weight_decay=weight_decay,
         groups=adamw_groups,
-        state_dtype=state_dtype,
+        state_dtype=of_adamw,
         skips=skips,
     )
     also = [

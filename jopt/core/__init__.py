@@ -3,7 +3,6 @@
 from jopt.core.apply import apply_updates as apply_updates
 from jopt.core.apply import step as step
 from jopt.core.chain import chain as chain
-from jopt.core.codecs import StateDtype as StateDtype
 from jopt.core.convert import convert_state as convert_state
 from jopt.core.counts import Skips as Skips
 from jopt.core.counts import safe_increment as safe_increment
@@ -38,6 +37,7 @@ from jopt.core.rows import rowwise as rowwise
 from jopt.core.spec import Hyper as Hyper
 from jopt.core.spec import Slot as Slot
 from jopt.core.spec import Spec as Spec
+from jopt.core.storage import StateDtype as StateDtype
 from jopt.core.times import Times as Times
 from jopt.core.times import times as times
 from jopt.core.transform import State as State

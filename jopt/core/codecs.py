@@ -10,21 +10,18 @@ import abc
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, is_one_of
 from jopt.core.spec import Options, Shape, Slot, slot_axes
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
 from jopt.numerics.blocks import folded, grain, of_blocks, scales, spread, to_codes
 from jopt.numerics.dither import to_bfloat16, turns
 from jopt.numerics.explicit import placed
-
-StateDtype = Literal["int8", "bfloat16"] | None
 
 WHOLE_UNDER = 4096
 """Slots of fewer entries are stored as computed: they take little, and biases want precision."""
@@ -43,6 +40,15 @@ class Codec(abc.ABC):
     def config(self) -> Any:
         """What a checkpoint says about it."""
         return self.name
+
+    @property
+    def said(self) -> str:
+        """What `state_dtype=` says."""
+        return repr(self.name) if self.rounds else "None"
+
+    def of(self, slot: Slot) -> Codec:
+        """The codec that stores this slot: itself, unless slots have several."""
+        return self
 
     def measure(self, slot: Slot, value: Array) -> Any:
         """What must be known of all of `value` before any entry is stored; `None` if nothing."""
@@ -203,23 +209,6 @@ def _told(stored: Any) -> str:
     if isinstance(stored, dict):
         return " and ".join(sorted(map(repr, stored))) or "nothing"
     return str(_dtype(stored))
-
-
-CODECS: dict[str, Callable[[], Codec]] = {"int8": Int8, "bfloat16": Bfloat16}
-
-
-def codec_for(who: str, state_dtype: Any) -> Codec:
-    """The codec of this name."""
-    if state_dtype is None:
-        return PLAIN
-    if is_one_of(state_dtype, *CODECS):
-        return CODECS[state_dtype]()
-    raise ConfigError(
-        who,
-        "no state is stored in this dtype",
-        expected="state_dtype='int8', 'bfloat16', or None to store what is computed",
-        found=repr(state_dtype),
-    )
 
 
 @functools.partial(jax.jit, static_argnums=2)

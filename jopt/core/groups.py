@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypedDict, cast
 import jax
 
 from jopt.base import ConfigError, Configured, GroupError, configured
-from jopt.core.codecs import StateDtype
 from jopt.core.counts import Skips
 from jopt.core.ending import Decay
 from jopt.core.kernels import Kernel
@@ -19,6 +18,7 @@ from jopt.core.match import holds as holds
 from jopt.core.match import picked as picked
 from jopt.core.match import settled_match
 from jopt.core.spec import Spec
+from jopt.core.storage import StateDtype
 from jopt.core.times import Times
 from jopt.core.tree import Layout
 
@@ -67,6 +67,7 @@ class Common(TypedDict, total=False):
       or `"int8"`, codes of eight bits in blocks of 256, each with a scale. The rule computes as
       before, and moves the parameters by what it computed, before that is rounded. Slots of
       fewer than 4096 entries stay as computed, as do those that their optimizer cannot round.
+      `{"mu": "bfloat16"}` says so of single slots; the others stay as computed.
     - `kernel`: what runs a step of 8-bit slots: `"xla"`, or `"pallas"`: on CUDA devices one
       kernel a parameter, which spares a quarter of the memory traffic or more. It is for arrays
       that are whole on one device, or inside `jax.shard_map`, and for optimizers that treat

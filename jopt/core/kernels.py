@@ -70,7 +70,7 @@ def check_kernel(spec: Spec, codec: Codec, kernel: Any) -> bool:
             spec.name,
             "kernel='pallas' is for slots in 8 bits",
             expected="state_dtype='int8'",
-            found=f"state_dtype={None if not codec.rounds else codec.name!r}",
+            found=f"state_dtype={codec.said}",
             fix="Drop kernel=: XLA makes one pass over slots of other dtypes.",
         )
     if not spec.elementwise:

@@ -12,7 +12,7 @@ from jax import Array
 
 from jopt.core.absent import check_spared, seen, spoiled
 from jopt.core.checks import check_node, check_params, check_rows, check_slot_names
-from jopt.core.codecs import codec_for, fresh
+from jopt.core.codecs import fresh
 from jopt.core.composed import check_composed, composed
 from jopt.core.counts import Counts, check_skips, skipping, ticked
 from jopt.core.ending import Ending, choices_of, ending_of
@@ -35,6 +35,7 @@ from jopt.core.read_by import read_by
 from jopt.core.rules import check_rule
 from jopt.core.slots import Store, stand_in
 from jopt.core.spec import Spec
+from jopt.core.storage import codec_for
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, merged, nest
 
@@ -81,7 +82,7 @@ class SpecPart(Part):
         needed = spec.extra_under(self.options)
         self.metrics = metrics_of((*needed, *spec.optional, *wanted))
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
-        codec = codec_for(spec.name, common.get("state_dtype"))
+        codec = codec_for(spec, self.slots, common.get("state_dtype"))
         self.store = Store(spec.name, self.slots, self.options, codec)
         self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
         self.remembers = bool(active or schedules or self.ticks or self.store.rounds)

@@ -69,7 +69,7 @@ def by_slot(
         spare = max(len(x.shape) - len(axes), 0)
         return Place(index, (*axes[: len(x.shape)], *(None,) * spare), grain)
 
-    return jax.tree.map(place, stored, codec.grain(stored))
+    return jax.tree.map(place, stored, codec.of(slot).grain(stored))
 
 
 def by_path(layout: Layout, params: Sequence[Any], node: Any) -> Any:

@@ -33,7 +33,8 @@ class Store:
     @property
     def rounds(self) -> bool:
         """Whether it rounds what it stores, differently at every step."""
-        return self.codec.rounds and any(s.compress and not s.dtype for s in self.slots)
+        free = [s for s in self.slots if s.compress and not s.dtype]
+        return any(self.codec.of(s).rounds for s in free)
 
     @property
     def config(self) -> Any:
@@ -76,7 +77,7 @@ class Store:
                 self.who,
                 f"{slot.name!r} in the state is stored otherwise than state_dtype= says",
                 path=name,
-                expected=self.codec.name,
+                expected=self.codec.of(slot).name,
                 found=found,
                 fix=CONVERT,
             ) from None
@@ -163,7 +164,7 @@ class Store:
 
     def check(self, slot: Slot, name: str, stored: Any, p: Any) -> None:
         """Raise `StateError` unless this could be what is stored of the parameter's slot."""
-        if self.codec.rounds:
+        if self.codec.of(slot).rounds:
             jax.eval_shape(lambda x: self.decoded(slot, name, x, p), stored)
         else:
             self.decoded(slot, name, stored, p)

@@ -149,7 +149,7 @@ def test_an_unknown_dtype_is_refused():
     with error(
         jopt.ConfigError,
         """adamw: no state is stored in this dtype
-        expected: state_dtype='int8', 'bfloat16', or None to store what is computed
+        expected: state_dtype='int8', 'bfloat16', {slot: one of these}, or None for as computed
         found:    'int4'""",
     ):
         jopt.adamw(1e-3, state_dtype="int4")
