@@ -93,7 +93,9 @@ from jopt.wrappers import ema as ema
 from jopt.wrappers import eval_params as eval_params
 from jopt.wrappers import grams as grams
 from jopt.wrappers import hyperball as hyperball
+from jopt.wrappers import lookahead as lookahead
 from jopt.wrappers import master_weights as master_weights
+from jopt.wrappers import schedule_free as schedule_free
 from jopt.wrappers import skip_nonfinite as skip_nonfinite
 from jopt.wrappers import stable as stable
 from jopt.wrappers import swa as swa

@@ -66,6 +66,12 @@ WRAPPERS: dict[str, jopt.Transform] = {
     "skip_nonfinite": jopt.skip_nonfinite(jopt.adam(PLATEAU, amsgrad=True, skips=ABSENT)),
     "ema": jopt.ema(jopt.sgd(0.05, momentum=0.9), decay=s.linear(0.5, 0.9, 20)),
     "swa": jopt.swa(jopt.adamw(0.01), start=2, every=2),
+    "lookahead": jopt.lookahead(
+        jopt.schedule_free(jopt.adamw(0.01, b1=0.0, weight_decay=0.1, skips=ABSENT), 0.01),
+        sync_period=2,
+        slow_step_size=s.linear(0.5, 0.9, 20),
+        momentum=0.9,
+    ),
     "master_weights": jopt.master_weights(
         jopt.chain(
             jopt.clip_by_global_norm(1.0),

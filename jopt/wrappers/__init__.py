@@ -2,13 +2,15 @@
 
 from jopt.wrappers.accumulate import accumulate as accumulate
 from jopt.wrappers.averages import ema as ema
-from jopt.wrappers.averages import eval_params as eval_params
 from jopt.wrappers.averages import swa as swa
 from jopt.wrappers.cautious import cautious as cautious
 from jopt.wrappers.cautious_decay import cautious_decay as cautious_decay
+from jopt.wrappers.evaluated import eval_params as eval_params
 from jopt.wrappers.grams import grams as grams
 from jopt.wrappers.hyperball import hyperball as hyperball
+from jopt.wrappers.lookahead import lookahead as lookahead
 from jopt.wrappers.master_weights import master_weights as master_weights
+from jopt.wrappers.schedule_free import schedule_free as schedule_free
 from jopt.wrappers.skip_nonfinite import skip_nonfinite as skip_nonfinite
 from jopt.wrappers.stable import stable as stable
 from jopt.wrappers.trust_ratio import trust_ratio as trust_ratio

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, StateError, configured
-from jopt.core import Groups, Hyper, Slot, Spec, State, Transform, Value, chain, leafwise
-from jopt.core.boxes import taken_off
-from jopt.core.checks import as_array, check_count
-from jopt.core.hyperparams import nodes
-from jopt.core.sites import sites
-from jopt.core.transform import T
-from jopt.core.tree import has, layout_of, lookup
+from jopt.base import configured
+from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, chain, leafwise
+from jopt.core.checks import check_count
 
-AVERAGE = "average"  # the slot that `eval_params` looks for
+AVERAGE = "average"  # a slot that `eval_params` looks for
+AHEAD, MIX = "z", "mix"  # two more, of which an average follows: see `schedule_free`
 
 EMA = Spec(
     name="ema",
@@ -141,69 +135,3 @@ def swa(tx: Any, *, start: int = 0, every: int = 1, groups: Groups = None) -> Tr
         "every": check_count("swa", "every", every, 1),
     }
     return chain(tx, leafwise(SWA, rule, prepare=swa_weight, options=options, groups=groups))
-
-
-def eval_params(state: State, params: T, *, label: str | None = None) -> T:
-    """The parameters to evaluate with: the average that the state holds, else `params`.
-
-    Works through chains and wrappers, so that evaluation code need not know the optimizer.
-
-    **Arguments:**
-
-    - `state`: the state of any transform, or what holds it, see `jopt.hyperparams`.
-    - `params`: the parameters now; the result has their containers and dtypes. Leaves that the
-      average does not have, such as frozen ones, are taken from here.
-    - `label`: which average, as `hyperparams` calls its transform; needed only for several.
-
-    **Raises:** `ConfigError` if there are several averages and no label, or none of this label;
-    `StateError` if an average has another shape than its parameter, or none of the parameters.
-    """
-    found = {name: node[AVERAGE] for name, node in nodes(state, "eval_params") if AVERAGE in node}
-    if label is not None and not (isinstance(label, str) and label in found):
-        raise ConfigError(
-            "eval_params",
-            f"no average is kept by {label!r}",
-            expected=", ".join(found) or "no averages in this state",
-            found=repr(label)[:100],
-        )
-    if label is None and len(found) > 1:
-        raise ConfigError(
-            "eval_params",
-            "several averages are kept",
-            found=", ".join(found),
-            fix=f"Say which: label={next(iter(found))!r}.",
-        )
-    if not found:
-        if not [*nodes(state, "eval_params")] and isinstance(params, Mapping) and [*sites(params)]:
-            raise StateError(
-                "eval_params",
-                "state and parameters are in each other's place",
-                expected="eval_params(state, params)",
-            )
-        return params
-    average, _ = taken_off(found[label or next(iter(found))])
-    layout = layout_of("eval_params", params)
-    leaves = layout.treedef.flatten_up_to(params)
-    if jax.tree.leaves(average) and not any(has(average, path) for path in layout.paths):
-        raise StateError(
-            "eval_params",
-            "the average is of other parameters",
-            expected="the parameters that the state was made for",
-            found=", ".join(layout.names[:8]) or "no leaves",
-        )
-    for i, (path, p) in enumerate(zip(layout.paths, leaves, strict=True)):
-        if not has(average, path):
-            continue
-        a = lookup(average, path)
-        p = as_array("eval_params", layout.names[i], p)
-        if isinstance(a, Mapping) or jnp.shape(a) != tuple(p.shape):
-            raise StateError(
-                "eval_params",
-                "the average has another shape than its parameter",
-                path=layout.names[i],
-                expected=tuple(p.shape),
-                found="a tree" if isinstance(a, Mapping) else jnp.shape(a),
-            )
-        leaves[i] = a.astype(p.dtype)
-    averaged: T = layout.treedef.unflatten(leaves)
-    return averaged
