@@ -94,9 +94,13 @@ from jopt.wrappers import eval_params as eval_params
 from jopt.wrappers import grams as grams
 from jopt.wrappers import hyperball as hyperball
 from jopt.wrappers import lookahead as lookahead
+from jopt.wrappers import loss_scale as loss_scale
+from jopt.wrappers import loss_scale_of as loss_scale_of
 from jopt.wrappers import master_weights as master_weights
 from jopt.wrappers import schedule_free as schedule_free
+from jopt.wrappers import skip_large_updates as skip_large_updates
 from jopt.wrappers import skip_nonfinite as skip_nonfinite
+from jopt.wrappers import skip_spikes as skip_spikes
 from jopt.wrappers import stable as stable
 from jopt.wrappers import swa as swa
 from jopt.wrappers import trust_ratio as trust_ratio

@@ -64,6 +64,12 @@ ABSENT = "^(late|never|large)$"  # of the trees that they meet, one each at the 
 WRAPPERS: dict[str, jopt.Transform] = {
     "accumulate": jopt.accumulate(jopt.adamw(s.cosine(0.1, 50), weight_decay=0.1), every=4),
     "skip_nonfinite": jopt.skip_nonfinite(jopt.adam(PLATEAU, amsgrad=True, skips=ABSENT)),
+    "skip_spikes": jopt.skip_spikes(
+        jopt.loss_scale(
+            jopt.skip_large_updates(jopt.adam(PLATEAU, skips=ABSENT), 50.0), growth_interval=2
+        ),
+        window=3,
+    ),
     "ema": jopt.ema(jopt.sgd(0.05, momentum=0.9), decay=s.linear(0.5, 0.9, 20)),
     "swa": jopt.swa(jopt.adamw(0.01), start=2, every=2),
     "lookahead": jopt.lookahead(

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
 from jopt.core.counts import ticked
-from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.metrics import none_kept
 from jopt.core.row import only_if, only_where
 from jopt.core.transform import Flow, Leaves, Node
 from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart
-from jopt.numerics import all_finite, number_dtype
+from jopt.numerics import all_finite
+from jopt.wrappers.judged import left, made_up_for
 
 
 class SkipNonfinitePart(WrapperPart):
@@ -39,7 +38,7 @@ class SkipNonfinitePart(WrapperPart):
         finite = all_finite([_values(g) for g in flow.updates if g is not None])
         self.check_own(node, "total", "in_a_row")
         kept = node.get("metrics", {})
-        flow = replace(flow, extra=_made_up_for(kept, flow.extra))
+        flow = replace(flow, extra=made_up_for(kept, flow.extra))
         after, inner = self.inner_update(flow, node["inner"])
         # A choice within the same kernels, not a branch: what it would spare was read anyway.
         updates = [only_where(finite, u) for u in after.updates]
@@ -50,23 +49,8 @@ class SkipNonfinitePart(WrapperPart):
             "inner": only_if(finite, inner, node["inner"]),
         }
         if kept:
-            new["metrics"] = _left(finite, kept, extra)
+            new["metrics"] = left(finite, kept, extra)
         return replace(after, updates=updates, took=took), new
-
-
-def _made_up_for(kept: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of this step; one that is none stands back for those left out before."""
-    found = dict(extra)
-    for name in (name for name in kept if given(extra, name)):
-        x = jnp.asarray(extra[name]).astype(number_dtype())
-        late = (kept[name]["number"] > 0) & ~jnp.isfinite(x)
-        found[name] = jnp.where(late, mean(kept[name]), x)
-    return found
-
-
-def _left(took: Any, kept: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:
-    """What is kept of the metrics after this update: nothing after a step."""
-    return only_if(~took, with_this(kept, extra), jax.tree.map(jnp.zeros_like, dict(kept)))
 
 
 def _values(g: Any) -> Any:
@@ -80,7 +64,7 @@ def skip_nonfinite(tx: Any) -> Transform:
     Parameters, moments, schedules and step counts are then what they were: the step did not
     happen. Wrap the whole chain, clipping included: a norm that is not finite spoils every
     leaf. It is the place of torch's `GradScaler`, which skips a step whose scaled gradients
-    overflowed; scale the loss and the gradients yourself.
+    overflowed: `jopt.loss_scale` has the scale as well.
 
     A metric (`value=`) given with a step that was left out is not lost: where the next step comes
     with none (a NaN), what is inside gets the mean of the finite ones left out before. A `flush=`

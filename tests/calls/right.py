@@ -69,7 +69,6 @@ RIGHT = {
     "data": jopt.to_bytes(STATE, tx=TX),
     "match": "w",
     "factor": 0.5,
-    "learning_rate": 0.1,
     "max_norm": 1.0,
     "max_value": 1.0,
     "every": 2,
