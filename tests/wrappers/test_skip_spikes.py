@@ -65,11 +65,11 @@ def test_what_stands_behind_rests_and_no_metric_is_lost():
     rate = jopt.schedules.plateau(1.0, factor=0.5, patience=0, nan="skip")
     tx = jopt.ema(jopt.skip_large_updates(jopt.sgd(rate), 2.0), decay=0.5)
     params, state = jnp.float32(0), tx.init(jnp.float32(0))
-    value = (1.0, 1.0, np.nan)  # worse once, at a step that is left out
-    for g, v in zip((1.0, 3.0, 1.0), value, strict=True):
+    value = (1.0, 1.0, np.nan, np.nan)  # worse once, at a step that is left out
+    for g, v in zip((1.0, 3.0, 1.0, 1.0), value, strict=True):
         params, state = jopt.step(tx, jnp.float32(g), state, params, value=jnp.float32(v))
-    assert float(params) == -1.5
-    assert int(state["ema"]["count"]) == 2
+    assert float(params) == -2.5
+    assert int(state["ema"]["count"]) == 3
     assert int(state["skip_large_updates"]["total"]["default"]) == 1
 
 
