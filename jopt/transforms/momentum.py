@@ -11,7 +11,7 @@ from jopt.numerics import lerp
 TRACE = Spec(
     "trace",
     (Hyper("decay", "[0, 1]"),),
-    (Slot("trace"),),
+    (Slot("momentum_buffer"),),
     options={"nesterov": None},
     steps=False,
     elementwise=True,
@@ -19,7 +19,7 @@ TRACE = Spec(
 MEAN = Spec(
     "average_updates",
     (Hyper("decay", "[0, 1)"),),
-    (Slot("mean"),),
+    (Slot("mu"),),
     options={"debias": None},
     counts=lambda on: bool(on["debias"]),
     steps=False,
@@ -29,8 +29,8 @@ MEAN = Spec(
 
 def traced(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `trace`."""
-    kept = g + h.decay * s.trace
-    return g + h.decay * kept if h.nesterov else kept, {"trace": kept}
+    kept = g + h.decay * s.momentum_buffer
+    return g + h.decay * kept if h.nesterov else kept, {"momentum_buffer": kept}
 
 
 def prepare(h: Any) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def averaged(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `average_updates`."""
-    mean = lerp(s.mean, g, 1 - h.decay)
-    return h.k * mean if h.debias else mean, {"mean": mean}
+    mu = lerp(s.mu, g, 1 - h.decay)
+    return h.k * mu if h.debias else mu, {"mu": mu}
 
 
 @optimizer(TRACE, traced)
@@ -53,7 +53,7 @@ def trace(decay: Value, *, nesterov: bool = False, **common: Unpack[Common]) -> 
     **Arguments:** `decay`: d in [0, 1], a number or a schedule; `nesterov`; `**common`: see
     `jopt.Common`.
 
-    **State:** `trace`: m, like the parameters.
+    **State:** `momentum_buffer`: m, like the parameters.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx, g = jopt.trace(0.5), {"w": jnp.float32(1.0)}
@@ -72,7 +72,7 @@ def average_updates(decay: Value, *, debias: bool = True, **common: Unpack[Commo
     **Arguments:** `decay`: d in [0, 1), a number or a schedule; `debias`: whether to divide;
     `**common`: see `jopt.Common`.
 
-    **State:** `mean`: m, like the parameters; with `debias` the step count.
+    **State:** `mu`: m, like the parameters; with `debias` the step count.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx, g = jopt.average_updates(0.5), {"w": jnp.float32(1.0)}

@@ -138,6 +138,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "prodigy": ("ProdigyState",),
     "momo": ("MomoState",),
     "momo_adam": ("MomoAdamState",),
+    "trace": ("TraceState",),
+    "average_updates": ("EmaState",),
     "accumulate": ("MultiStepsState",),
     "skip_nonfinite": ("ApplyIfFiniteState",),
 }

@@ -141,7 +141,8 @@ class _Matching:
             # optax's maximum is over corrected moments: as it will be corrected at the next step.
             b2 = self._numbers(part, node, leaf)["b2"]
             return float(-np.expm1((int(node["count"]) + 1) * np.log(b2))) if b2 > 0 else 1.0
-        if entry == "momentum_buffer" and held.closes and "TraceState" in held.kinds:
+        steps = isinstance(part, SpecPart) and part.spec.steps
+        if steps and entry == "momentum_buffer" and held.closes and "TraceState" in held.kinds:
             # Nothing comes after this trace: the learning rate is in it, and the sign.
             rate = self._last_rate(part, node, leaf)
             if rate == 0:
