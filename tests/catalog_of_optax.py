@@ -186,4 +186,12 @@ OF_OPTAX: tuple[Entry, ...] = (
         ),
         optax=optax.contrib.momo_adam,
     ),
+    Entry(
+        # Here without its noise, which is that of `add_noise`: see tests/transforms/test_noise.py.
+        jopt.noisy_sgd,
+        settings={"learning_rate": 0.01, "weight_decay": 0.01},
+        separable=False,  # all leaves draw from one key
+        still_on_zero_gradient=False,
+        runs=({"eta": 0.0, "learning_rate": 0.01, "weight_decay": 0.1},),
+    ),
 )

@@ -26,6 +26,7 @@ from jopt.optimizers.momo import momo as momo
 from jopt.optimizers.momo_adam import momo_adam as momo_adam
 from jopt.optimizers.muon import muon as muon
 from jopt.optimizers.nadam import nadam as nadam
+from jopt.optimizers.noisy_sgd import noisy_sgd as noisy_sgd
 from jopt.optimizers.novograd import novograd as novograd
 from jopt.optimizers.optimistic_adam import optimistic_adam as optimistic_adam
 from jopt.optimizers.optimistic_gradient_descent import (

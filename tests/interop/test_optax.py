@@ -97,6 +97,10 @@ SAME = {
         lambda: optax.contrib.simplified_ademamix(0.01),
         lambda: jopt.simplified_ademamix(0.01),
     ),
+    "noisy sgd": (
+        lambda: optax.noisy_sgd(0.01, 0.0, key=1),
+        lambda: jopt.noisy_sgd(0.01, 0.0, seed=1),
+    ),
     "fromage": (lambda: optax.fromage(0.01), lambda: jopt.fromage(0.01)),
     "cocob": (optax.contrib.cocob, jopt.cocob),
     "sm3": (lambda: optax.sm3(0.01), lambda: jopt.sm3(0.01)),

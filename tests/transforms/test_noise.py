@@ -114,3 +114,16 @@ def test_gradients_without_examples_and_unequal_numbers_of_them():
         private({**BATCH, "v": BATCH["v"][:2]})
     with pytest.raises(jopt.ConfigError, match="no such share"):
         jopt.differentially_private(1.0, 1.0, by_leaf=True)
+
+
+def test_noisy_sgd_is_sgd_behind_the_noise():
+    grads = {"a": jnp.ones(64), "c": jnp.ones((2, 3))}
+    whole = jopt.noisy_sgd(0.1, 0.04, seed=3)
+    chained = jopt.chain(jopt.add_noise(0.04, seed=3), jopt.sgd(0.1))
+    ends = []
+    for tx in (whole, chained):
+        state = tx.init(grads)
+        for _ in range(2):
+            updates, state = tx.update(grads, state, grads)
+        ends.append(updates)
+    assert all((ends[0][k] == ends[1][k]).all() for k in grads)

@@ -45,6 +45,8 @@ STATES: dict[str, dict[str, str]] = {
     "TraceState": {"trace": "momentum_buffer"},
     "MuonState": {"count": COUNT, "mu": "momentum_buffer", "ns_coeffs": IGNORED},
     "FactoredState": {"count": COUNT, "v_row": "v_row", "v_col": "v_col", "v": "v"},
+    # Its key is of another generator: the noise goes on from a seed of jopt's.
+    "AddNoiseState": {"count": COUNT, "rng_key": IGNORED},
     "MadgradState": {
         "count": COUNT,
         "grad_sum_sq": "sum_of_squares",

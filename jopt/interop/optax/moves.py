@@ -82,6 +82,9 @@ class _Matching:
         if entry == "steps" and isinstance(part, SpecPart):
             yield Move(ours, None, make=lambda: jnp.array(node["count"], copy=True), told=True)
             return
+        if entry == "key" and isinstance(part, SpecPart):
+            yield Move(ours, None, make=lambda: jnp.array(node[entry][leaf[0]]), told=True)
+            return
         if part.name == "adafactor":
             rows, columns, full = (self._take(part, f, leaf) for f in ("v_row", "v_col", "v"))
             if rows and columns and full:

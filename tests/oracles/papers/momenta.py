@@ -59,3 +59,10 @@ def sm3(p, gs, *, learning_rate, momentum, b2, eps, weight_decay):
         m = momentum * m + (1 - momentum) * g / np.sqrt(v + eps)
         p = p - learning_rate * (m + weight_decay * p)
     return p
+
+
+def noisy_sgd(p, gs, *, learning_rate, eta, weight_decay):
+    assert eta == 0
+    for g in gs:
+        p = p - learning_rate * (g + weight_decay * p)
+    return p
