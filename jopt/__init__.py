@@ -87,8 +87,10 @@ from jopt.transforms import stateless as stateless
 from jopt.transforms import trace as trace
 from jopt.transforms import zero_nans as zero_nans
 from jopt.wrappers import accumulate as accumulate
+from jopt.wrappers import asam as asam
 from jopt.wrappers import cautious as cautious
 from jopt.wrappers import cautious_decay as cautious_decay
+from jopt.wrappers import conditionally as conditionally
 from jopt.wrappers import ema as ema
 from jopt.wrappers import eval_params as eval_params
 from jopt.wrappers import grams as grams
@@ -96,7 +98,9 @@ from jopt.wrappers import hyperball as hyperball
 from jopt.wrappers import lookahead as lookahead
 from jopt.wrappers import loss_scale as loss_scale
 from jopt.wrappers import loss_scale_of as loss_scale_of
+from jopt.wrappers import mars as mars
 from jopt.wrappers import master_weights as master_weights
+from jopt.wrappers import sam as sam
 from jopt.wrappers import schedule_free as schedule_free
 from jopt.wrappers import skip_large_updates as skip_large_updates
 from jopt.wrappers import skip_nonfinite as skip_nonfinite

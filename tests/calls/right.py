@@ -105,6 +105,7 @@ RIGHT = {
     "cycle_steps": [4, 6],
     "swa_value": 0.1,
     "step": 3,
+    "condition": lambda step, **extra: step % 2 == 0,
 }
 """By the name of the argument."""
 
