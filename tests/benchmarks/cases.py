@@ -170,6 +170,9 @@ CASES = {
         NEVER,
     ),
     "adafactor": case("A", lambda: jopt.adafactor(1e-2), lambda: optax.adafactor(1e-2)),
+    "lion": case("A", lambda: jopt.lion(1e-4), lambda: optax.lion(1e-4)),
+    "lamb": case("A", lambda: jopt.lamb(1e-3), lambda: optax.lamb(1e-3), NEVER),
+    "prodigy": case("A", jopt.prodigy, optax.contrib.prodigy),
     "muon_adamw": case("A", jopt.recipes.muon_adamw, optax_muon, NEVER),
     "lbfgs": Case(
         "A",
