@@ -178,6 +178,8 @@ def large() -> Any:
 # What a run goes through before it is saved, beside its steps.
 MANNERS: dict[str, dict[str, Any]] = {
     "skip_nonfinite": {"spoiled": True, "absent": True},
+    "skip_spikes": {"spoiled": True, "absent": True},
+    "lookahead": {"absent": True},
     "nested": {"spoiled": True},
     "route": {"absent": True},
     "direction": {"absent": True},
