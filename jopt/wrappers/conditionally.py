@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, configured, is_one_of
+from jopt.base import NO_ARRAY, ConfigError, called, configured, is_one_of
 from jopt.core import Transform
 from jopt.core.counts import ticked
 from jopt.core.metrics import none_kept
@@ -44,7 +45,7 @@ class ConditionalPart(WrapperPart):
         """The wrapped update, or what there is otherwise."""
         self.check_own(node, "count")
         kept, extra = node.get("metrics", {}), flow.extra
-        holds = _answer(self.condition(node["count"], **extra))
+        holds = _answer(self._asked(node["count"], extra))
         given = replace(flow, extra=made_up_for(kept, extra))
         after, inner = self.inner_update(given, node["inner"])
         new = {"count": ticked(node["count"]), "inner": only_if(holds, inner, node["inner"])}
@@ -69,9 +70,15 @@ class ConditionalPart(WrapperPart):
         inside = None if after.took is None else after.took | ~holds
         return replace(after, updates=updates, took=inside), new
 
+    def _asked(self, step: Array, extra: Mapping[str, Any]) -> Any:
+        return called(self.name, "condition", functools.partial(self.condition, **extra), step)
+
 
 def _answer(holds: Any) -> Array:
-    found = jnp.asarray(holds)
+    try:
+        found = jnp.asarray(holds)
+    except NO_ARRAY:
+        found = jnp.zeros(())
     if found.shape != () or found.dtype != bool:
         raise ConfigError(
             "conditionally",

@@ -13,6 +13,8 @@ from jopt.core.checks import check_count
 from jopt.numerics import global_norm, safe_sqrt
 from jopt.wrappers.judged import TALLY, JudgePart, tallied
 
+MOST = 1 << 20  # steps whose numbers a state may hold
+
 
 def _window(shape: Any, options: Any) -> tuple[int, ...]:
     return (options["window"],)
@@ -125,6 +127,14 @@ def skip_spikes(
             expected="'gradient', 'value' or 'both'",
             found=repr(watch)[:100],
         )
-    options = {"window": check_count("skip_spikes", "window", window, 1), "watch": watch}
+    window = check_count("skip_spikes", "window", window, 1)
+    if window > MOST:
+        raise ConfigError(
+            "skip_spikes",
+            "window is too long",
+            expected=f"at most {MOST} steps",
+            found=repr(window),
+        )
+    options = {"window": window, "watch": watch}
     part = JudgePart(SPEC, rule, None, options, {"deviations": deviations})
     return chain(Transform({"skip_spikes": part}), tx)
