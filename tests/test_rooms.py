@@ -194,3 +194,41 @@ def test_public_names_are_exported_as_themselves():
     declared = {name for name, _ in exports(modules["jopt"])}
     public = {name for name in vars(jopt) if not name.startswith("_")}
     assert public - set(MAY_IMPORT) <= declared
+
+
+ALIKE = 6
+
+
+def code_of(source):
+    """The lines of a module but for imports and docstrings, each statement's head one line."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+            told = ast.get_docstring(node) is not None
+            node.body = node.body[1:] if told else node.body
+            node.body = node.body or [ast.Pass()]
+    tree.body = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
+    return [line.strip() for line in ast.unparse(tree).splitlines() if line.strip()]
+
+
+def twice(modules):
+    """Runs of so many lines of code that stand in two of the modules, with those."""
+    at = {}
+    for module, source in modules.items():
+        lines = code_of(source)
+        for i in range(len(lines) - ALIKE + 1):
+            at.setdefault(tuple(lines[i : i + ALIKE]), set()).add(module)
+    return {run: found for run, found in at.items() if len(found) > 1}
+
+
+def test_no_six_lines_of_optimizers_stand_twice():
+    assert twice(optimizer_files()) == {}
+
+
+def test_a_planted_copy_is_caught():
+    files = optimizer_files()
+    files["jopt.optimizers.copied"] = files["jopt.optimizers.sgd"].replace("sgd", "copied")
+    assert {m for found in twice(files).values() for m in found} == {
+        "jopt.optimizers.copied",
+        "jopt.optimizers.sgd",
+    }

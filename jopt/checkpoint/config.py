@@ -16,6 +16,7 @@ from jopt.checkpoint.leaves import printable
 from jopt.checkpoint.manifest import MAX_LIST
 from jopt.core import Group, Times, Transform
 from jopt.core.part import SpecPart
+from jopt.core.spec import Spec
 from jopt.core.transform import Part
 
 
@@ -88,8 +89,9 @@ def _part(part: Part) -> dict[str, Any]:
     said: dict[str, Any] = {"transform": part.name}
     if isinstance(part, SpecPart):
         own = part.spec.by_name  # a number that is switched off (None) is a choice, too
-        said["options"] = {k: _plain(v) for k, v in part.frozen_options if k not in own}
-        said["switched_off"] = [k for k, _ in part.frozen_options if k in own]
+        chosen = [(k, v) for k, v in part.frozen_options if not _is_late(part.spec, k, v)]
+        said["options"] = {k: _plain(v) for k, v in chosen if k not in own}
+        said["switched_off"] = [k for k, _ in chosen if k in own]
         said["slots"] = sorted(slot.name for slot in (*part.slots, *part.shared))
         said["storage"] = part.store.config
         if part.ending.stages:
@@ -111,6 +113,14 @@ def _part(part: Part) -> dict[str, Any]:
     if part.wrapped:
         said["inner"] = {label: _part(inner) for label, inner in part.wrapped.items()}
     return said
+
+
+def _is_late(spec: Spec, name: str, value: Any) -> bool:
+    """Whether this is off and torch's optimizer lacks it: a file may be older than the choice."""
+    late = value is False or (value is None and name in spec.by_name)
+    hyper = spec.by_name.get(name)
+    key = hyper.torch if hyper else spec.options.get(name)
+    return bool(spec.torch) and key is None and late
 
 
 def _factors(group: Group) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.part import SpecPart
-from jopt.core.rules import hashable, ruled
+from jopt.core.rules import ruled
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
 from jopt.core.transform import ENTRYWISE, Flow, Transform
@@ -142,8 +142,7 @@ class LeafPart(SpecPart):
     @functools.cached_property
     def _apply(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
         # jit caches by shape: a tree of a thousand equal layers traces the rule once.
-        options = hashable(self.name, self.frozen_options)
-        return functools.partial(apply_rule, self.rule, self.ending, options)
+        return functools.partial(apply_rule, self.rule, self.ending, self.frozen_options)
 
     @functools.cached_property
     def _apply_scalars(self) -> Callable[..., tuple[Array, dict[str, Array]]]:

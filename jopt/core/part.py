@@ -32,7 +32,7 @@ from jopt.core.numbers import (
 from jopt.core.places import by_slots
 from jopt.core.plan import KEPT, Plan, key_of_plan, members_of
 from jopt.core.read_by import read_by
-from jopt.core.rules import check_rule
+from jopt.core.rules import check_rule, hashable
 from jopt.core.slots import Store, stand_in
 from jopt.core.spec import Spec
 from jopt.core.storage import codec_for
@@ -67,7 +67,8 @@ class SpecPart(Part):
         self.freezes = frozenset(label for label, g in self.groups.items() if g.freeze)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
-        self.frozen_options = tuple(sorted({**options, **switched_off}.items()))
+        chosen = tuple(sorted({**options, **switched_off}.items()))
+        self.frozen_options = hashable(self.name, chosen)
         on = {h.name: h.name in self.numbers for h in spec.hypers}
         self.options = {**options, **on}
         active = spec.active_slots(self.options)

@@ -20,7 +20,6 @@ from jopt.core.doors import Prepare, Rule, apply_rule
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.part import SpecPart
-from jopt.core.rules import hashable
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.numerics import compute_dtype, widest
@@ -137,7 +136,7 @@ class RowPart(SpecPart):
         table, tables = jnp.asarray(leaf.p), {k: jnp.asarray(v) for k, v in leaf.slots.items()}
         slots = {k: taken(v, ids) for k, v in tables.items()}
         p, values = taken(table, ids), like(values, _rows_of(table))
-        options = hashable(self.name, self.frozen_options)
+        options = self.frozen_options
         u, new = apply_rule(self.rule, self.ending, options, values, slots, p, leaf.numbers)
         update = type(leaf.g)((u, ids[:, None]), shape=leaf.g.shape)
         return Outcome(update, slots={k: put(tables[k], ids, v) for k, v in new.items()})

@@ -1,5 +1,12 @@
 """Arrays in, arrays out: the arithmetic that update rules share. Knows no trees."""
 
+from jopt.numerics.adam import adam_ahead as adam_ahead
+from jopt.numerics.adam import adam_corrections as adam_corrections
+from jopt.numerics.adam import adam_direction as adam_direction
+from jopt.numerics.adam import adam_moments as adam_moments
+from jopt.numerics.adam import adam_prepare as adam_prepare
+from jopt.numerics.adam import adam_root as adam_root
+from jopt.numerics.adam import adam_rule as adam_rule
 from jopt.numerics.dtypes import as_complex as as_complex
 from jopt.numerics.dtypes import as_pairs as as_pairs
 from jopt.numerics.dtypes import cast as cast
@@ -11,9 +18,6 @@ from jopt.numerics.dtypes import widest as widest
 from jopt.numerics.line_search import backtracking as backtracking
 from jopt.numerics.line_search import strong_wolfe as strong_wolfe
 from jopt.numerics.moments import Ratio as Ratio
-from jopt.numerics.moments import adam_corrections as adam_corrections
-from jopt.numerics.moments import adam_direction as adam_direction
-from jopt.numerics.moments import adam_moments as adam_moments
 from jopt.numerics.moments import debias as debias
 from jopt.numerics.moments import lerp as lerp
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz

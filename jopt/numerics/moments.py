@@ -7,8 +7,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.roots import safe_sqrt
-
 
 class Ratio(NamedTuple):
     """A direction that is a quotient, not divided yet: torch multiplies by the learning rate first.
@@ -42,22 +40,3 @@ def debias(decay: Array, t: Array) -> Array:
     In float32 the direct form loses five digits at t = 1 for decay = 0.999; this one none.
     """
     return -jnp.expm1(t * jnp.log(decay))
-
-
-def adam_moments(g: Array, mu: Array, nu: Array, b1: Array, b2: Array) -> tuple[Array, Array]:
-    """Adam's running means of g and of g²: μ + (1 − β₁)(g − μ) and β₂·ν + (1 − β₂)·g²."""
-    return lerp(mu, g, 1 - b1), b2 * nu + (1 - b2) * jnp.square(g)
-
-
-def adam_corrections(b1: Array, b2: Array, t: Array) -> dict[str, Array]:
-    """The factors that undo both moments' bias: k₁ = 1 / (1 − β₁ᵗ) and k₂ = 1 / √(1 − β₂ᵗ).
-
-    Factors, because XLA would turn a division by a scalar into a kernel for its reciprocal
-    and a product, once for every leaf.
-    """
-    return {"k1": 1 / debias(b1, t), "k2": 1 / jnp.sqrt(debias(b2, t))}
-
-
-def adam_direction(mu: Array, nu: Array, eps: Array, k1: Array, k2: Array) -> Ratio:
-    """k₁·μ / (k₂·√ν + ε)."""
-    return Ratio(k1 * mu, k2 * safe_sqrt(nu) + eps)

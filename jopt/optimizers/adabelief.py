@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decoupled, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, RATE, SQUARES
-from jopt.numerics import adam_corrections, adam_direction, debias, lerp
+from jopt.numerics import adam_ahead, adam_corrections, adam_direction, debias, lerp
 
 SPEC = Spec(
     name="adabelief",
@@ -37,7 +37,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     new = {"mu": mu, "nu": nu}
     if not h.nesterov:
         return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
-    ahead = h.b1 * h.k1_next * mu + (1 - h.b1) * h.k1 * g
+    ahead = adam_ahead(g, mu, h.b1, h.k1, h.k1_next)
     return adam_direction(ahead, nu, h.eps, jnp.ones(()), h.k2), new
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
-
-import jax.numpy as jnp
+from typing import Unpack
 
 from jopt.core import Coupled, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, NU_MAX, RATE
-from jopt.numerics import adam_corrections, adam_direction, adam_moments
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, NU_MAX, RATE
+from jopt.numerics import adam_prepare, adam_rule
 
 SPEC = Spec(
     name="adam",
     torch="Adam",
-    hypers=(RATE, B1, B2, EPS, DECAY),
+    hypers=(RATE, B1, B2, EPS, EPS_ROOT, DECAY),
     slots=(MU, NU, NU_MAX),
     options={
         "amsgrad": "amsgrad",
+        "nesterov": None,
         "maximize": "maximize",
         "decoupled": "decoupled_weight_decay",
     },
@@ -28,21 +27,7 @@ SPEC = Spec(
 )
 
 
-def prepare(h: Any) -> dict[str, Any]:
-    """The bias corrections."""
-    return adam_corrections(h.b1, h.b2, h.t)
-
-
-def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-    """See `adam`."""
-    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
-    new = {"mu": mu, "nu": nu}
-    if h.amsgrad:
-        nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
-    return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
-
-
-@optimizer(SPEC, rule, prepare=prepare)
+@optimizer(SPEC, adam_rule, prepare=adam_prepare)
 def adam(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
@@ -51,6 +36,8 @@ def adam(
     *,
     weight_decay: Value = 0.0,
     amsgrad: bool = False,
+    eps_root: Value = 0.0,
+    nesterov: bool = False,
     **common: Unpack[Coupled],
 ) -> None:
     """Adam, as `torch.optim.Adam`.
@@ -63,7 +50,9 @@ def adam(
         d ← μ / (1 − β₁ᵗ) / (√ν / √(1 − β₂ᵗ) + ε)
         p ← p − η·d;  p·(1 − η·λ) − η·d if decoupled
 
-    With amsgrad the running maximum of ν, before bias correction, stands for ν in d.
+    With amsgrad the running maximum of ν, before bias correction, stands for ν in d; with
+    nesterov β₁·μ / (1 − β₁ᵗ⁺¹) + (1 − β₁)·g / (1 − β₁ᵗ) for μ / (1 − β₁ᵗ), and with ε′
+    `eps_root` √(ν / (1 − β₂ᵗ) + ε′) for the root.
 
     **Arguments** (defaults are torch's):
 
@@ -72,6 +61,8 @@ def adam(
     - `eps`: ε ≥ 0, added after the bias correction.
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
+    - `eps_root`: ε′ ≥ 0, under the root, as optax has it. 0 takes it out of the state.
+    - `nesterov`: look ahead along the mean, as NAdam by Dozat, 2016, and optax's.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Coupled`.

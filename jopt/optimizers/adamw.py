@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
-
-import jax.numpy as jnp
+from typing import Unpack
 
 from jopt.core import Decoupled, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, NU_MAX, RATE
-from jopt.numerics import adam_corrections, adam_direction, adam_moments
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, NU_MAX, RATE
+from jopt.numerics import adam_prepare, adam_rule
 
 SPEC = Spec(
     name="adamw",
     torch="AdamW",
-    hypers=(RATE, B1, B2, EPS, DECAY),
+    hypers=(RATE, B1, B2, EPS, EPS_ROOT, DECAY),
     slots=(MU, NU, NU_MAX),
-    options={"amsgrad": "amsgrad", "maximize": "maximize"},
+    options={"amsgrad": "amsgrad", "nesterov": None, "maximize": "maximize"},
     gives="direction",
     decay="step",
     counts=True,
@@ -24,21 +22,7 @@ SPEC = Spec(
 )
 
 
-def prepare(h: Any) -> dict[str, Any]:
-    """The bias corrections."""
-    return adam_corrections(h.b1, h.b2, h.t)
-
-
-def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-    """See `adamw`."""
-    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
-    new = {"mu": mu, "nu": nu}
-    if h.amsgrad:
-        nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)
-    return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
-
-
-@optimizer(SPEC, rule, prepare=prepare)
+@optimizer(SPEC, adam_rule, prepare=adam_prepare)
 def adamw(
     learning_rate: Value = 1e-3,
     b1: Value = 0.9,
@@ -47,6 +31,8 @@ def adamw(
     *,
     weight_decay: Value = 1e-2,
     amsgrad: bool = False,
+    eps_root: Value = 0.0,
+    nesterov: bool = False,
     **common: Unpack[Decoupled],
 ) -> None:
     """Adam with decoupled weight decay, as `torch.optim.AdamW`.
@@ -58,7 +44,9 @@ def adamw(
         d ← μ / (1 − β₁ᵗ) / (√ν / √(1 − β₂ᵗ) + ε)
         p ← p·(1 − η·λ) − η·d
 
-    With amsgrad the running maximum of ν, before bias correction, stands for ν in d.
+    With amsgrad the running maximum of ν, before bias correction, stands for ν in d; with
+    nesterov β₁·μ / (1 − β₁ᵗ⁺¹) + (1 − β₁)·g / (1 − β₁ᵗ) for μ / (1 − β₁ᵗ), and with ε′
+    `eps_root` √(ν / (1 − β₂ᵗ) + ε′) for the root.
 
     **Arguments** (defaults are torch's):
 
@@ -67,6 +55,8 @@ def adamw(
     - `eps`: ε ≥ 0, added after the bias correction.
     - `weight_decay`: λ ≥ 0. It multiplies η, so a schedule for η also drives the decay.
     - `amsgrad`: keep the maximum; one more slot, `nu_max`.
+    - `eps_root`: ε′ ≥ 0, under the root, as optax has it. 0 takes it out of the state.
+    - `nesterov`: look ahead along the mean, as NAdam by Dozat, 2016, and optax's.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Decoupled`.
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from jopt.core import Decaying, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
-from jopt.numerics import Ratio, adam_corrections, adam_moments, safe_sqrt, trusted
+from jopt.numerics import adam_corrections, adam_direction, adam_moments, trusted
 
 SPEC = Spec(
     name="lamb",
@@ -26,9 +26,7 @@ def prepare(h: Any) -> dict[str, Any]:
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `lamb`."""
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
-    square = nu * h.k2 * h.k2
-    under = safe_sqrt(square if h.eps_root is None else square + h.eps_root) + h.eps
-    d = Ratio(h.k1 * mu, under).value + h.weight_decay * p
+    d = adam_direction(mu, nu, h.eps, h.k1, h.k2, h.eps_root).value + h.weight_decay * p
     return trusted(d, p, d), {"mu": mu, "nu": nu}
 
 

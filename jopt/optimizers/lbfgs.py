@@ -10,6 +10,7 @@ from jax import Array
 
 from jopt.base import ConfigError, configured, is_one_of
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, treewise
+from jopt.core.checks import check_count
 from jopt.core.groups import check_groups
 from jopt.core.spec import Options, Shape
 from jopt.numerics import (
@@ -259,10 +260,14 @@ def lbfgs(
     >>> jopt.apply_updates(params, updates)
     {'w': Array([3., 3.], dtype=float32)}
     """
-    counts = {"max_iter": max_iter, "max_eval": max_eval, "history_size": history_size}
-    for name, count in counts.items():
-        if not (count is None and name == "max_eval"):
-            _check_count(name, count)
+    who = "lbfgs"
+    iterations = check_count(who, "max_iter", max_iter, 1, of="iterations")
+    evaluations = iterations * 5 // 4 if max_eval is None else max_eval
+    counts = {
+        "max_iter": iterations,
+        "max_eval": check_count(who, "max_eval", evaluations, 1, of="evaluations"),
+        "history_size": check_count(who, "history_size", history_size, 1, of="pairs"),
+    }
     if not is_one_of(line_search, None, "strong_wolfe"):
         raise ConfigError(
             "lbfgs",
@@ -283,7 +288,6 @@ def lbfgs(
         groups=groups,
         options={
             **counts,
-            "max_eval": max_iter * 5 // 4 if max_eval is None else max_eval,
             "line_search": line_search,
         },
         learning_rate=learning_rate,
@@ -291,9 +295,3 @@ def lbfgs(
         tolerance_change=tolerance_change,
         min_curvature=min_curvature,
     )
-
-
-def _check_count(name: str, count: Any) -> None:
-    if type(count) is not int or not 1 <= count < 2**31:
-        facts = {"expected": "1, 2, ...", "found": repr(count), "fix": "It is below 2**31."}
-        raise ConfigError("lbfgs", f"{name} is a whole number from 1", **facts)

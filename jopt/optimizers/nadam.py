@@ -7,8 +7,8 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
-from jopt.numerics import Ratio, adam_moments, debias, safe_sqrt
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
+from jopt.numerics import Ratio, adam_moments, adam_root, debias
 
 SPEC = Spec(
     name="nadam",
@@ -18,6 +18,7 @@ SPEC = Spec(
         B1,
         B2,
         EPS,
+        EPS_ROOT,
         DECAY,
         Hyper("momentum_decay", "[0, inf)", torch="momentum_decay"),
     ),
@@ -51,7 +52,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
     product = s.mu_product * h.m
     of_g, of_mu = (1 - h.m) / (1 - product), h.m_next / (1 - product * h.m_next)
-    d = Ratio(of_g * g + of_mu * mu, h.k2 * safe_sqrt(nu) + h.eps)
+    d = Ratio(of_g * g + of_mu * mu, adam_root(nu, h.k2, h.eps_root) + h.eps)
     return d, {"mu_product": product, "mu": mu, "nu": nu}
 
 
@@ -64,6 +65,7 @@ def nadam(
     *,
     weight_decay: Value = 0.0,
     momentum_decay: Value = 4e-3,
+    eps_root: Value = 0.0,
     **common: Unpack[Coupled],
 ) -> None:
     """NAdam, as `torch.optim.NAdam`: Adam that looks ahead along a warming momentum.
@@ -77,6 +79,8 @@ def nadam(
         d ← ((1 − mₜ) / (1 − Mₜ)·g + mₜ₊₁ / (1 − Mₜ·mₜ₊₁)·μ) / (√ν / √(1 − β₂ᵗ) + ε)
         p ← p − η·d;  p·(1 − η·λ) − η·d if decoupled
 
+    With ε′ `eps_root` the root is √(ν / (1 − β₂ᵗ) + ε′).
+
     **Arguments** (defaults are torch's):
 
     - `learning_rate`: η ≥ 0, a number or a schedule.
@@ -84,6 +88,7 @@ def nadam(
     - `eps`: ε ≥ 0, added after the bias correction.
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
     - `momentum_decay`: ψ ≥ 0: how fast mₜ warms from β₁ / 2 to β₁. The 0.96 is Dozat's.
+    - `eps_root`: ε′ ≥ 0, under the root, as optax has it. 0 takes it out of the state.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Coupled`.

@@ -7,13 +7,13 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from jopt.core import Coupled, Spec, Value, optimizer
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, NU, RATE
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
 from jopt.numerics import adam_moments, debias, safe_sqrt
 
 SPEC = Spec(
     name="radam",
     torch="RAdam",
-    hypers=(RATE, B1, B2, EPS, DECAY),
+    hypers=(RATE, B1, B2, EPS, EPS_ROOT, DECAY),
     slots=(MU, NU),
     options={"decoupled": "decoupled_weight_decay", "maximize": "maximize"},
     gives="direction",
@@ -59,18 +59,16 @@ def prepare(h: Any) -> dict[str, Any]:
     rectified = now > 5
     rho, rho_inf = jnp.where(rectified, now, 6.0), jnp.where(rectified, end, 6.0)
     r = jnp.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
-    plain = 1 / debias(h.b1, h.t)
-    return {
-        "rectified": rectified,
-        "plain": plain,
-        "adaptive": plain * r * jnp.sqrt(debias(h.b2, h.t)),
-    }
+    plain, seen = 1 / debias(h.b1, h.t), debias(h.b2, h.t)
+    found = {"rectified": rectified, "plain": plain, "adaptive": plain * r * jnp.sqrt(seen)}
+    return found if h.eps_root is None else {**found, "floor": h.eps_root * seen}
 
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `radam`."""
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
-    d = mu * jnp.where(h.rectified, h.adaptive / (safe_sqrt(nu) + h.eps), h.plain)
+    root = safe_sqrt(nu if h.eps_root is None else nu + h.floor)
+    d = mu * jnp.where(h.rectified, h.adaptive / (root + h.eps), h.plain)
     return d, {"mu": mu, "nu": nu}
 
 
@@ -82,6 +80,7 @@ def radam(
     eps: Value = 1e-8,
     *,
     weight_decay: Value = 0.0,
+    eps_root: Value = 0.0,
     **common: Unpack[Coupled],
 ) -> None:
     """RAdam, as `torch.optim.RAdam`: Adam that rectifies its step while ν is young.
@@ -98,12 +97,16 @@ def radam(
 
     At β₂ = 0.999 the first five steps are plain momentum, whose size follows the gradient's.
 
+    With ε′ `eps_root` the root is √(ν + ε′·(1 − β₂ᵗ)).
+
     **Arguments** (defaults are torch's):
 
     - `learning_rate`: η ≥ 0, a number or a schedule.
     - `b1`, `b2`: β₁ and β₂ in [0, 1). Up to β₂ = ⅔, ρₜ never passes 5.
     - `eps`: ε ≥ 0, added before the bias correction, unlike Adam's.
     - `weight_decay`: λ ≥ 0, added to the gradient unless `decoupled`.
+    - `eps_root`: ε′ ≥ 0, under the root of what is bias-corrected, as optax has it. 0 takes it out
+      of the state.
     - `decoupled`: decay as `adamw` does, torch's `decoupled_weight_decay`.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Coupled`.

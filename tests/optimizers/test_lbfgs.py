@@ -206,9 +206,12 @@ def test_the_history_is_written_in_place():
 
 BAD = (
     ({"line_search": "armijo"}, "there is no such line search\n  expected: 'strong_wolfe' or None"),
-    ({"max_iter": 0}, "max_iter is a whole number from 1\n  expected: 1, 2, ...\n  found:    0"),
-    ({"max_eval": 2.5}, "max_eval is a whole number from 1"),
-    ({"history_size": True}, "history_size is a whole number from 1"),
+    (
+        {"max_iter": 0},
+        "max_iter is a number of iterations\n  expected: an int of at least 1\n  found:    0",
+    ),
+    ({"max_eval": 2.5}, "max_eval is a number of evaluations"),
+    ({"history_size": True}, "history_size is a number of pairs"),
     ({"learning_rate": -1.0}, "learning_rate is out of range"),
     ({"tolerance_grad": -1.0}, "tolerance_grad is out of range"),
     (
