@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, configured, is_one_of
+from jopt.base import ConfigError, configured, is_one_of, whole_number
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, treewise
-from jopt.core.checks import check_count
 from jopt.core.groups import check_groups
 from jopt.core.spec import Options, Shape
 from jopt.numerics import (
@@ -260,14 +259,8 @@ def lbfgs(
     >>> jopt.apply_updates(params, updates)
     {'w': Array([3., 3.], dtype=float32)}
     """
-    who = "lbfgs"
-    iterations = check_count(who, "max_iter", max_iter, 1, of="iterations")
-    evaluations = iterations * 5 // 4 if max_eval is None else max_eval
-    counts = {
-        "max_iter": iterations,
-        "max_eval": check_count(who, "max_eval", evaluations, 1, of="evaluations"),
-        "history_size": check_count(who, "history_size", history_size, 1, of="pairs"),
-    }
+    iterations = _count("max_iter", max_iter, "iterations")
+    most = iterations * 5 // 4 if max_eval is None else max_eval
     if not is_one_of(line_search, None, "strong_wolfe"):
         raise ConfigError(
             "lbfgs",
@@ -287,7 +280,9 @@ def lbfgs(
         rule,
         groups=groups,
         options={
-            **counts,
+            "max_iter": iterations,
+            "max_eval": _count("max_eval", most, "evaluations"),
+            "history_size": _count("history_size", history_size, "pairs"),
             "line_search": line_search,
         },
         learning_rate=learning_rate,
@@ -295,3 +290,10 @@ def lbfgs(
         tolerance_change=tolerance_change,
         min_curvature=min_curvature,
     )
+
+
+def _count(name: str, given: Any, of: str) -> int:
+    count = whole_number("lbfgs", name, given, 1, of)
+    if count >= 2**31:
+        raise ConfigError("lbfgs", f"{name} is too large", expected="below 2**31", found=count)
+    return count

@@ -43,7 +43,7 @@ WRONG = [
     (lambda: jopt.apply_updates(P, P, rounding=ROW), "no such rounding", "'stochastic'"),
     (lambda: jopt.apply_updates(P, P, key="k"), "key= is no random key", "'k'"),
     (lambda: jopt.lbfgs(groups=3), "lbfgs: groups= takes a dict", "found:    3"),
-    (lambda: jopt.lbfgs(max_iter=2**31), "max_iter is a whole number", r"below 2\*\*31"),
+    (lambda: jopt.lbfgs(max_iter=2**31), "max_iter is too large", r"below 2\*\*31"),
     (lambda: jopt.sgd(1.0, skips=3), "sgd: skips= selects leaves", "found:    3"),
     (lambda: jopt.sgd(1.0, dampening="x"), "sgd: dampening is not a number", "'x'"),
     # Numbers.
