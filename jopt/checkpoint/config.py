@@ -99,6 +99,8 @@ def _part(part: Part) -> dict[str, Any]:
                 {"stage": stage.name, **{k: _plain(v) for k, v in stage.choices}}
                 for stage in part.ending.stages
             ]
+        if part.looks and part.axes:
+            said["axes"] = [[_plain(match), text] for match, text in part.axes]
         said["groups"] = {
             name: {
                 "freeze": group.freeze,

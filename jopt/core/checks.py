@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax import Array
 
 from jopt.base import NO_ARRAY, ConfigError, StateError, TreeError, whole_number
 from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
+from jopt.core.stack import Stack
 from jopt.core.tree import Layout, Path, flatten_dict, shown
 from jopt.numerics import is_complex
 
@@ -20,7 +21,13 @@ EXTENDS = "extend adds leaves"
 EXTEND = "For added or unfrozen leaves: state = jopt.extend(tx, state, params)."
 
 
-def check_params(spec: Spec, layout: Layout, params: Sequence[Any], live: Iterable[int]) -> None:
+def check_params(
+    spec: Spec,
+    layout: Layout,
+    params: Sequence[Any],
+    live: Iterable[int],
+    stacks: Mapping[int, Stack],
+) -> None:
     """Raise `TreeError` for a parameter that this optimizer cannot move."""
     for i in live if spec.steps or spec.complex == "no" else ():
         dtype = params[i].dtype
@@ -33,14 +40,16 @@ def check_params(spec: Spec, layout: Layout, params: Sequence[Any], live: Iterab
                 found=dtype,
                 fix="Keep it out, or freeze it with jopt.group(..., freeze=True).",
             )
-        if spec.ndim is not None and len(params[i].shape) != spec.ndim:
+        seen = stacks[i].tensor if i in stacks else tuple(params[i].shape)
+        if spec.ndim is not None and len(seen) != spec.ndim:
             raise TreeError(
                 spec.name,
                 f"this optimizer moves parameters with {spec.ndim} axes only",
                 path=layout.names[i],
                 expected=f"{spec.ndim} axes",
-                found=f"shape {tuple(params[i].shape)}",
-                fix="Route the others to another optimizer: see jopt.recipes.",
+                found=f"shape {seen}",
+                fix="Say which axes they are by axes=, or route it to another optimizer: see "
+                "jopt.recipes.",
             )
         if is_complex(dtype) and spec.complex == "no":
             raise TreeError(

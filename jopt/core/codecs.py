@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.spec import Options, Shape, Slot, slot_axes
+from jopt.core.spec import Options, Shape, Slot
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
 from jopt.numerics.blocks import folded, grain, of_blocks, scales, spread, to_codes
 from jopt.numerics.dither import to_bfloat16, turns
@@ -261,7 +261,7 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
     dtype = dtype_of(slot, p, options)
     if callable(slot.init):
         known = p if isinstance(p, Array) else jnp.zeros(p.shape, p.dtype)
-        return slot.first(known, shape, dtype)
+        return slot.first(known, options, dtype)
     fill: Any = slot.init
     if isinstance(fill, str):
         # A copy: jax fills a scalar with an array by giving that very array, and a buffer that
@@ -273,7 +273,7 @@ def fresh(slot: Slot, p: Any, numbers: Mapping[str, Any], options: Options) -> A
         return jnp.full(shape, fill, dtype)
     if shape == tuple(p.shape):
         return jax.lax.full_like(p, fill, dtype)
-    where = placed(p, slot_axes(slot, tuple(p.shape), options))
+    where = placed(p, slot.axes_for(tuple(p.shape), options))
     return (
         jnp.full(shape, fill, dtype)
         if where is None

@@ -16,6 +16,7 @@ from jopt.core.codecs import PLAIN, Bfloat16, Codec, Int8
 from jopt.core.part import SpecPart
 from jopt.core.slots import Store
 from jopt.core.spec import Slot
+from jopt.core.stack import fitted
 from jopt.core.transform import Node, Part, State, Transform, check_transform
 from jopt.core.tree import Path, Tree, has, lookup, nest
 
@@ -87,6 +88,7 @@ def _leaf(part: SpecPart, slot: Slot, node: Node, path: Path, name: str, p: Any)
         facts = {"expected": "an array of numbers", "found": p.dtype}
         raise TreeError(part.name, "this leaf has no slots", path=name, **facts)
     stored = lookup(node[slot.name], path)
+    slot = fitted(slot, part.stack_of(name, p))
     try:
         part.store.check(slot, name, stored, p)
     except StateError as error:

@@ -170,8 +170,24 @@ class Slot:
             case rule:
                 return self._shape_by(rule, shape, options)
 
-    def first(self, p: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+    def axes_for(self, shape: Shape, options: Options) -> Axes:
+        """For each axis of the slot, the axis of a parameter of this shape that it runs along."""
+        n = len(shape)
+        match self.shape:
+            case "like":
+                return tuple(range(n))
+            case "scalar":
+                return ()
+            case "row":
+                return (*range(n)[:-1], None)
+            case "column":
+                return (*range(n)[:-2], None, *range(n)[-1:])
+            case _:
+                return _trailing(shape, self.shape_for(shape, options))
+
+    def first(self, p: jax.Array, options: Options, dtype: Any) -> jax.Array:
         """The first value for a parameter, where `init` is a function of it."""
+        shape = self.shape_for(tuple(p.shape), options)
         init: Any = self.init
         given = called(self.name, "init", init, p)
         try:
@@ -198,22 +214,6 @@ class Slot:
                 found=repr(made)[:100],
             )
         return made
-
-
-def slot_axes(slot: Slot, shape: Shape, options: Options) -> Axes:
-    """For each axis of the slot, the axis of a parameter of this shape that it runs along."""
-    n = len(shape)
-    match slot.shape:
-        case "like":
-            return tuple(range(n))
-        case "scalar":
-            return ()
-        case "row":
-            return (*range(n)[:-1], None)
-        case "column":
-            return (*range(n)[:-2], None, *range(n)[-1:])
-        case _:
-            return _trailing(shape, slot.shape_for(shape, options))
 
 
 def _trailing(shape: Shape, of: Shape) -> Axes:

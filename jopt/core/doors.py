@@ -27,24 +27,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jopt.base import configured
 from jopt.core.checks import check_gradient
-from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
+from jopt.core.stack import Stack
 from jopt.core.transform import ENTRYWISE, Flow, Transform
 from jopt.core.tree import match_leaves
-from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
+from jopt.numerics import as_complex, compute_dtype, is_complex, real_dtype, widest
 
-Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
 Prepare = Callable[[Any], dict[str, Any]]
 
 
@@ -108,15 +107,16 @@ class LeafPart(SpecPart):
 
     def _applied(self, leaf: Leaf) -> Outcome:
         g, p, numbers = leaf.g, leaf.p, leaf.numbers
-        update, slots = self._apply(g, leaf.slots, p, numbers)
+        update, slots = self._tensors(leaf.stack, g, leaf.slots, p, numbers)
         measured = self.store.measured(slots, g, p)
         if measured:
             # The scale of a block takes all its entries. To apply the rule again, once the scales
             # are known, reads less than to write down what it gave: codes are small. The barrier
             # keeps XLA from making the two one.
             g, stored, measured = jax.lax.optimization_barrier((g, leaf.stored, measured))
-            again = self.store.decoded_all(stored, leaf.name, g if p is None else p)
-            update, slots = self._apply(g, again, p, numbers)
+            like = g if p is None else p
+            again = self.store.decoded_all(stored, leaf.name, like, leaf.stack)
+            update, slots = self._tensors(leaf.stack, g, again, p, numbers)
         return Outcome(update, slots=slots, measured=measured)
 
     def _fused(self, leaf: Leaf) -> Outcome:
@@ -139,6 +139,17 @@ class LeafPart(SpecPart):
         out, stored = turn(leaf.g, leaf.p, leaf.stored, leaf.numbers.read(), leaf.step)
         return Outcome(out, stored=stored) if add is None else Outcome(moved=out, stored=stored)
 
+    def _tensors(
+        self, stack: Stack | None, g: Array, slots: Any, p: Array | None, numbers: Numbers
+    ) -> tuple[Array, dict[str, Array]]:
+        if stack is None:
+            return self._apply(g, slots, p, numbers)
+        options = hashable(self.name, self.frozen_options)
+        stacked: tuple[Array, dict[str, Array]] = apply_stack(
+            self.rule, self.ending, options, self.held, stack, g, slots, p, numbers
+        )
+        return stacked
+
     @functools.cached_property
     def _apply(self) -> Callable[..., tuple[Array, dict[str, Array]]]:
         # jit caches by shape: a tree of a thousand equal layers traces the rule once.
@@ -150,7 +161,20 @@ class LeafPart(SpecPart):
 
 
 class TreePart(SpecPart):
-    """A rule applied to all leaves of a group together."""
+    """A rule applied to all leaves of a group together.
+
+    It sees leaves as they are, whatever their `axes`: these say what a tensor is to the stages.
+    """
+
+    @property
+    def looks(self) -> bool:
+        """See `SpecPart.looks`."""
+        return not all(stage.spec.elementwise for stage in self.ending.stages)
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """See `SpecPart.whole`: those of the rule."""
+        return frozenset(self.ending.of_rule({slot.name: slot for slot in self.slots}))
 
     def run(
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
@@ -177,7 +201,7 @@ class TreePart(SpecPart):
         ds, new = ruled(
             self.rule,
             own,
-            [self.ending.start(g, p, h) for (g, _, p), h in zip(views, hs, strict=True)],
+            [self._started(x, g, p, h) for x, (g, _, p), h in zip(leaves, views, hs, strict=True)],
             SimpleNamespace(**self.ending.of_rule(s), **shared),
             None if leaves[0].p is None else [v[2] for v in views],
             SimpleNamespace(**self.ending.numbers(numbers)),
@@ -186,7 +210,7 @@ class TreePart(SpecPart):
         outcomes: list[Outcome] = []
         for i, (x, d, (g, _, p)) in enumerate(zip(leaves, ds, views, strict=True)):
             after = {name: new[name][i] for name in x.slots}
-            u, slots = unview(x.g, self.ending.finish(d, g, after, p, hs[i]), after, x.slots)
+            u, slots = unview(x.g, self._finished(x, d, g, after, p, hs[i]), after, x.slots)
             outcomes.append(Outcome(u, slots=slots))
         return outcomes, {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 
@@ -198,6 +222,27 @@ class TreePart(SpecPart):
             g = check_gradient(self.name, leaf.name, given[leaf.index], like)
             seen.append(view(jnp.zeros_like(like) if g is None else g, {}, leaf.p)[0])
         return seen
+
+    def _started(self, leaf: Leaf, g: Array, p: Any, h: Any) -> Any:
+        stack = leaf.stack
+        if stack is None:
+            return self.ending.start(g, p, h)
+        start = stack.mapped(lambda g, p: self.ending.start(g, p, h))
+        return stack.together(start(stack.apart(g), None if p is None else stack.apart(p)))
+
+    def _finished(self, leaf: Leaf, d: Any, g: Array, s: dict[str, Array], p: Any, h: Any) -> Any:
+        stack = leaf.stack
+        if stack is None:
+            return self.ending.finish(d, g, s, p, h)
+        finish = stack.mapped(lambda d, g, s, p: self.ending.finish(d, g, s, p, h))
+        # Of the rule's slots stages read those that are like the leaf.
+        like = {k: x for k, x in s.items() if k not in self.whole or x.shape == g.shape}
+        seen = {
+            k: stack.apart(x) if k in self.whole else self.held.parted(stack, {k: x})[k]
+            for k, x in like.items()
+        }
+        of = [None if x is None else stack.apart(x) for x in (d, g)]
+        return stack.together(finish(*of, seen, None if p is None else stack.apart(p)))
 
     def _of_leaves(
         self, value_fn: Callable[[Any], Any], leaves: Sequence[Leaf], flow: Flow
@@ -212,59 +257,3 @@ class TreePart(SpecPart):
             return jnp.asarray(value_fn(flow.tree(whole)))
 
         return of_leaves
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def apply_rule(
-    rule: Rule,
-    ending: Ending,
-    options: tuple[tuple[str, Any], ...],
-    g: Array,
-    slots: dict[str, Array],
-    p: Array | None,
-    h: Numbers,
-) -> tuple[Array, dict[str, Array]]:
-    """One rule on one leaf: the update, and the new slots."""
-    gv, sv, pv = view(g, slots, p)
-    numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
-    like = g if p is None else p
-    numbers |= {"dtype": real_dtype(like.dtype), "ndim": like.ndim}
-    seen = SimpleNamespace(**numbers)
-    shown = SimpleNamespace(**ending.numbers(numbers))
-    own = ending.of_rule(sv)
-    d, new = ruled(rule, own, ending.start(gv, pv, seen), SimpleNamespace(**own), pv, shown)
-    new |= ending.kept(sv)
-    return unview(g, ending.finish(d, gv, new, pv, seen), new, slots)
-
-
-def view(
-    g: Array, slots: Mapping[str, Array], p: Array | None
-) -> tuple[Array, dict[str, Array], Array | None]:
-    """A leaf as rules see it: in at least float32, complex numbers as pairs."""
-    dtype = compute_dtype(g.dtype if p is None else widest(g.dtype, p.dtype))
-    seen = None if p is None else as_pairs(cast(p, dtype))
-    return as_pairs(cast(g, dtype)), {k: as_pairs(v) for k, v in slots.items()}, seen
-
-
-def unview(
-    g: Array, u: Array, new: dict[str, Array], old: Mapping[str, Array]
-) -> tuple[Array, dict[str, Array]]:
-    """What a rule returned, with pairs as complex numbers again where they were before."""
-    if not is_complex(g.dtype):
-        return u, new
-    return as_complex(u), {
-        k: as_complex(v) if is_complex(old[k].dtype) else v for k, v in new.items()
-    }
-
-
-def cast_numbers(h: Mapping[str, Any], dtype: jnp.dtype) -> dict[str, Any]:
-    """The numbers in the dtype of a leaf, so that no product changes the leaf's."""
-
-    # Keys (of random numbers) keep their dtype; numbers and counts become the leaf's. A state that
-    # a serializer gave back holds NumPy's.
-    def one(x: Any) -> Any:
-        if isinstance(x, Array | np.ndarray) and jnp.issubdtype(x.dtype, jnp.number):
-            return cast(jnp.asarray(x), dtype)
-        return x
-
-    return {k: one(v) for k, v in h.items()}

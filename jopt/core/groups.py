@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict, cast
 import jax
 
 from jopt.base import ConfigError, Configured, GroupError, configured
+from jopt.core.axes import StackAxes
 from jopt.core.counts import Skips
 from jopt.core.ending import Decay
 from jopt.core.kernels import Kernel
@@ -76,6 +77,10 @@ class Common(TypedDict, total=False):
     - `skips`: which leaves may have no gradient at some steps (`None`): all (`True`), or those
       that a pattern or predicate selects, as in `jopt.group`. An optimizer that counts steps
       keeps a count of its own for each of them; one that does not takes `None` anywhere.
+    - `axes`: `{pattern: axes}`: how leaves hold their tensors, where they are not one tensor as
+      they are: `"layer ..."` for layers along the first axis, `"layer i o"`, `"d (heads k)"`; see
+      the page on stacks. What looks at more than one entry (a norm, a factored moment) then
+      looks at one tensor; what treats each entry alone needs no `axes`.
 
     A field here is an argument of every factory and door: of its signature, its `config` and
     its checks. `Annotated` gives the default where that is not `None`.
@@ -85,6 +90,7 @@ class Common(TypedDict, total=False):
     state_dtype: StateDtype
     kernel: Annotated[Kernel, "xla"]
     skips: Skips
+    axes: StackAxes
 
 
 class Steps(Common, total=False):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jopt.core.checks import is_sparse
 from jopt.core.side_by_side import NONE, Numbers
 from jopt.core.spec import Spec
+from jopt.core.stack import Stack
 from jopt.core.transform import Add, Flow
 from jopt.numerics import cast, compute_dtype
 
@@ -25,6 +26,7 @@ class Leaf:
     - `numbers`: what its rule reads beside.
     - `step`: what dither goes by.
     - `add`: if there is one, a door may move the parameter itself.
+    - `stack`: how the leaf holds its tensors, where it is not one as it is.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Leaf:
     slots: Mapping[str, Any]
     step: Any = None
     add: Add | None = None
+    stack: Stack | None = None
     numbers: Numbers = NONE
 
 

@@ -18,7 +18,9 @@ its devices share it out, see `way_to_whole`. Results go back to where the leaf 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -27,10 +29,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, called, configured
-from jopt.core.doors import Prepare, cast_numbers, view
+from jopt.core.doors import Prepare
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.one_leaf import cast_numbers, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.spec import Spec
@@ -78,6 +81,30 @@ class MatrixPart(SpecPart):
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
+        matrices = [self._matrices(leaf) for leaf in leaves]
+        done = iter(self._run([*itertools.chain(*matrices)]))
+        found = [[*itertools.islice(done, len(mine))] for mine in matrices]
+        return [self._joined(*of) for of in zip(leaves, found, strict=True)], {}
+
+    def _matrices(self, leaf: Leaf) -> list[Leaf]:
+        """Those that a leaf holds, each as a leaf of its own."""
+        stack = leaf.stack
+        if stack is None:
+            return [leaf]
+        of = (stack.apart(leaf.g), stack.apart(leaf.p), self.held.parted(stack, leaf.slots))
+        return [replace(leaf, g=g, p=p, slots=s, stack=None) for g, p, s in stack.each(of)]
+
+    def _joined(self, leaf: Leaf, outcomes: list[Outcome]) -> Outcome:
+        """What comes out of a leaf, from what comes out of its matrices."""
+        stack = leaf.stack
+        if stack is None:
+            return outcomes[0]
+        if not outcomes:
+            return Outcome(jnp.zeros_like(leaf.g), slots=leaf.slots)
+        update, slots = stack.stacked([(out.update, dict(out.slots)) for out in outcomes])
+        return Outcome(stack.together(update), slots=self.held.joined(stack, slots))
+
+    def _run(self, leaves: Sequence[Leaf]) -> list[Outcome]:
         runs: list[tuple[int, Run, Array]] = []
         for i, leaf in enumerate(leaves):
             g, s, p = view(leaf.g, leaf.slots, leaf.p)
@@ -107,7 +134,7 @@ class MatrixPart(SpecPart):
         while runs:
             results = self._batched([x for _, _, x in runs], leaves[0])
             runs = self._resumed(runs, results, outcomes)
-        return [outcomes[i] for i in range(len(leaves))], {}
+        return [outcomes[i] for i in range(len(leaves))]
 
     def _ended(self, run: Run, g: Any, s: Any, p: Any, h: Any) -> Run:
         own = self.ending.of_rule({slot.name: slot for slot in self.slots})

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.core.absent import check_spared, seen, spoiled
+from jopt.core.axes import check_axes, check_looks, stack_at, stacks
 from jopt.core.checks import check_node, check_params, check_rows, check_slot_names
 from jopt.core.codecs import fresh
 from jopt.core.composed import check_composed, composed
@@ -35,6 +36,7 @@ from jopt.core.read_by import read_by
 from jopt.core.rules import check_rule, hashable
 from jopt.core.slots import Store, stand_in
 from jopt.core.spec import Spec
+from jopt.core.stack import Held, Stack, fitted
 from jopt.core.storage import codec_for
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, moved
 from jopt.core.tree import Layout, merged, nest
@@ -85,6 +87,8 @@ class SpecPart(Part):
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
         codec = codec_for(spec, self.slots, common.get("state_dtype"))
         self.store = Store(spec.name, self.slots, self.options, codec)
+        self.axes = check_axes(spec.name, common.get("axes"))
+        check_looks(spec, self.axes, self.looks)
         self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
         self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
         # Any number may be a schedule's tomorrow, which has to know how old the run is.
@@ -123,9 +127,11 @@ class SpecPart(Part):
         labels = self.labels(layout, leaves)
         still = layout.still | self._frozen_by(labels)
         live = tuple(i for i in range(len(layout)) if i not in still)
-        check_params(self.spec, layout, leaves, live)
-        holders = {s.name: self.store.holders(s, live, leaves) for s in self.slots}
-        return Plan(layout.paths, layout.names, labels, live, members_of(labels, live), holders)
+        found = self.stacks(layout, leaves)
+        check_params(self.spec, layout, leaves, live, found)
+        holders = {s.name: self.store.holders(s, live, leaves, found) for s in self.slots}
+        members = members_of(labels, live)
+        return Plan(layout.paths, layout.names, labels, live, members, holders, found)
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The node: the step count, the numbers, and one tree for each slot."""
@@ -137,7 +143,10 @@ class SpecPart(Part):
         for slot in self.slots:
             holders = plan.holders[slot.name]
             leaves = [
-                self.store.first(slot, params[i], self._own(node, plan.labels[i])) for i in holders
+                self.store.first(
+                    fitted(slot, plan.stacks.get(i)), params[i], self._own(node, plan.labels[i])
+                )
+                for i in holders
             ]
             node[slot.name] = nest(plan.paths_of(holders), leaves)
         for slot in self.shared:
@@ -203,8 +212,9 @@ class SpecPart(Part):
             if g is not None:
                 check_rows(self.name, name, g, self.spec.sparse == "rows")
                 p = seen(self.spec, flow, i)
-                stored, slots = self.store.before(node, flow.layout, i, g if p is None else p)
-                found[i] = Leaf(i, name, g, p, stored, slots, node.get("count"), add)
+                like, stack = g if p is None else p, plan.stacks.get(i)
+                stored, slots = self.store.before(node, flow.layout, i, like, stack)
+                found[i] = Leaf(i, name, g, p, stored, slots, node.get("count"), add, stack)
         return found
 
     def _with_numbers(
@@ -242,13 +252,14 @@ class SpecPart(Part):
         plan = self.plan(layout, params)
         new = self.init(layout, params)
         check_slot_names(self.name, node, {s.name for s in (*self.slots, *self.shared)})
-        new.update(self.store.extended(new, node, layout, params, plan.live))
+        new.update(self.store.extended(new, node, layout, params, plan.live, plan.stacks))
         for key in ("count", *(s.name for s in self.shared)):
             if key in new and key in node:
                 new[key] = merged(new[key], node[key])
         new.update(extended_numbers(self.name, new, node, self.numbers, self.groups))
         if self.ticks:
-            joined = self.store.joined(node, layout, params, plan.live) if self.slots else []
+            of = layout, params, plan.live, plan.stacks
+            joined = self.store.joined(node, *of) if self.slots else []
             skips = skipping(self.name, self.skips, layout, params, plan.live)
             new.pop("leaf_count", None)
             new.update(Counts(node).grown(joined, skips, {*plan.paths_of(plan.live)}))
@@ -268,7 +279,32 @@ class SpecPart(Part):
 
     def places(self, layout: Layout, params: Leaves, node: Node) -> Any:
         """The places that the slots declare by their shape rules."""
-        return by_slots(self.slots, self.options, layout, params, node, self.store.codec)
+        found = self.stacks(layout, params)
+        return by_slots(self.slots, self.options, layout, params, node, self.store.codec, found)
+
+    def stacks(self, layout: Layout, leaves: Leaves) -> Mapping[int, Stack]:
+        """How leaves hold their tensors, of those that this part does not take as they are."""
+        found = stacks(self.name, self.axes, self.whole, layout, leaves)
+        return found if self.looks else {}
+
+    def stack_of(self, name: str, leaf: Any) -> Stack | None:
+        """The same of one leaf."""
+        return stack_at(self.name, self.axes, self.whole, name, leaf) if self.looks else None
+
+    @property
+    def held(self) -> Held:
+        """Its slots, as stacks read them."""
+        return Held(self.slots, hashable(self.name, tuple(sorted(self.options.items()))))
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """The names of the slots that are of a leaf as it is, whatever tensors it holds."""
+        return frozenset()
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at more than one entry of a tensor, so that `axes=` matters."""
+        return not self.spec.elementwise
 
     def _entries(self) -> set[str]:
         return {s.name for s in (*self.slots, *self.shared)} | ({"count"} if self.counts else set())

@@ -13,7 +13,8 @@ import jax
 
 from jopt.core.boxes import closed
 from jopt.core.codecs import PLAIN, Codec
-from jopt.core.spec import Axes, Options, Shape, Slot, slot_axes
+from jopt.core.spec import Axes, Options, Shape, Slot
+from jopt.core.stack import NO_STACKS, Stacks, fitted
 from jopt.core.tree import Layout, has, lookup, nest
 
 
@@ -42,13 +43,21 @@ def by_slots(
     params: Sequence[Any],
     node: Any,
     codec: Codec = PLAIN,
+    stacks: Stacks = NO_STACKS,
 ) -> Any:
     """The places of a node whose slots are declared; all that is no slot is shared."""
     placed = jax.tree.map(lambda _: SHARED, node)
     for slot in slots:
         own = {i: path for i, path in enumerate(layout.paths) if has(node[slot.name], path)}
         places = [
-            by_slot(slot, i, tuple(params[i].shape), options, lookup(node[slot.name], path), codec)
+            by_slot(
+                fitted(slot, stacks.get(i)),
+                i,
+                tuple(params[i].shape),
+                options,
+                lookup(node[slot.name], path),
+                codec,
+            )
             for i, path in own.items()
         ]
         placed[slot.name] = nest(own.values(), places)
@@ -63,7 +72,7 @@ def by_slot(
     A codec may hold it as several arrays: codes of the slot's own shape, blocks along the last
     axis, and one number a block. They keep the slot's axes from the first one on.
     """
-    axes = slot_axes(slot, shape, options)
+    axes = slot.axes_for(shape, options)
 
     def place(x: Any, grain: Shape) -> Place:
         spare = max(len(x.shape) - len(axes), 0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jopt.core.groups import Labels
+from jopt.core.stack import Stack
 from jopt.core.tree import Layout, Path
 
 KEPT = 16
@@ -19,7 +20,7 @@ class Plan:
 
     **Attributes:** `paths`, `names`: of all leaves; `labels`: the groups of each; `live`: the
     leaves that are not frozen; `members`: those by their groups; `holders`: those that have a
-    slot, by its name.
+    slot, by its name; `stacks`: how leaves hold their tensors, where the part must know.
     """
 
     paths: tuple[Path, ...]
@@ -28,6 +29,7 @@ class Plan:
     live: tuple[int, ...]
     members: Mapping[Labels, tuple[int, ...]]
     holders: Mapping[str, tuple[int, ...]]
+    stacks: Mapping[int, Stack]
 
     def paths_of(self, leaves: Sequence[int]) -> list[Path]:
         """The paths of these leaves."""

@@ -16,9 +16,10 @@ from jax.typing import ArrayLike
 
 from jopt.base import TreeError, configured
 from jopt.core.checks import as_array, as_values
-from jopt.core.doors import Prepare, Rule, apply_rule
+from jopt.core.doors import Prepare
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.one_leaf import Rule, apply_rule
 from jopt.core.part import SpecPart
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform

@@ -15,6 +15,7 @@ from jopt.core.codecs import Codec, dtype_of, fresh
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.plan import Plan
 from jopt.core.spec import Options, Slot
+from jopt.core.stack import NO_STACKS, Stack, Stacks, fitted
 from jopt.core.tree import Layout, Path, has, lookup, nest
 from jopt.numerics import cast, compute_dtype, is_complex, real_dtype, widest
 
@@ -43,9 +44,12 @@ class Store:
         said = self.codec.config
         return {**said, "whole": whole} if isinstance(said, dict) else said
 
-    def holders(self, slot: Slot, live: Sequence[int], leaves: Sequence[Any]) -> tuple[int, ...]:
+    def holders(
+        self, slot: Slot, live: Sequence[int], leaves: Sequence[Any], stacks: Stacks = NO_STACKS
+    ) -> tuple[int, ...]:
         """Which of the leaves have the slot."""
-        return tuple(i for i in live if slot.held_by(tuple(leaves[i].shape)))
+        held = (fitted(slot, stacks.get(i)).held_by(tuple(leaves[i].shape)) for i in live)
+        return tuple(i for i, has in zip(live, held, strict=True) if has)
 
     def first(self, slot: Slot, p: Any, numbers: Mapping[str, Any]) -> Any:
         """What the state holds of the slot before the first step of the parameter `p`."""
@@ -63,10 +67,12 @@ class Store:
                 fix=EXTEND,
             ) from None
 
-    def decoded_all(self, stored: Mapping[str, Any], name: str, p: Any) -> dict[str, Array]:
+    def decoded_all(
+        self, stored: Mapping[str, Any], name: str, p: Any, stack: Stack | None = None
+    ) -> dict[str, Array]:
         """The values of all that is stored for one leaf, by slot."""
         held = [s for s in self.slots if s.name in stored]
-        return {s.name: self.decoded(s, name, stored[s.name], p) for s in held}
+        return {s.name: self.decoded(fitted(s, stack), name, stored[s.name], p) for s in held}
 
     def decoded(self, slot: Slot, name: str, stored: Any, p: Any) -> Array:
         """The value of what is stored of the slot of the parameter `p`, called `name`."""
@@ -101,12 +107,12 @@ class Store:
         return self.codec.encode(slot, typed, step, measured)
 
     def before(
-        self, node: Any, layout: Layout, i: int, p: Any
+        self, node: Any, layout: Layout, i: int, p: Any, stack: Stack | None
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """What the state holds for the leaf `p` before a step, and the values of it, by slot."""
-        held = [s for s in self.slots if s.held_by(tuple(p.shape))]
+        held = [s for s in self.slots if fitted(s, stack).held_by(tuple(p.shape))]
         stored = {s.name: self.found(s, node, layout, i) for s in held}
-        return stored, self.decoded_all(stored, layout.names[i], p)
+        return stored, self.decoded_all(stored, layout.names[i], p, stack)
 
     def of(self, slot: Slot, leaf: Leaf, out: Outcome) -> Any:
         """What the state holds of the slot after this step of a leaf."""
@@ -136,27 +142,39 @@ class Store:
         return entries
 
     def joined(
-        self, node: Any, layout: Layout, params: Sequence[Any], live: Sequence[int]
+        self,
+        node: Any,
+        layout: Layout,
+        params: Sequence[Any],
+        live: Sequence[int],
+        stacks: Stacks = NO_STACKS,
     ) -> list[Path]:
         """The leaves of which `node` lacks a slot that they should have."""
-        held = [(s, i) for s in self.slots for i in self.holders(s, live, params)]
+        held = [(s, i) for s in self.slots for i in self.holders(s, live, params, stacks)]
         paths = {layout.paths[i] for s, i in held if not has(node.get(s.name), layout.paths[i])}
         return sorted(paths)
 
     def extended(
-        self, new: Any, node: Any, layout: Layout, params: Sequence[Any], live: Sequence[int]
+        self,
+        new: Any,
+        node: Any,
+        layout: Layout,
+        params: Sequence[Any],
+        live: Sequence[int],
+        stacks: Stacks = NO_STACKS,
     ) -> dict[str, Any]:
         """The slots as `node` has them, and as the `new` node has them for leaves that joined."""
         slots: dict[str, Any] = {}
-        joined = {*self.joined(node, layout, params, live)}
+        joined = {*self.joined(node, layout, params, live, stacks)}
         for slot in self.slots:
             old = node.get(slot.name, {})
             check_gone(self.who, old, (*layout.paths, *layout.elsewhere))
-            held = self.holders(slot, live, params)
+            held = self.holders(slot, live, params, stacks)
             for i in held:
                 if layout.paths[i] not in joined:
                     value = lookup(old, layout.paths[i])
-                    self.check(slot, layout.names[i], value, params[i])
+                    mine = fitted(slot, stacks.get(i))
+                    self.check(mine, layout.names[i], value, params[i])
             own = [layout.paths[i] for i in held]
             leaves = [lookup(new[slot.name] if p in joined else old, p) for p in own]
             slots[slot.name] = nest(own, leaves)

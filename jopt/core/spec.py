@@ -21,7 +21,6 @@ from jopt.core.declared import Shape as Shape
 from jopt.core.declared import ShapeRule as ShapeRule
 from jopt.core.declared import Slot as Slot
 from jopt.core.declared import answer, check_named
-from jopt.core.declared import slot_axes as slot_axes
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -159,7 +159,15 @@ def _spec(stage: Stage, spec: Spec) -> Spec:
 
 
 def check_bare(who: str, part: Part, other: str) -> None:
-    """Raise `ConfigError` for an optimizer with stages, which `other` does not have."""
+    """Raise `ConfigError` for an optimizer with stages or stacks, which `other` does not have."""
+    if isinstance(part, SpecPart) and part.looks and part.axes:
+        raise ConfigError(
+            who,
+            f"{other} has no leaf of several tensors, and {part.name} has axes=",
+            expected=f"jopt.{part.name}(...) without axes=",
+            found=repr(dict(part.axes))[:100],
+            fix="Split the stacks into leaves of their own.",
+        )
     if isinstance(part, SpecPart) and part.ending.stages:
         names = ", ".join(f"jopt.{stage.name}" for stage in part.ending.stages)
         raise ConfigError(

@@ -29,6 +29,11 @@ def _by_value(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return jnp.clip(g, -h.max_value, h.max_value), {}
 
 
+def _by_own_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    (clipped,), new = _by_norm([g], s, p, h)
+    return clipped, new
+
+
 def _by_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     each = zip(g, *scaled_norms(g), strict=True)
     short = ((x, *_short(f, n, h.max_norm)) for x, f, n in each)
@@ -106,7 +111,7 @@ def clip_by_value(max_value: Value, **common: Unpack[Common]) -> Transform:
 
 @configured("jopt.")
 def clip_by_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
-    """g ← g·min(c / (‖g‖₂ + 10⁻⁶), 1), each leaf by its own norm.
+    """g ← g·min(c / (‖g‖₂ + 10⁻⁶), 1), each leaf by its own norm; with `axes`, each tensor.
 
     **Arguments:** `max_norm`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 
@@ -116,6 +121,9 @@ def clip_by_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     >>> tx.update(grads, tx.init(grads))[0]["w"].round(3)
     Array([0.6, 0.8], dtype=float32)
     """
+    if common.get("axes"):
+        return leafwise(BY_NORM, _by_own_norm, max_norm=max_norm, **common)
+    # All leaves at once, which takes fewer kernels.
     return treewise(BY_NORM, _by_norm, max_norm=max_norm, **common)
 
 

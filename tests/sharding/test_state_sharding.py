@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jopt
-from jopt.core.places import SHARED, Place, by_path, by_slot, slot_axes
+from jopt.core.places import SHARED, Place, by_path, by_slot
 from jopt.core.tree import layout_of
 from jopt.sharding.mesh import along
 from tests.catalog import CATALOG
@@ -119,7 +119,7 @@ def test_other_shapes_keep_the_axes_they_share_with_the_parameter():
 )
 def test_axes_follow_from_the_shape_rule(rule, shape, axes):
     slot = jopt.Slot("x", rule)
-    assert slot_axes(slot, shape, {}) == axes
+    assert slot.axes_for(shape, {}) == axes
     assert len(axes) == len(slot.shape_for(shape, {}))
 
 
