@@ -144,9 +144,9 @@ class LeafPart(SpecPart):
     ) -> tuple[Array, dict[str, Array]]:
         if stack is None:
             return self._apply(g, slots, p, numbers)
-        options = hashable(self.name, self.frozen_options)
+        options, held = self.frozen_options, self.held
         stacked: tuple[Array, dict[str, Array]] = apply_stack(
-            self.rule, self.ending, options, self.held, stack, g, slots, p, numbers
+            self.rule, self.ending, options, held, stack, g, slots, p, numbers
         )
         return stacked
 
