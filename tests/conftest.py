@@ -6,6 +6,7 @@ the processes that tests start and the next run find them. Any other choice of t
 `-m ""`) optimizes as users' programs are.
 """
 
+import functools
 import gc
 import os
 import shutil
@@ -17,6 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import pytest
 
 from tests.sampling import sample
@@ -87,12 +89,21 @@ def _few_programs():
         gc.collect()
 
 
+def compiled_later(jit, f, **options):
+    """`jax.jit` with what the ordinary run turns off; within a program that program decides."""
+    if not isinstance(jnp.zeros(()), jax.core.Tracer):
+        options["compiler_options"] = {SOONER[2:].partition("=")[0]: True}
+    return jit(f, **options)
+
+
 @pytest.fixture(autouse=True)
-def _optimized(request):
-    """Programs of tests marked so are those of users."""
+def _optimized(request, monkeypatch):
+    """Programs that tests marked so compile are those of users."""
     little = jax.config.read("jax_disable_most_optimizations")
-    if request.node.get_closest_marker("optimized"):
+    if little and request.node.get_closest_marker("optimized"):
         jax.config.update("jax_disable_most_optimizations", False)
+        if SOONER in os.environ["XLA_FLAGS"]:
+            monkeypatch.setattr(jax, "jit", functools.partial(compiled_later, jax.jit))
     yield
     jax.config.update("jax_disable_most_optimizations", little)
 

@@ -11,6 +11,8 @@ from tests.benchmarks import budgets
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.compiled import compiled, row
 
+pytestmark = pytest.mark.optimized  # bits or costs of more than one program are compared
+
 SLOTS = {
     "adamw": 2,
     "clip+adamw": 2,
@@ -25,6 +27,9 @@ SLOTS = {
     "adamw int8": 4,  # codes and scales of two slots
     "stochastic": 2,
     "masters": 3,
+    "lion": 1,
+    "lamb": 2,
+    "prodigy": 4,
 }
 """How many leaves a state has for each parameter, at most."""
 

@@ -18,6 +18,8 @@ from jopt.core.spec import REGISTRY
 from tests.catalog import BY_NAME, CATALOG
 from tests.core.helpers import error, same
 
+pytestmark = pytest.mark.optimized  # bits or costs of more than one program are compared
+
 FUSED = [e for e in CATALOG if REGISTRY[e.name].elementwise]
 each = pytest.mark.parametrize("entry", FUSED, ids=lambda e: e.name)
 
@@ -72,7 +74,6 @@ def agree(a, b):
             same(x, y)
 
 
-@pytest.mark.optimized
 @each
 def test_the_same_step(entry, kernels):
     xla, fused = (entry.make(state_dtype="int8", kernel=k) for k in ("xla", "pallas"))

@@ -10,6 +10,8 @@ import pytest
 import jopt
 from tests.core.helpers import params, same
 
+pytestmark = pytest.mark.optimized  # bits or costs of more than one program are compared
+
 RATES = np.float32([1e-3, 1e-2, 3e-2, 0.3])
 DECAYS = np.float32([0.0, 0.1, 0.5, 1.0])
 RUNS = len(RATES)
@@ -133,8 +135,11 @@ def test_a_schedule_with_a_memory_is_swept_by_its_number():
     state = jax.vmap(tx.init, in_axes=None, axis_size=RUNS)(start)
     state = jopt.set_hyperparams(state, learning_rate=RATES)
     separate = [jopt.set_hyperparams(fresh, learning_rate=rate) for rate in RATES]
-    one = jax.jit(lambda s, value: tx.update(start, s, start, value=value)[1])
-    together = jax.jit(jax.vmap(one))
+
+    def after(s, value):
+        return tx.update(start, s, start, value=value)[1]
+
+    one, together = jax.jit(after), jax.jit(jax.vmap(after))
     for values in np.float32([[2] * 4, [1, 3, 1, 3], [0, 3, 3, 0]]):
         state = together(state, values)
         separate = [one(s, value) for s, value in zip(separate, values, strict=True)]

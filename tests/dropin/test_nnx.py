@@ -65,7 +65,10 @@ def state_of(optimizer):
     return nnx.to_pure_dict(nnx.state(optimizer))["opt_state"]
 
 
-@pytest.mark.parametrize("label", TRANSFORMS)
+# To the bit, which programs that are optimized little do not keep where momentum is contracted.
+@pytest.mark.parametrize(
+    "label", [pytest.param(t, marks=[pytest.mark.slow] * (t == "chain")) for t in TRANSFORMS]
+)
 def test_equals_a_loop_by_hand(label):
     tx, model = TRANSFORMS[label](), Net()
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)

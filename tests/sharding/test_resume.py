@@ -37,6 +37,7 @@ MOVES = {
 # value: of the parameters, and of the state. All others are equal to the bit.
 SUMS = {
     "adafactor": (4e-7, 4e-7),
+    "fromage": (4e-7, 0),
     "lamb": (4e-7, 0),
     "lars": (4e-7, 8e-7),
     "lbfgs": (1e-5, 3e-4),
@@ -69,6 +70,7 @@ def test_a_run_goes_on_to_the_bit_in_another_layout(name):
     assert identical(resumed, whole)
 
 
+@pytest.mark.optimized  # the two are programs of their own, and bits are compared
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
 def test_every_optimizer_goes_on_with_half_the_devices(entry):
     resumed, whole = moved(entry.make(), EIGHT, FOUR, entry)

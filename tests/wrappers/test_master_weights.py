@@ -21,6 +21,8 @@ from tests.wrappers.masters import (
     widened,
 )
 
+pytestmark = pytest.mark.optimized  # bits or costs of more than one program are compared
+
 INSIDE = {
     "adamw": jopt.adamw(
         s.cosine(0.01, 20),
