@@ -155,10 +155,10 @@ def lean(
         gram = product(x)
         square_of = jnp.ones((x.shape[0], 1, 1), wide)
         if k == 0:
-            start = (x, gram, _trace(gram), jnp.broadcast_to(eps, square_of.shape))
-            low, high = A_IN_RANGE
-            far = jnp.any(~((start[2] > low) & (start[2] < high)))
-            x, gram, total, least = once_if(far, again, start)
+            total, (low, high) = _trace(gram), A_IN_RANGE
+            least = jnp.zeros_like(total) + eps  # laid as the other is, where types say so
+            far = jnp.any(~((total > low) & (total < high)))
+            x, gram, total, least = once_if(far, again, (x, gram, total, least))
             factor = 1 / jnp.maximum(safe_sqrt(total), least)
             square_of = factor * factor
         square = fixed(_dot(gram, gram, 2, 1, dtype))
