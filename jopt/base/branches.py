@@ -19,22 +19,27 @@ NO_ARRAY = (TypeError, ValueError, OverflowError, NotImplementedError, Warning)
 CHOOSE = "Choose with jnp.where, or with jax.lax.cond."
 
 
-def called(who: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`; a `ConfigError` if it takes other arguments, or branches on them.
+def called(who: str, what: str, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+    """`function(*args, **named)`; a `ConfigError` if it takes other arguments, or branches on them.
 
     Of functions within functions the outermost is named, which the user knows by its place.
     """
     try:
-        return function(*args)
+        return function(*args, **named)
     except (TypeError, ConfigError) as error:
-        told = _told(who, what, function, len(args), error)
+        told = _told(who, what, function, len(args), tuple(named), error)
         if told is None:
             raise
         raise told from error
 
 
 def _told(
-    who: str, what: str, function: Callable[..., Any], n: int, error: Exception
+    who: str,
+    what: str,
+    function: Callable[..., Any],
+    n: int,
+    names: tuple[str, ...],
+    error: Exception,
 ) -> ConfigError | None:
     """What to say of an error in a function of the user's; `None` where it speaks for itself."""
     told = isinstance(error, ConfigError) and error.fix == CHOOSE
@@ -46,12 +51,13 @@ def _told(
             found=error.found if isinstance(error, ConfigError) else repr(function)[:200],
             fix=CHOOSE,
         )
-    if isinstance(error, JoptError) or takes(function, n):
+    if isinstance(error, JoptError) or takes(function, n, *names):
         return None
     return ConfigError(
         who,
         f"{what} takes other arguments than it is called with",
-        expected=f"a function of {n} argument{'s' * (n > 1)}",
+        expected=f"a function of {n} argument{'s' * (n > 1)}"
+        + (f", and of {', '.join(names)} by name" if names else ""),
         found=f"{repr(function)[:100]}, which takes {inspect.signature(function)}",
     )
 
@@ -75,10 +81,10 @@ def number_of(
     )
 
 
-def takes(function: Callable[..., Any], n: int) -> bool:
-    """Whether a function can be called with `n` arguments, as far as it tells."""
+def takes(function: Callable[..., Any], n: int, *names: str) -> bool:
+    """Whether a function can be called with `n` arguments and these by name, as far as it tells."""
     try:
-        inspect.signature(function).bind(*(None,) * n)
+        inspect.signature(function).bind(*(None,) * n, **dict.fromkeys(names))
     except TypeError:
         return False
     except ValueError:  # some of C's functions do not tell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -71,7 +70,7 @@ class ConditionalPart(WrapperPart):
         return replace(after, updates=updates, took=inside), new
 
     def _asked(self, step: Array, extra: Mapping[str, Any]) -> Any:
-        return called(self.name, "condition", functools.partial(self.condition, **extra), step)
+        return called(self.name, "condition", self.condition, step, **extra)
 
 
 def _answer(holds: Any) -> Array:
