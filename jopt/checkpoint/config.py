@@ -119,8 +119,9 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _is_late(spec: Spec, name: str, value: Any) -> bool:
     """Whether this is off and torch's optimizer lacks it: a file may be older than the choice."""
-    late = value is False or (value is None and name in spec.by_name)
     hyper = spec.by_name.get(name)
+    off = None if hyper else spec.unsaid.get(name, False)
+    late = value == off and type(value) is type(off)
     key = hyper.torch if hyper else spec.options.get(name)
     return bool(spec.torch) and key is None and late
 

@@ -109,8 +109,8 @@ class Slot:
       function of the parameter.
     - `when`: whether it exists, from the static options and, for each hyperparameter, whether
       it is switched on; `None` for always.
-    - `fits`: whether a parameter of this shape has it; `None` for every parameter. The rule
-      sees only the slots that its leaf has.
+    - `fits`: whether a parameter has it, from its shape and what `when` sees; `None` for every
+      parameter. The rule sees only the slots that its leaf has.
     - `torch`: torch's key for it; `None` if torch keeps no such thing.
     - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
     - `compress`: whether a codec may store it in fewer bits than it is computed in.
@@ -126,7 +126,7 @@ class Slot:
     shape: ShapeRule = "like"
     init: float | str | Callable[[jax.Array], jax.Array] = 0.0
     when: Callable[[Options], bool] | None = None
-    fits: Callable[[Shape], bool] | None = None
+    fits: Callable[[Shape, Options], bool] | None = None
     torch: str | None = None
     signed: bool = True
     compress: bool = True
@@ -152,9 +152,9 @@ class Slot:
                     self.name, "dtype is no dtype", expected="such as 'int32'", found=self.dtype
                 ) from None
 
-    def held_by(self, shape: Shape) -> bool:
+    def held_by(self, shape: Shape, options: Options) -> bool:
         """Whether a parameter of this shape has the slot."""
-        return self.fits is None or answer(self.name, "fits", self.fits, shape)
+        return self.fits is None or answer(self.name, "fits", self.fits, shape, options)
 
     def shape_for(self, shape: Shape, options: Options) -> Shape:
         """The slot's shape for a parameter of this shape."""
@@ -234,9 +234,9 @@ def check_named(of: Any) -> None:
         raise ConfigError(kind, "it has no name", expected="a word, not empty", found=repr(of.name))
 
 
-def answer(who: str, what: str, function: Callable[..., Any], given: Any) -> bool:
+def answer(who: str, what: str, function: Callable[..., Any], *given: Any) -> bool:
     """What a condition of a spec says."""
-    answer = plain(called(who, what, function, given))
+    answer = plain(called(who, what, function, *given))
     if not isinstance(answer, bool | int):
         raise ConfigError(
             who, f"{what} gives neither yes nor no", expected="a bool", found=repr(answer)[:100]

@@ -48,8 +48,12 @@ class Store:
         self, slot: Slot, live: Sequence[int], leaves: Sequence[Any], stacks: Stacks = NO_STACKS
     ) -> tuple[int, ...]:
         """Which of the leaves have the slot."""
-        held = (fitted(slot, stacks.get(i)).held_by(tuple(leaves[i].shape)) for i in live)
-        return tuple(i for i, has in zip(live, held, strict=True) if has)
+
+        def has(i: int) -> bool:
+            shape = tuple(leaves[i].shape)
+            return fitted(slot, stacks.get(i)).held_by(shape, self.options)
+
+        return tuple(i for i in live if has(i))
 
     def first(self, slot: Slot, p: Any, numbers: Mapping[str, Any]) -> Any:
         """What the state holds of the slot before the first step of the parameter `p`."""
@@ -110,7 +114,8 @@ class Store:
         self, node: Any, layout: Layout, i: int, p: Any, stack: Stack | None
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """What the state holds for the leaf `p` before a step, and the values of it, by slot."""
-        held = [s for s in self.slots if fitted(s, stack).held_by(tuple(p.shape))]
+        shape, options = tuple(p.shape), self.options
+        held = [s for s in self.slots if fitted(s, stack).held_by(shape, options)]
         stored = {s.name: self.found(s, node, layout, i) for s in held}
         return stored, self.decoded_all(stored, layout.names[i], p, stack)
 

@@ -61,6 +61,8 @@ class Spec:
       gradient, the parameter and the slots, and on slots that are one number; such a slot
       depends on no entry. The rule may then run on any piece of a leaf.
     - `torch`: torch's class name, if torch has it.
+    - `unsaid`: static choices that torch lacks, with the value at which a file does not mention
+      them: it may be older than they are. `False` needs no word here.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Spec:
     sparse: Literal["no", "rows"] = "no"
     elementwise: bool = False
     torch: str | None = None
+    unsaid: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("hypers", "slots", "extra", "optional"):

@@ -154,9 +154,9 @@ class StackedSlot(Slot):
     one: Slot = None  # type: ignore[assignment]
     stack: Stack = None  # type: ignore[assignment]
 
-    def held_by(self, shape: Shape) -> bool:
+    def held_by(self, shape: Shape, options: Options) -> bool:
         """Whether a tensor has it."""
-        return self.one.held_by(self.stack.tensor)
+        return self.one.held_by(self.stack.tensor, options)
 
     def shape_for(self, shape: Shape, options: Options) -> Shape:
         """See `Slot.shape_for`."""

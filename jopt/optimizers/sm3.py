@@ -23,7 +23,7 @@ def _cover(k: int) -> Slot:
         first = 0 if k == AXES else last
         return tuple(n if first <= i <= last else 1 for i, n in enumerate(of))
 
-    def fits(of: tuple[int, ...]) -> bool:
+    def fits(of: tuple[int, ...], _: Any) -> bool:
         return len(of) >= k or k == 1
 
     return Slot(f"axis_{k}", shape, fits=fits, signed=False, compress=False)

@@ -115,7 +115,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "rmsprop": (*_RMS, *_STDDEV, "TraceState"),
     "adagrad": ("ScaleByRssState",),
     "adadelta": ("ScaleByAdaDeltaState",),
-    "adafactor": ("FactoredState",),
+    "adafactor": ("FactoredState", "EmaState"),
     "muon": ("MuonState",),
     "adabelief": ("ScaleByBeliefState",),
     "adan": ("ScaleByAdanState",),

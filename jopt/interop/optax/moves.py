@@ -85,7 +85,7 @@ class _Matching:
         if entry == "key" and isinstance(part, SpecPart):
             yield Move(ours, None, make=lambda: jnp.array(node[entry][leaf[0]]), told=True)
             return
-        if part.name == "adafactor":
+        if part.name == "adafactor" and entry != "mu":
             rows, columns, full = (self._take(part, f, leaf) for f in ("v_row", "v_col", "v"))
             if rows and columns and full:
                 shape = tuple(self._param(leaf).shape)

@@ -38,7 +38,7 @@ def pairs(part: SpecPart, shape: Shape, axes: Axes | None) -> list[tuple[Slot, S
     n = len(shape)
     found = []
     for slot in part.slots:
-        if not (slot.held_by(shape) and slot.torch):
+        if not (slot.held_by(shape, part.options) and slot.torch):
             continue
         other = slot
         if axes is not None and slot.shape in _OTHER and axes[-2:] != (n - 2, n - 1):
@@ -148,7 +148,8 @@ class Reader:
         target, part = self.target, self.target.part
         own, factors = own_numbers(node), own_factors(node)
         for slot in part.slots:
-            held = [i for i in target.live if slot.held_by(tuple(target.params[i].shape))]
+            shapes = {i: tuple(target.params[i].shape) for i in target.live}
+            held = [i for i, shape in shapes.items() if slot.held_by(shape, part.options)]
             leaves = []
             for i in held:
                 old = lookup(self.node[slot.name], target.layout.paths[i])
