@@ -38,9 +38,9 @@ def fromage(
 
         p ← (p − η·max(‖p‖, m) / max(‖g‖, m)·g) / √(1 + η²)
 
-    The norms are of a whole leaf. The division keeps a parameter from growing where its gradient
-    is at right angles to it, as behind a normalization; it also acts without a gradient. Where
-    one of the norms, at least m, is 0, g is taken as it is.
+    The norms are of a leaf, or of each tensor of one by `axes`. The division keeps a parameter
+    from growing where its gradient is at right angles to it, as behind a normalization; it also
+    acts without a gradient. Where one of the norms, at least m, is 0, g is taken as it is.
 
     **Arguments** (defaults are the paper's η and optax's m):
 

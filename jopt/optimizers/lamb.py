@@ -50,7 +50,8 @@ def lamb(
         d ← μ / (1 − β₁ᵗ) / (√(ν / (1 − β₂ᵗ) + ε′) + ε) + λ·p
         p ← p − η·‖p‖ / ‖d‖·d
 
-    Where ‖p‖ or ‖d‖ is 0, d is taken as it is. The norms are of a whole leaf.
+    Where ‖p‖ or ‖d‖ is 0, d is taken as it is. The norms are of a
+    leaf, or of each tensor of one by `axes`.
 
     **Arguments** (defaults are optax's; η is Adam's):
 

@@ -53,8 +53,9 @@ def lars(
         b ← m·b + u
         p ← p − η·b;  p − η·(u + m·b) with nesterov
 
-    Where ‖p‖ or ‖g‖ is 0, u is g. The norms are of a whole leaf. The buffer does not hold η, so
-    that a change of the learning rate acts at once; optax's does, and the paper's.
+    Where ‖p‖ or ‖g‖ is 0, u is g. The norms are of a leaf, or of each tensor of one by `axes`. The
+    buffer does not hold η, so that a change of the learning rate acts at once; optax's does, and
+    the paper's.
 
     Biases and scales are usually left out of the scaling, which is `jopt.sgd` for them:
     `jopt.route(jopt.lars(...), plain=("(bias|scale)$", jopt.sgd(..., momentum=0.9)))`.

@@ -50,8 +50,8 @@ def novograd(
         μ ← β₁·μ + g / (√(ν + ε′) + ε) + λ·p
         p ← p − η·μ
 
-    The norm is of a whole leaf. μ is a sum, not a mean: a steady gradient moves the parameter by
-    up to η / (1 − β₁).
+    The norm is of a leaf, or of each tensor of one by `axes`. μ is a sum, not a mean: a steady
+    gradient moves the parameter by up to η / (1 − β₁).
 
     **Arguments** (η is the paper's default, the others are optax's):
 

@@ -149,7 +149,7 @@ def clip_by_global_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
 
 @configured("jopt.")
 def clip_by_block_rms(threshold: Value, **common: Unpack[Common]) -> Transform:
-    """g ← g·min(1, c / √mean(|g|²)), each leaf by its own mean.
+    """g ← g·min(1, c / √mean(|g|²)), each leaf by its own mean; with `axes`, each tensor.
 
     **Arguments:** `threshold`: c ≥ 0, a number or a schedule; `**common`: see `jopt.Common`.
 

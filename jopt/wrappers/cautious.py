@@ -58,8 +58,9 @@ def cautious(tx: Transform, *, normalize: Literal["count", "mean"] | None = "cou
     **Arguments:**
 
     - `tx`: an optimizer, or a chain or wrapper with one; of a chain the last one.
-    - `normalize`: what makes up for the entries that are left out, in each leaf: `"count"` as in
-      the paper, `"mean"` as in its authors' code, or nothing, which treats each entry alone.
+    - `normalize`: what makes up for the entries that are left out, in each leaf, or each tensor
+      of one by the optimizer's `axes`: `"count"` as in the paper, `"mean"` as in its authors'
+      code, or nothing, which treats each entry alone.
       The parts of complex numbers are two entries.
 
     **Raises:** `ConfigError` where there is no optimizer, or one whose step is its own.

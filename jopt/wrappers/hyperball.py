@@ -62,7 +62,8 @@ def hyperball(tx: Transform, *, relative: bool = True) -> Transform:
     - `tx`: an optimizer, or a chain or wrapper with one; of a chain the last one.
     - `relative`: whether the step, too, has its length from R, as published.
 
-    **State:** `radius` beside the optimizer's slots, one number for each leaf: R.
+    **State:** `radius` beside the optimizer's slots, one number for each leaf, or each tensor of
+    one by the optimizer's `axes`: R.
 
     **Raises:** `ConfigError` where there is no optimizer, or one whose step is its own.
 

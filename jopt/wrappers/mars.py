@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, chain, leafwise
+from jopt.core.axes import StackAxes
 from jopt.numerics import norm
 
 SPEC = Spec(
@@ -44,13 +45,14 @@ def mars(
     b1: Value = 0.95,
     max_norm: Value | None = 1.0,
     groups: Groups = None,
+    axes: StackAxes = None,
 ) -> Transform:
     """Correct each gradient by its change since the last step, for less variance.
 
     With g₋ the gradient of the step before, 0 before the first:
 
         c ← g + γ·β / (1 − β)·(g − g₋)
-        c ← c·min(1, m / ‖c‖)          for each leaf alone
+        c ← c·min(1, m / ‖c‖)          for each leaf alone, or each tensor of one
 
     and c is what `tx` takes for the gradient.
 
@@ -62,6 +64,7 @@ def mars(
     - `b1`: β in [0, 1), 0.95 there.
     - `max_norm`: m > 0, 1 in the paper, of each leaf; `None` for none.
     - `groups`: other numbers for some leaves.
+    - `axes`: how leaves hold their tensors, see `jopt.Common`; `tx` has its own.
 
     **State:** that of `tx`, and under `mars` the last gradients, `previous`, in at least float32. A
     leaf without gradient keeps its own.
@@ -91,5 +94,6 @@ def mars(
         b1=b1,
         max_norm=max_norm,
         groups=groups,
+        axes=axes,
     )
     return chain(corrected, tx)

@@ -56,8 +56,8 @@ def stable(tx: Transform, *, max_rms: Value = 1.0) -> Transform:
 
     Decoupled decay is part of d here, as the paper multiplies both by the clipped rate. For any
     other optimizer r is the root of the mean of d², and decay is left alone: Adafactor's update
-    clipping, and for RMSprop without momentum the same ratio, but for ε. Means are over all entries
-    of a leaf, the parts of complex numbers being two.
+    clipping, and for RMSprop without momentum the same ratio, but for ε. Means are of a leaf, or
+    of each tensor of one by the optimizer's `axes`, the parts of complex numbers being two.
 
     **Arguments:**
 

@@ -77,8 +77,8 @@ def trust_ratio(
     which is little for those that divide by the gradient's size, as Adam. It acts ahead of all
     other stages, whatever the order.
 
-    Norms are over all entries of a leaf. Biases and scales usually stay without: send them to a
-    bare optimizer by `jopt.route`.
+    Norms are of a leaf, or of each tensor of one by the optimizer's `axes`. Biases and scales
+    usually stay without: send them to a bare optimizer by `jopt.route`.
 
     **Arguments:**
 
