@@ -79,7 +79,7 @@ class Common(TypedDict, total=False):
       keeps a count of its own for each of them; one that does not takes `None` anywhere.
     - `axes`: `{pattern: axes}`: how leaves hold their tensors, where they are not one tensor as
       they are: `"layer ..."` for layers along the first axis, `"layer i o"`, `"d (heads k)"`; see
-      the page on stacks. What looks at more than one entry (a norm, a factored moment) then
+      the page on groups. What looks at more than one entry (a norm, a factored moment) then
       looks at one tensor; what treats each entry alone needs no `axes`.
 
     A field here is an argument of every factory and door: of its signature, its `config` and
