@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, TreeError, configured
+from jopt.base import ConfigError, TreeError, configured, number_of
 from jopt.core import Transform
 from jopt.core.checks import check_count, is_sparse
 from jopt.core.metrics import given, mean, none_kept, with_this
@@ -46,7 +46,7 @@ class AccumulatePart(WrapperPart):
 
     leads = True
 
-    def __init__(self, name: str, tx: Any, every: int) -> None:
+    def __init__(self, name: str, tx: Any, every: int | Callable[[Any], Any]) -> None:
         super().__init__(name, tx)
         self.every = every
         self.rests = True
@@ -61,7 +61,8 @@ class AccumulatePart(WrapperPart):
         live = _summed(layout, params)
         sums = [jnp.zeros_like(params[i], compute_dtype(params[i].dtype)) for i in live]
         total = nest([layout.paths[i] for i in live], sums)
-        return {"micro": jnp.int32(0), "sum": total, **none_kept(self.metrics)}
+        rounds = {"rounds": jnp.int32(0)} if callable(self.every) else {}
+        return {"micro": jnp.int32(0), "sum": total, **rounds, **none_kept(self.metrics)}
 
     def extend(self, layout: Layout, params: Leaves, node: Node) -> Node:
         """Leaves that join in the middle of a round count their own gradients."""
@@ -134,7 +135,12 @@ class AccumulatePart(WrapperPart):
 
     def _turn(self, flow: Flow, node: Node) -> tuple[Turn, Node]:
         """What this update does, and the own entries after it."""
-        self.check_own(node, "micro", "sum")
+        every: Any = self.every
+        rounds = ("rounds",) if callable(every) else ()
+        self.check_own(node, "micro", "sum", *rounds)
+        if callable(every):
+            length = number_of(self.name, "every", every, node["rounds"], dtype=number_dtype())
+            every = jnp.round(length).astype("int32")
         live = _summed(flow.layout, flow.updates if flow.params is None else flow.params)
         paths = {i: flow.layout.paths[i] for i in live}
         # Without any gradient there is nothing to count: the round ends, or waits on.
@@ -143,7 +149,7 @@ class AccumulatePart(WrapperPart):
         before = {(): node["micro"], **late}
         number = {path: count + more for path, count in before.items()}
         # `>=`: a round that was begun with a larger `every` ends at once.
-        last = (number[()] >= self.every) & (number[()] > 0)
+        last = (number[()] >= every) & (number[()] > 0)
         if flow.extra.get("flush") is not None:
             last = last | (_flag(flow.extra["flush"]) & (number[()] > 0))
         shares = {path: _share(before[path], count) for path, count in number.items()}
@@ -167,6 +173,8 @@ class AccumulatePart(WrapperPart):
         held: Node = once_if(~last, added, node["sum"])
         left = {path: jnp.where(last, 0, count) for path, count in number.items()}
         own = {"micro": left.pop(()), "sum": held}
+        if rounds:
+            own["rounds"] = node["rounds"] + last.astype("int32")
         if late:
             own["leaf_micro"] = nest(left, left.values())
         extra = dict(flow.extra)
@@ -217,7 +225,7 @@ def _flag(flush: Any) -> Array:
 
 
 @configured("jopt.")
-def accumulate(tx: Any, every: int) -> Transform:
+def accumulate(tx: Any, every: int | Callable[[Any], Any]) -> Transform:
     """Step once for `every` updates, with the mean of their gradients.
 
     For batches larger than memory: call `update` for each micro-batch. The wrapped transform
@@ -228,7 +236,9 @@ def accumulate(tx: Any, every: int) -> Transform:
     **Arguments:**
 
     - `tx`: any transform; put clipping inside, so that it sees the mean.
-    - `every`: how many updates make a step, at least 1.
+    - `every`: how many updates make a step, at least 1; or a schedule of that, which is read for
+      each round with the number of rounds before it and rounded to a
+      whole number.
 
     **In `update` and `jopt.step`:** `flush=True`, or an array of one bool, ends the round at this
     call, with the mean of the gradients that it had: for what is left at the end of an epoch.
@@ -241,7 +251,8 @@ def accumulate(tx: Any, every: int) -> Transform:
     it holds where `micro` is 0 is left over from the last round). A `None` gradient counts as
     zero here. A state in mid-round may be taken over with another `every`: the round ends as
     soon as it is long enough. A leaf that joins in mid-round has its own number in `leaf_micro`,
-    and takes the mean of the gradients it had. `metrics` is there if something wants one.
+    and takes the mean of the gradients it had. `metrics` is there if something wants one,
+    and `rounds`, how many have ended, if `every` is a schedule.
 
     Between the steps `jopt.step` does not touch parameters and moments: at 4 bytes a number
     it moves 12 bytes a parameter, where `update` and `apply_updates` move 28.
@@ -258,5 +269,6 @@ def accumulate(tx: Any, every: int) -> Transform:
     0.0
     -2.0
     """
-    every = check_count("accumulate", "every", every, 1, of="updates")
+    if not callable(every):
+        every = check_count("accumulate", "every", every, 1, of="updates")
     return Transform({"accumulate": AccumulatePart("accumulate", tx, every)})
