@@ -236,6 +236,7 @@ def test_every_row_of_the_torch_table_leads_to_code_that_runs():
         assert blocks(sections[anchor[1]]), f"no code under #{anchor[1]}"
 
 
+@pytest.mark.slow  # .ci/run builds it
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     made = subprocess.run(

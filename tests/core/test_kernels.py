@@ -18,8 +18,6 @@ from jopt.core.spec import REGISTRY
 from tests.catalog import BY_NAME, CATALOG
 from tests.core.helpers import error, same
 
-pytestmark = pytest.mark.optimized  # bits or costs of more than one program are compared
-
 FUSED = [e for e in CATALOG if REGISTRY[e.name].elementwise]
 each = pytest.mark.parametrize("entry", FUSED, ids=lambda e: e.name)
 
@@ -74,6 +72,7 @@ def agree(a, b):
             same(x, y)
 
 
+@pytest.mark.optimized  # bits of two programs are compared
 @each
 def test_the_same_step(entry, kernels):
     xla, fused = (entry.make(state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
@@ -90,6 +89,7 @@ def test_it_lowers_for_cuda_devices(entry):
     assert text.count('name = "jopt_int8_step"') == (len(WHOLE) if entry.name in HAVE_CODES else 0)
 
 
+@pytest.mark.optimized  # bits of two programs are compared
 def test_update_gives_the_update(kernels):
     xla, fused = (jopt.adamw(0.1, state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
     state = run(xla, tree(), xla.init(tree()), range(1))[1]
@@ -118,6 +118,7 @@ def test_a_leaf_without_gradient_stays(kernels):
     assert (after["half"] != params["half"]).any()
 
 
+@pytest.mark.optimized  # bits of two programs are compared
 def test_a_run_changes_its_kernel_where_it_was_saved(kernels):
     xla, fused = (jopt.adamw(0.1, state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
     assert configuration(xla) == configuration(fused)
@@ -166,6 +167,7 @@ def test_a_gradient_that_is_nan_is_seen_in_the_state(kernels):
     assert np.signbit(state["adamw"]["nu_max"]["conv"]["scale"]).sum() == 1
 
 
+@pytest.mark.optimized  # bits of two programs are compared
 @pytest.mark.parametrize("name", ["adamw", "rprop"])
 def test_the_same_steps_after_gradients_that_are_no_numbers_or_out_of_range(name, kernels):
     ends = []

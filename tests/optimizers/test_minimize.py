@@ -33,6 +33,7 @@ def test_it_finds_a_minimum_of_the_paper_and_the_one_that_scipy_finds(problem):
         assert near(ours.value, theirs.value) or near(theirs.value, ours.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_it_costs_no_more_than_scipy_on_the_whole():
     # Of the problems that both solve to the same tolerance.

@@ -20,7 +20,7 @@ from tests.sharding.layouts import CASES, MESHES, mesh_of
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
-pytestmark = [pytest.mark.usefixtures("x64", "optax_promotes"), pytest.mark.optimized]
+pytestmark = pytest.mark.usefixtures("x64", "optax_promotes")
 
 
 @pytest.fixture

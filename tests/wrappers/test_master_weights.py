@@ -21,8 +21,6 @@ from tests.wrappers.masters import (
     widened,
 )
 
-pytestmark = pytest.mark.optimized  # bits or costs of more than one program are compared
-
 INSIDE = {
     "adamw": jopt.adamw(
         s.cosine(0.01, 20),
@@ -46,6 +44,7 @@ OUTSIDE = {
 }
 
 
+@pytest.mark.optimized  # bits of two programs are compared
 @each_run
 @pytest.mark.parametrize("tx", INSIDE.values(), ids=INSIDE)
 def test_masters_and_state_are_those_of_wide_parameters(tx, run):
