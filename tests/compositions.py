@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jax
 import optax
 
 import jopt
@@ -18,6 +19,16 @@ from jopt import schedules as s
 def halved(t: Any) -> Any:
     """0.5 every ten steps, as a function of one's own."""
     return 0.5 ** (t / 10)
+
+
+def every_second(step: Any, **_: Any) -> Any:
+    """A condition of one's own."""
+    return step % 2 == 0
+
+
+def halves(updates: Any, *_: Any) -> Any:
+    """Updates of one's own."""
+    return jax.tree.map(lambda u: u / 2, updates)
 
 
 SCHEDULES: tuple[s.Schedule, ...] = (
@@ -100,6 +111,41 @@ WRAPPERS: dict[str, jopt.Transform] = {
         jopt.direction(jopt.adam(amsgrad=True, skips=ABSENT)),
         jopt.add_decayed_weights(0.1),
         jopt.scale_by_learning_rate(s.cosine(0.01, 20)),
+    ),
+    "links": jopt.chain(
+        jopt.zero_nans(),
+        jopt.centralize(),
+        jopt.adaptive_grad_clip(0.5),
+        jopt.clip_by_unit_norm(1.0),
+        jopt.clip_by_block_rms(s.linear(1.0, 0.5, 20)),
+        jopt.normalize_by_update_norm(),
+        jopt.add_noise(0.01, seed=3),
+        jopt.monitor(decay=0.9),
+        jopt.trace(0.9, nesterov=True),
+        jopt.average_updates(0.5),
+        jopt.stateless(halves),
+        jopt.identity(),
+        jopt.scale(s.linear(-0.1, -0.01, 20)),
+    ),
+    "rows": jopt.route(
+        jopt.conditionally(jopt.mars(jopt.adamw(0.01, skips=True)), every_second),
+        matrices=("kernel$", jopt.chain(jopt.sgd(0.1), jopt.keep_params_nonnegative())),
+        still=("bias$", jopt.set_to_zero()),
+    ),
+    "searches": jopt.route(
+        jopt.sam(jopt.sgd(0.01, momentum=0.9)),
+        kernels=(
+            "kernel$",
+            jopt.chain(
+                jopt.direction(jopt.adam()),
+                jopt.scale(-1.0),
+                jopt.scale_by_backtracking_linesearch(5),
+            ),
+        ),
+        biases=("bias$", jopt.asam(jopt.adam(0.01))),
+    ),
+    "zoom": jopt.chain(
+        jopt.direction(jopt.adam()), jopt.scale(-1.0), jopt.scale_by_zoom_linesearch(5)
     ),
     "stages": jopt.route(
         jopt.cautious(

@@ -24,9 +24,9 @@ def _cover(k: int) -> Slot:
         return tuple(n if first <= i <= last else 1 for i, n in enumerate(of))
 
     def fits(of: tuple[int, ...], _: Any) -> bool:
-        return len(of) >= k or k == 1
+        return len(of) >= k
 
-    return Slot(f"axis_{k}", shape, fits=fits, signed=False, compress=False)
+    return Slot(f"axis_{k}", shape, fits=fits if k > 1 else None, signed=False, compress=False)
 
 
 COVERS = tuple(_cover(k) for k in range(1, AXES + 1))

@@ -46,7 +46,7 @@ def rule(u: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 @configured("jopt.")
 def schedule_free(
-    tx: Any, learning_rate: Value, *, b1: Value = 0.9, weight_lr_power: Value = 2.0
+    tx: Any, learning_rate: Value, b1: Value = 0.9, weight_lr_power: Value = 2.0
 ) -> Transform:
     """Train without a decaying schedule: average the steps of `tx`, and take gradients in between.
 

@@ -57,6 +57,7 @@ ALIKE = {
     "T_mult": "multiplier",
     "anneal_epochs": "steps",
     "base_lr": "base_value",
+    "base_optimizer": "tx",
     "decay_steps": "steps",
     "eta_min": "end_value",
     "every_k_schedule": "every",

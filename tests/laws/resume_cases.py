@@ -187,6 +187,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "int8": {"tree": large, "absent": True},
     "bfloat16": {"tree": large, "spoiled": True},
     "line_search": {"tree": few},
+    "zoom": {"tree": few},
 }
 ALL_WIDE = tuple(optimizer(entry, x64=True) for entry in CATALOG if not is_sparse(entry))
 WIDE = tuple(case for case in ALL_WIDE if case.name in ("adamw-x64", "rprop-x64", "adafactor-x64"))

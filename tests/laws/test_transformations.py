@@ -79,6 +79,11 @@ def test_vmap_over_a_state_with_many_learning_rates(entry):
     assert_close(many, jax.tree.map(lambda *xs: jnp.stack(xs), *runs), rtol=2e-6)
 
 
+# At a rate of 1 the first steps are as long as the distance that they begin with: a maximum of two
+# equal numbers.
+KINKED = {"dog", "dowg"}
+
+
 @pytest.mark.usefixtures("x64")
 @each
 def test_gradient_through_updates_agrees_with_finite_differences(entry):
@@ -92,6 +97,7 @@ def test_gradient_through_updates_agrees_with_finite_differences(entry):
 
     ((_, name), *_) = [n for n in numbers(tx.init(params)) if n[1] == "learning_rate"]
     rate = float(jopt.hyperparams(tx.init(params))[entry.name]["default"][name])
+    rate *= 0.9 if entry.name in KINKED else 1
     h = 1e-5 * rate
     numeric = (loss(rate + h) - loss(rate - h)) / (2 * h)
     derivative = jax.grad if entry.reverse_mode else jax.jacfwd
