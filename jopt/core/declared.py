@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jopt.base import NO_ARRAY, ConfigError, called, check_fields, is_one_of, plain
+from jopt.base import NO_ARRAY, ConfigError, called, check_fields, is_one_of, plain, takes
 
 Shape = tuple[int, ...]
 Options = Mapping[str, Any]
@@ -109,8 +109,8 @@ class Slot:
       function of the parameter.
     - `when`: whether it exists, from the static options and, for each hyperparameter, whether
       it is switched on; `None` for always.
-    - `fits`: whether a parameter has it, from its shape and what `when` sees; `None` for every
-      parameter. The rule sees only the slots that its leaf has.
+    - `fits`: whether a parameter has it, from its shape, or from that and what `when` sees;
+      `None` for every parameter. The rule sees only the slots that its leaf has.
     - `torch`: torch's key for it; `None` if torch keeps no such thing.
     - `signed`: whether it can be negative; the 8-bit codec maps signed and unsigned slots apart.
     - `compress`: whether a codec may store it in fewer bits than it is computed in.
@@ -126,7 +126,7 @@ class Slot:
     shape: ShapeRule = "like"
     init: float | str | Callable[[jax.Array], jax.Array] = 0.0
     when: Callable[[Options], bool] | None = None
-    fits: Callable[[Shape, Options], bool] | None = None
+    fits: Callable[..., bool] | None = None
     torch: str | None = None
     signed: bool = True
     compress: bool = True
@@ -154,7 +154,10 @@ class Slot:
 
     def held_by(self, shape: Shape, options: Options) -> bool:
         """Whether a parameter of this shape has the slot."""
-        return self.fits is None or answer(self.name, "fits", self.fits, shape, options)
+        if self.fits is None:
+            return True
+        given = (shape, options) if takes(self.fits, 2) else (shape,)
+        return answer(self.name, "fits", self.fits, *given)
 
     def shape_for(self, shape: Shape, options: Options) -> Shape:
         """The slot's shape for a parameter of this shape."""

@@ -23,7 +23,7 @@ def _cover(k: int) -> Slot:
         first = 0 if k == AXES else last
         return tuple(n if first <= i <= last else 1 for i, n in enumerate(of))
 
-    def fits(of: tuple[int, ...], _: Any) -> bool:
+    def fits(of: tuple[int, ...]) -> bool:
         return len(of) >= k
 
     return Slot(f"axis_{k}", shape, fits=fits if k > 1 else None, signed=False, compress=False)
