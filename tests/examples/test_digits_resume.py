@@ -59,7 +59,7 @@ MOMENTS = [
     "moments",
     [
         pytest.param(MOMENTS, marks=pytest.mark.slow, id="all"),
-        pytest.param([("rename:1", 0)], id="one"),
+        pytest.param([("rename:4", 3)], id="one"),
     ],
 )
 def test_killed_at_chosen_moments(undisturbed, tmp_path, moments):
