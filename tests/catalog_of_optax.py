@@ -190,7 +190,8 @@ OF_OPTAX: tuple[Entry, ...] = (
         # Here without its noise, which is that of `add_noise`: see tests/transforms/test_noise.py.
         jopt.noisy_sgd,
         settings={"learning_rate": 0.01, "weight_decay": 0.01},
-        separable=False,  # all leaves draw from one key
+        separable=False,  # all leaves draw from one key, each by its path
+        quiet={"eta": 0.0},
         still_on_zero_gradient=False,
         runs=({"eta": 0.0, "learning_rate": 0.01, "weight_decay": 0.1},),
     ),

@@ -36,6 +36,7 @@ class Entry:
     separable: bool = True  # a leaf's steps do not depend on the other leaves
     inner_products: tuple[str, ...] = ()  # slots with ⟨g, p⟩ in them, rounded as its terms
     nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2
+    quiet: dict[str, Any] = field(default_factory=dict)  # numbers with which it draws nothing
     reverse_mode: bool = True  # jax.grad goes through its update; else only jax.jvp (inner loops)
     compresses: bool = True  # it takes `state_dtype`
     skips: bool = True  # it takes `skips`

@@ -32,7 +32,7 @@ def test_no_leaves_at_all(entry, empty):
 
 @each
 def test_none_and_empty_containers_among_leaves_change_nothing(entry):
-    tx, params = entry.make(), params_of(entry)
+    tx, params = entry.make(**entry.quiet), params_of(entry)
     around = {"params": params, "nothing": None, "empty": {}, "list": []}
     grads = grads_like(entry, params, 0)
     got, _ = step(entry, tx, around, tx.init(around), {**around, "params": grads})
@@ -58,7 +58,7 @@ def test_zero_size_leaves(entry):
 
 @each
 def test_a_bare_array_is_a_tree(entry):
-    tx, params = entry.make(), params_of(entry)
+    tx, params = entry.make(**entry.quiet), params_of(entry)
     leaf = jax.tree.leaves(params)[-1]
     g = jax.tree.leaves(grads_like(entry, params, 0))[-1]
     got, _ = step(entry, tx, leaf, tx.init(leaf), g)
