@@ -96,14 +96,16 @@ def _put_together(who: str, batch: list[tuple[Path, Any, Any]]) -> Iterator[tupl
     for item in batch:
         _, value, sharding = item
         alike.setdefault((value.shape, value.dtype, sharding), []).append(item)
-    calls: list[tuple[Any, list[tuple[Path, Any, Any]]]] = []
+    calls: list[tuple[list[tuple[Path, Any, Any]], Callable[[list[Any]], Any]]] = []
     rest: dict[bool, list[tuple[Path, Any, Any]]] = {True: [], False: []}
     for (_, _, sharding), some in alike.items():
         whole = len(some) - len(some) % CALL if len(some) >= MANY else 0
-        calls += [(sharding, some[i : i + CALL]) for i in range(0, whole, CALL)]
+        if whole:
+            put = _passed(sharding)
+            calls += [(some[i : i + CALL], put) for i in range(0, whole, CALL)]
         rest[sharding is None] += some[whole:]
     for some, put in (
-        *((part, _passed(sharding)) for sharding, part in calls),
+        *calls,
         (rest[True], jax.device_put),
         (rest[False], lambda values: jax.device_put(values, [s for _, _, s in rest[False]])),
     ):

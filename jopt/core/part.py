@@ -19,10 +19,7 @@ from jopt.core.counts import Counts, skipping, ticked
 from jopt.core.groups import Labels, key_of
 from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.leaf import Leaf, Outcome, given_back
-from jopt.core.numbers import (
-    own_factors,
-    own_numbers,
-)
+from jopt.core.numbers import own_factors, own_numbers
 from jopt.core.plan import Plan
 from jopt.core.read_by import read_by
 from jopt.core.slots import stand_in
