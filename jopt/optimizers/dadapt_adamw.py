@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
-from jopt.numerics import cast, debias, safe_sqrt, vector_dot, vector_l1, vector_step
+from jopt.numerics import cast, debias, longer, safe_sqrt, vector_dot, vector_l1, vector_step
 
 START = Hyper("estim_lr0", "(0, inf)", scheduled=False)
 SPEC = Spec(
@@ -38,8 +38,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     sums = vector_step([cast(b3, x.dtype) * x for x in s.grad_sum], (1 - b3) * rate, g)
     numerator = b3 * cast(s.numerator, d.dtype) + (1 - b3) * rate * cast(met, d.dtype)
     length = (1 - b3) * cast(vector_l1(sums), d.dtype)
-    found = numerator / jnp.where(length > 0, length, 1)
-    new_d = jnp.where((found > d) & (length > 0) & jnp.isfinite(found), found, d)
+    new_d = longer(d, numerator, length)
 
     def leaf(g: Any, mu: Any, nu: Any, p: Any) -> tuple[Any, Any, Any]:
         numbers = (h.b1, h.b2, rate, h.eps, h.weight_decay)

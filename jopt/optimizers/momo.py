@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Hyper, Number, Slot, Spec, Steps, Value, optimizer, treewise
 from jopt.core.vocabulary import DECAY, MU, RATE
-from jopt.numerics import cast, scaled_norm, vector_dot
+from jopt.numerics import cast, met, scaled_norm, vector_dot
 
 BOUND = Hyper("lower_bound", scheduled=False)
 SPEC = Spec(
@@ -47,8 +47,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     bound = cast(s.bound, dtype) if h.adapt_lower_bound else h.lower_bound
     if h.adapt_lower_bound:
         cap = model + more
-        lower = jnp.maximum(cap / (2 * grown), h.lower_bound)
-        bound = jnp.where(cap < grown * bound, lower, bound)
+        bound = met(bound, cap, grown, h.lower_bound)
     gap = jnp.maximum(model + more - grown * bound, 0)
     # How far to go, along μ / ‖μ‖: ‖μ‖² may be out of range where this is not.
     far = jnp.where(none, 0, jnp.minimum(h.learning_rate * length, gap / length))

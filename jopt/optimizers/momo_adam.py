@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Hyper, Number, Slot, Spec, Steps, Value, optimizer, treewise
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
-from jopt.numerics import cast, debias, safe_sqrt, vector_dot
+from jopt.numerics import cast, debias, met, safe_sqrt, vector_dot
 
 BOUND = Hyper("lower_bound", scheduled=False)
 SPEC = Spec(
@@ -51,8 +51,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     bound = cast(s.bound, dtype) if h.adapt_lower_bound else h.lower_bound
     if h.adapt_lower_bound:
         cap = model + more
-        lower = jnp.maximum(cap / (2 * k1 * grown), h.lower_bound)
-        bound = jnp.where(cap < grown * k1 * bound, lower, bound)
+        bound = met(bound, cap, grown * k1, h.lower_bound)
     gap = jnp.maximum(model + more - grown * k1 * bound, 0)
     far = jnp.minimum(h.learning_rate / k1, gap / jnp.where(none, 1, square))
     far = jnp.where(none, 0, far)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
-from jopt.numerics import cast, debias, safe_sqrt, vector_dot, vector_l1, vector_step
+from jopt.numerics import cast, debias, longer, safe_sqrt, vector_dot, vector_l1, vector_step
 
 B3 = Hyper("b3", "[0, 1)", optional=True)
 START = Hyper("estim_lr0", "(0, inf)", scheduled=False)
@@ -44,8 +44,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     sums = vector_step([cast(b3, x.dtype) * x for x in s.grad_sum], weight, g)
     numerator = b3 * cast(s.numerator, d.dtype) + scale * rate * cast(moved, d.dtype)
     length = cast(vector_l1(sums), d.dtype)
-    found = h.estim_lr_coef * numerator / jnp.where(length > 0, length, 1)
-    new_d = jnp.where((found > d) & (length > 0) & jnp.isfinite(found), found, d)
+    new_d = longer(d, h.estim_lr_coef * numerator, length)
 
     def leaf(g: Any, mu: Any, nu: Any, p: Any) -> tuple[Any, Any, Any]:
         numbers = (h.b1, h.b2, d, rate, new_d * h.eps, h.weight_decay)
