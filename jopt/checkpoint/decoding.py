@@ -20,6 +20,7 @@ from jopt.checkpoint.leaves import DTYPES, PLAIN, printable
 from jopt.checkpoint.manifest import (
     CHUNKED,
     COMPLEX,
+    CRC,
     FORMAT,
     MAX_AXES,
     MAX_LIST,
@@ -65,7 +66,7 @@ def unpack_manifest(who: str, written: bytes) -> Manifest:
         raise damaged(who, "the manifest has no version")
     if not (transform is None or _is_transform(transform)):
         raise damaged(who, "the manifest describes the transform wrongly")
-    return Manifest(_entries(who, spans.leaves()), transform, version)
+    return Manifest(_entries(who, written, *spans.leaves()), transform, version)
 
 
 class _Spans:
@@ -115,14 +116,19 @@ class _Spans:
             return False
         return ordered and summed and same
 
-    def leaves(self) -> memoryview:
-        """The bytes of the leaves."""
+    def leaves(self) -> tuple[int, int]:
+        """Where the leaves begin and end."""
         found = [span for span in self._spans if span[0] == "leaves"]
-        return memoryview(self._written)[found[0][2] : found[0][3]]
+        return found[0][2:]
 
 
 def _is_map(data: bytes | memoryview) -> bool:
     return bool(data) and (0x80 <= data[0] < 0x90 or data[0] in (0xDE, 0xDF))
+
+
+def _decoded(written: bytes) -> Any:
+    source = unpacker(memory.opened(written), len(written))
+    return source.unpack()
 
 
 def _map_header(count: int) -> bytes:
@@ -137,23 +143,36 @@ def unpacker(file: Any, size: int) -> Any:
     )  # fmt: skip
 
 
-def _entries(who: str, written: memoryview) -> dict[Path, Entry]:
+def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
     """The leaves by path. One after the other: all decoded at once take much more memory."""
-    source = unpacker(memory.opened(written), len(written))
-    count = source.read_map_header() if _is_map(written) else 0
+    leaves = memoryview(data)[start:end]
+    source = unpacker(memory.opened(leaves), len(leaves))
+    count = source.read_map_header() if _is_map(leaves) else 0
     if not count:
         raise damaged(who, "the manifest describes no tree")
     entries: dict[Path, Entry] = {}
     known: dict[Any, Any] = {}  # keys, and the kinds of arrays: most occur many times
-    spell, before, at = packing(), None, source.tell()
-    sound = written[:at] == _map_header(count)
+    tails: dict[bytes, tuple[Any, ...]] = {}  # those kinds by how they are written
+    spell, before, at = packing(), None, start + source.tell()
+    sound = data[start:at] == _map_header(count)
     for _ in range(count):
         text: Any = "(a key)"
         try:
-            text, plain = source.unpack(), source.unpack()
+            text = source.unpack()
+            middle = start + source.tell()
+            source.skip()
+            after = start + source.tell()
             path = tuple([known.setdefault(key, key) for key in from_pointer(text)])
-            entry = _entry(plain, known)
-            spelling = spell(text, entry)
+            summed = middle + len(CRC)
+            tail = data[summed + 8 : after]
+            if tail in tails and data[middle:summed] == CRC:
+                entry: Entry = ArrayEntry(*tails[tail], _hex(data[summed : summed + 8]))
+                sound = sound and data[at:middle] == packer.pack(text)
+            else:
+                entry = _entry(_decoded(data[middle:after]), known)
+                sound = sound and data[at:after] == spell(text, entry)
+                if isinstance(entry, ArrayEntry):
+                    tails[tail] = entry[:2]
         except _UnknownDtypeError as error:
             raise CheckpointError(
                 who,
@@ -163,13 +182,12 @@ def _entries(who: str, written: memoryview) -> dict[Path, Entry]:
             ) from None
         except Exception:  # a key or an entry of another type: a dozen kinds
             raise damaged(who, "the manifest describes a leaf wrongly", path=str(text)) from None
-        sound = sound and written[at : at + len(spelling)] == spelling
         if not sound or (before is not None and text <= before):
             raise damaged(who, "the manifest does not match its checksum")
         if CHUNKED in path:
             raise damaged(who, "flax's format keeps this key for itself", path=text)
         entries[path] = entry
-        before, at = text, at + len(spelling)
+        before, at = text, after
     # In order, a leaf is followed at once by what would be inside of it. The sets of all
     # beginnings would take memory with the square of the depth.
     for outer, inner in pairwise(sorted(entries)):
@@ -188,15 +206,22 @@ def _entry(plain: Any, known: dict[Any, Any]) -> Entry:
         if type(value) in PLAIN or value == {}:
             return ValueEntry(value)
         raise ValueError(plain)
-    crc, shape, dtype = plain["crc32"], plain["shape"], plain["dtype"]
-    if len(plain) != 3 or len(crc) != 8 or crc.strip("0123456789abcdef"):
+    shape, dtype = plain["shape"], plain["dtype"]
+    if len(plain) != 3:
         raise ValueError(plain)
+    crc = _hex(plain["crc32"].encode())
     kind = (tuple(shape), dtype)
     if kind not in known:
         _check_kind(shape, dtype)
         known[kind] = kind
     sizes, name = known[kind]
     return ArrayEntry(sizes, name, crc)
+
+
+def _hex(crc: bytes) -> str:
+    if len(crc) != 8 or crc.strip(b"0123456789abcdef"):
+        raise ValueError(crc)
+    return crc.decode()
 
 
 def _check_kind(shape: Any, dtype: Any) -> None:

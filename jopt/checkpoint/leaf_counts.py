@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -17,13 +17,20 @@ ENTRIES = frozenset(LEAF_COUNTS.values())
 
 
 def with_counts_of(
-    who: str, like: Tree, kinds: Mapping[Path, Kind], keep: AbstractSet[Path]
+    who: str,
+    like: Tree,
+    targets: Iterable[Path],
+    kinds: Mapping[Path, Kind],
+    keep: AbstractSet[Path],
 ) -> Tree:
     """`like` with the counts of single leaves that the state has, and no others but those to keep.
 
-    A leaf without an entry has the node's own count, so their absence is a value, too.
+    A leaf without an entry has the node's own count, so their absence is a value, too. `targets`
+    are the leaves of `like`.
     """
     younger = [path for path in kinds if not ENTRIES.isdisjoint(path)]
+    if not younger and all(map(ENTRIES.isdisjoint, targets)):
+        return like
 
     def walk(node: Tree, path: Path) -> Tree:
         if is_leaf(node):

@@ -22,7 +22,7 @@ from jopt.core.tree import MAX_DEPTH, Path, Tree, shown
 PLAIN = (bool, int, float, complex, str, type(None))
 """The Python values that may stand beside arrays; by exact type, so that `True` is no `int`."""
 
-_LEAVES = (*PLAIN, np.generic)
+_LEAVES = (jax.Array, *PLAIN, np.generic)
 
 _NUMPY = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
 DTYPES = {name: np.dtype(name) for name in (*_NUMPY.split(), "complex64", "complex128")}
@@ -87,12 +87,8 @@ def children(
 
 def is_leaf(node: Tree) -> bool:
     """Whether this is a leaf at first sight: what jax has to be asked about takes much longer."""
-    return (
-        type(node) is np.ndarray
-        or isinstance(node, _LEAVES)
-        or type(node) is jax.ShapeDtypeStruct
-        or isinstance(node, jax.Array)
-    )
+    kind = type(node)
+    return kind is np.ndarray or isinstance(node, _LEAVES) or kind is jax.ShapeDtypeStruct
 
 
 def _names(who: str, keys: list[Any]) -> list[str]:
@@ -125,8 +121,12 @@ def flatten(who: str, tree: Tree) -> dict[Path, Any]:
             return walk(kids[0], path) if wrapped else flat.__setitem__(path, node)
         if not kids:
             flat[path] = {}
+        deep = len(path) >= MAX_DEPTH
         for name, kid in zip(names, kids, strict=True):
-            walk(kid, (*path, name))
+            if is_leaf(kid) and not deep:
+                flat[*path, name] = kid
+            else:
+                walk(kid, (*path, name))
         return None
 
     walk(tree, ())
@@ -141,12 +141,11 @@ def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> T
     if not kids:
         return like
     if names:
-        return make(
-            [
-                rebuild(who, kid, leaves, (*path, name))
-                for name, kid in zip(names, kids, strict=True)
-            ]
-        )
+        new = []
+        for name, kid in zip(names, kids, strict=True):
+            within = (*path, name)
+            new.append(leaves[within] if is_leaf(kid) else rebuild(who, kid, leaves, within))
+        return make(new)
     return leaves[path] if kids[0] is like else make([rebuild(who, kids[0], leaves, path)])
 
 
@@ -182,28 +181,26 @@ def kind_of(leaf: Any) -> Kind | str:
             f"arrays out first, e.g. equinox.filter(model, equinox.is_array)"
         )
     try:
-        name = _name_of(dtype)
-        sizes = tuple([int(n) for n in shape])
+        found = _array_kind(dtype, tuple(shape))
     except (TypeError, ValueError):
         return (
             f"a {type(leaf).__name__} of {dtype} is no array that numpy knows; make it one first, "
             f"e.g. tensor.numpy()"
         )
-    if name is None:
+    return found
+
+
+@functools.lru_cache(2**12)
+def _array_kind(dtype: Any, shape: tuple[Any, ...]) -> Kind | str:
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return (
             "a typed PRNG key is no data; save jax.random.key_data(key), and restore it with "
             "jax.random.wrap_key_data(data)"
         )
+    name = np.dtype(dtype).name
     if name not in DTYPES:
         return f"dtype {name} has no place in the format; cast it first"
-    return kind_like(name, sizes)
-
-
-@functools.lru_cache(2**8)
-def _name_of(dtype: Any) -> str | None:
-    """NumPy's name of a dtype, `None` of a typed PRNG key."""
-    random = jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    return None if random else np.dtype(dtype).name
+    return kind_like(name, tuple([int(n) for n in shape]))
 
 
 def join(head: str, lines: Iterable[str]) -> str:

@@ -201,10 +201,11 @@ class Fit:
 def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -> Fit:
     """A state of these kinds beside `like`, the changes applied."""
     names = renamed(who, kinds, changes.rename)
-    state = {new: kinds[old] for old, new in names.items()}
+    state = {new: kinds[old] for old, new in names.items()} if changes.rename else kinds
     targets = flatten(who, like)
     keep = matched(who, changes.keep, targets, state)
-    counted = with_counts_of(who, like, {p: k for p, k in state.items() if p not in keep}, keep)
+    taken = {p: k for p, k in state.items() if p not in keep} if keep else state
+    counted = with_counts_of(who, like, targets, taken, keep)
     if counted is not like:
         like, targets = counted, flatten(who, counted)
     wanted = kinds_of(who, targets, "`like` has leaves that no checkpoint holds")

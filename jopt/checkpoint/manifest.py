@@ -165,6 +165,10 @@ _FOUR = zlib.crc32(b"\x84")
 """The checksum is over a map of the four entries but itself."""
 
 
+CRC = b"\x83" + packer.pack("crc32") + b"\xa8"
+"""What the entry of an array begins with, before its sum: 8 hex digits."""
+
+
 def packing() -> Callable[[str, Entry], bytes]:
     """What packs a leaf's pointer and entry; all that leaves of a kind share is packed once."""
     text_of = packer.pack
@@ -177,7 +181,7 @@ def packing() -> Callable[[str, Entry], bytes]:
         kind = shape, dtype
         if kind not in tails:
             tails[kind] = b"".join([pack(x) for x in ("dtype", dtype, "shape", list(shape))])
-        return b"%b\x83\xa5crc32\xa8%b%b" % (text_of(text), crc.encode(), tails[kind])
+        return b"%b%b%b%b" % (text_of(text), CRC, crc.encode(), tails[kind])
 
     return packed
 

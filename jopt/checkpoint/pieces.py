@@ -18,12 +18,13 @@ NDARRAY = 1
 class Piece(NamedTuple):
     """Bytes that the entries determine, and the numbers that follow them.
 
-    **Attributes:** `path` of the leaf; `depth`: so many of its keys stand in earlier pieces;
-    `known`, the bytes; `start` and `size`: which bytes of the array stand behind them; `last`:
-    whether those are its last ones.
+    **Attributes:** `path` and `entry` of the leaf; `depth`: so many of its keys stand in earlier
+    pieces; `known`, the bytes; `start` and `size`: which bytes of the array stand behind them;
+    `last`: whether those are its last ones.
     """
 
     path: Path
+    entry: Entry
     depth: int
     known: bytes
     start: int = 0
@@ -71,7 +72,7 @@ def pieces(entries: Mapping[Path, Entry], chunk: int) -> Iterator[Piece]:
             above = path[:-1]
         before = path
         if isinstance(entry, ValueEntry):
-            yield Piece(path, depth, known + pack(entry.value))
+            yield Piece(path, entry, depth, known + pack(entry.value))
             continue
         kind = entry[:2]
         if kind not in heads:
@@ -79,9 +80,9 @@ def pieces(entries: Mapping[Path, Entry], chunk: int) -> Iterator[Piece]:
             heads[kind] = b"" if size > chunk else _head(entry.dtype, entry.shape, size), size
         head, size = heads[kind]
         if head:
-            yield Piece(path, depth, known + head, 0, size)
+            yield Piece(path, entry, depth, known + head, 0, size)
         else:
-            yield from _chunks(Piece(path, depth, known, 0, size), entry, chunk)
+            yield from _chunks(path, entry, depth, known, size, chunk)
 
 
 def _widths(paths: Sequence[Path]) -> list[int]:
@@ -113,8 +114,9 @@ def _common(before: Path, path: Path) -> int:
     return depth
 
 
-def _chunks(whole: Piece, entry: ArrayEntry, chunk: int) -> Iterator[Piece]:
-    path, depth, known, _, size, _ = whole
+def _chunks(
+    path: Path, entry: ArrayEntry, depth: int, known: bytes, size: int, chunk: int
+) -> Iterator[Piece]:
     item = DTYPES[entry.dtype].itemsize
     step = max(1, chunk // item) * item
     starts = range(0, size, step)
@@ -127,7 +129,7 @@ def _chunks(whole: Piece, entry: ArrayEntry, chunk: int) -> Iterator[Piece]:
     for i, start in enumerate(starts):
         count = min(step, size - start)
         known += pack(str(i)) + _head(entry.dtype, (count // item,), count)
-        yield Piece(path, depth, known, start, count, start + count == size)
+        yield Piece(path, entry, depth, known, start, count, start + count == size)
         depth, known = len(path), b""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from jopt.core.tree import Path, shown
 
 MANY, CALL = 1024, 128
 """From how many arrays of one shape on a call is compiled that takes so many of them."""
+
+_ON_DEVICES = jax.Array, jax.ShapeDtypeStruct
 
 
 def snapshots(who: str, leaves: Mapping[Path, Any], paths: Iterable[Path]) -> Iterator[Any]:
@@ -47,8 +50,9 @@ def placed(
         target = targets.get(path)
         if (
             type(target) is np.ndarray
-            or not isinstance(target, jax.Array | jax.ShapeDtypeStruct)
-            or isinstance(value, jax.Array)  # it was put there by who read it
+            or not isinstance(target, _ON_DEVICES)
+            # A jax array was put there by who read it.
+            or (type(value) is not np.ndarray and isinstance(value, jax.Array))
         ):
             yield path, value
             continue
@@ -92,10 +96,10 @@ def _is_joint(sharding: Any) -> bool:
 
 
 def _put_together(who: str, batch: list[tuple[Path, Any, Any]]) -> Iterator[tuple[Path, Any]]:
-    alike: dict[Any, list[tuple[Path, Any, Any]]] = {}
+    alike: dict[Any, list[tuple[Path, Any, Any]]] = defaultdict(list)
     for item in batch:
         _, value, sharding = item
-        alike.setdefault((value.shape, value.dtype, sharding), []).append(item)
+        alike[value.shape, value.dtype, sharding].append(item)
     calls: list[tuple[list[tuple[Path, Any, Any]], Callable[[list[Any]], Any]]] = []
     rest: dict[bool, list[tuple[Path, Any, Any]]] = {True: [], False: []}
     for (_, _, sharding), some in alike.items():
@@ -151,10 +155,8 @@ def _put(who: str, path: Path, value: Any, sharding: Any) -> Any:
 
 def _sharding(target: Any) -> Any:
     """Where a leaf of `like` wants to be; `None` where jax may choose."""
-    if isinstance(target, jax.core.Tracer):
-        return None
     # An array that jax was free to move stays so: committing it would compile everything anew.
-    if isinstance(target, jax.Array) and not target.committed:
+    if isinstance(target, jax.core.Tracer) or not getattr(target, "committed", True):
         return None
     sharding = target.sharding
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh):

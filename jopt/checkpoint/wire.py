@@ -22,6 +22,7 @@ from jopt.checkpoint.fetching import fetched
 from jopt.checkpoint.leaves import DTYPES, join, kinds_of
 from jopt.checkpoint.manifest import (
     CHUNKED,
+    VERSION,
     ArrayEntry,
     Entry,
     Manifest,
@@ -71,7 +72,7 @@ def write(who: str, file: BinaryIO, leaves: Mapping[Path, Any], transform: Any) 
     data, crc = memoryview(b""), 0
     for piece in pieces(entries, CHUNK):
         file.write(piece.known)
-        entry = entries[piece.path]
+        entry = piece.entry
         if isinstance(entry, ValueEntry):
             continue
         if piece.size <= FEW and piece.last and not piece.start:
@@ -123,17 +124,24 @@ def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[
 
     def room(path: Path, entry: ArrayEntry, start: int, size: int) -> bytearray | memoryview:
         if start == 0:
-            held.append(_empty(who, path, entry))
+            try:
+                held.append(memory.filled(entry.shape, DTYPES[entry.dtype]))
+            except (ValueError, OverflowError) as error:  # longer axes than numpy can hold
+                what = f"no array has such a shape ({error})"
+                raise damaged(who, what, path=shown(path)) from None
         data = held[0][1]
         return data if size == len(data) else memoryview(data)[start : start + size]
 
+    added, older = manifest.added, manifest.version < VERSION
     for path, entry, last in _read(who, file, manifest, STEP, room):
-        if path in manifest.added:
-            yield path, manifest.added[path].copy()
+        if added and path in added:
+            yield path, added[path].copy()
         elif isinstance(entry, ValueEntry):
             yield path, entry.value
         elif last:
-            array = migrated(who, manifest, path, held.pop()[0])
+            array = held.pop()[0]
+            if older:
+                array = migrated(who, manifest, path, array)
             yield path, array
             del array  # no reference stays here while the next is read
 
@@ -183,11 +191,20 @@ def _read(
     has added comes where its path stands among the others.
     """
     added = sorted(path for path in manifest.added if wanted is None or wanted(path))
-    for found in _read_file(who, file, manifest, most, room, wanted):
-        while added and added[0] < found[0]:
-            yield added[0], manifest.leaves[added.pop(0)], True
+    in_file = _read_file(who, file, manifest, most, room, wanted)
+    if not added:
+        return in_file
+    return _merged(in_file, [(path, manifest.leaves[path], True) for path in added])
+
+
+def _merged(
+    some: Iterable[tuple[Path, Entry, bool]], others: list[tuple[Path, Entry, bool]]
+) -> Iterator[tuple[Path, Entry, bool]]:
+    for found in some:
+        while others and others[0][0] < found[0]:
+            yield others.pop(0)
         yield found
-    yield from ((path, manifest.leaves[path], True) for path in added)
+    yield from others
 
 
 def _read_file(
@@ -198,11 +215,14 @@ def _read_file(
     room: Room,
     wanted: Callable[[Path], bool] | None = None,
 ) -> Iterator[tuple[Path, Entry, bool]]:
-    _expect(who, file, Piece((), 0, MIDDLE))
-    stored, names, crc = manifest.in_file, manifest.names, 0
-    for piece in _sized(who, file, stored):
-        _expect(who, file, piece)
-        path, entry = piece.path, stored[piece.path]
+    if (found := file.read(len(MIDDLE))) != MIDDLE:
+        raise damaged(who, _unlike(file, MIDDLE, found)[1])
+    names, crc = manifest.names, 0
+    for piece in _sized(who, file, manifest.in_file):
+        path, entry, known = piece.path, piece.entry, piece.known
+        if (found := file.read(len(known))) != known:
+            at, what = _unlike(file, known, found)
+            raise damaged(who, what, path=shown(piece.place_of(at)) or None)
         name = path if names is None else names.get(path)
         if isinstance(entry, ValueEntry):
             if name is not None:
@@ -211,8 +231,7 @@ def _read_file(
         if name is not None and wanted is not None and not wanted(name):
             file.seek(piece.size, io.SEEK_CUR)
             continue
-        item = DTYPES[entry.dtype].itemsize
-        for at, size in _steps(piece, max(item, most // item * item)):
+        for at, size in _steps(piece, most):
             # What a migration has dropped has no name, and is verified all the same.
             part = bytearray(size) if name is None else room(path, entry, at, size)
             _fill(file, part)
@@ -232,6 +251,8 @@ def _steps(piece: Piece, most: int) -> Iterable[tuple[int, int]]:
     start, size = piece.start, piece.size
     if size <= most:
         return ((start, size),)
+    item = DTYPES[piece.entry.dtype].itemsize
+    most = max(item, most // item * item)
     return [(at, min(most, start + size - at)) for at in range(start, start + size, most)]
 
 
@@ -259,22 +280,12 @@ def _sized(who: str, file: BinaryIO, stored: Mapping[Path, Entry]) -> Iterator[P
         raise damaged(who, f"{end - total} bytes too many stand after its end")
 
 
-def _expect(who: str, file: BinaryIO, piece: Piece) -> None:
-    found = file.read(len(piece.known))
-    if found == piece.known:
-        return
-    pairs = zip(piece.known, found, strict=False)
+def _unlike(file: BinaryIO, known: bytes, found: bytes) -> tuple[int, str]:
+    """From which byte on they differ, and how that is told; the file stands behind them."""
+    pairs = zip(known, found, strict=False)
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), len(found))
     here = file.tell() - len(found) + at
-    what = f"the bytes from {here} on are not what the manifest says"
-    raise damaged(who, what, path=shown(piece.place_of(at)) or None)
-
-
-def _empty(who: str, path: Path, entry: ArrayEntry) -> tuple[memory.Host, bytearray | memoryview]:
-    try:
-        return memory.filled(entry.shape, DTYPES[entry.dtype])
-    except (ValueError, OverflowError) as error:  # more axes or longer ones than numpy can hold
-        raise damaged(who, f"no array has such a shape ({error})", path=shown(path)) from None
+    return at, f"the bytes from {here} on are not what the manifest says"
 
 
 def _unpackable(who: str, entries: Mapping[Path, Entry], error: Exception) -> CheckpointError:
