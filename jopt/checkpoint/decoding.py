@@ -166,7 +166,8 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
             summed = middle + len(CRC)
             tail = data[summed + 8 : after]
             if tail in tails and data[middle:summed] == CRC:
-                entry: Entry = ArrayEntry(*tails[tail], _hex(data[summed : summed + 8]))
+                shape, dtype = tails[tail]
+                entry: Entry = ArrayEntry(shape, dtype, _hex(data[summed : summed + 8]))
                 sound = sound and data[at:middle] == packer.pack(text)
             else:
                 entry = _entry(_decoded(data[middle:after]), known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -28,12 +29,12 @@ def fetched(who: str, leaves: Iterable[tuple[Path, Any]]) -> Iterator[Host]:
     batch: list[Any] = []
     size = 0
     for path, leaf in leaves:
-        ready = _ready(who, path, leaf)
+        ready, away = _ready(who, path, leaf)
         own = getattr(leaf, "nbytes", LARGE)
         if own >= LARGE or size >= BATCH:
             yield from _arrays(batch)
             size = 0
-        if _is_away(ready):
+        if away:
             ready.copy_to_host_async()
         if own >= LARGE:
             yield _array(ready)
@@ -46,7 +47,7 @@ def fetched(who: str, leaves: Iterable[tuple[Path, Any]]) -> Iterator[Host]:
 
 def host(who: str, path: Path, leaf: Any) -> Host:
     """One leaf alone."""
-    return _array(_ready(who, path, leaf))
+    return _array(_ready(who, path, leaf)[0])
 
 
 def _arrays(batch: list[Any]) -> Iterator[Host]:
@@ -69,10 +70,10 @@ def check_known(who: str, path: Path, leaf: Any) -> None:
         raise CheckpointError(who, "the leaf is a shape without numbers", path=shown(path))
 
 
-def _ready(who: str, path: Path, leaf: Any) -> Any:
-    """What NumPy can make an array of without leaving a trace on the leaf."""
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return leaf
+def _ready(who: str, path: Path, leaf: Any) -> tuple[Any, bool]:
+    """What NumPy can make an array of without leaving a trace on the leaf; whether it is away."""
+    if not isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
+        return leaf, False
     check_known(who, path, leaf)
     assert isinstance(leaf, jax.Array)
     if leaf.is_deleted():
@@ -82,7 +83,8 @@ def _ready(who: str, path: Path, leaf: Any) -> Any:
             path=shown(path),
             fix="Save what that function returned, or take jopt.state_dict(state) before the call.",
         )
-    if not leaf.is_fully_addressable:
+    here, away = _where(leaf.sharding)
+    if not here:
         raise CheckpointError(
             who,
             "parts of the array live in other processes",
@@ -90,17 +92,20 @@ def _ready(who: str, path: Path, leaf: Any) -> Any:
             fix="Gather it with jax.experimental.multihost_utils.process_allgather, or save with "
             "orbax: a state is a plain dict.",
         )
-    if not _is_away(leaf):
-        return leaf  # NumPy sees the memory itself
+    if not away:
+        return leaf, False  # NumPy sees the memory itself
     # An array keeps what jax fetches of it for as long as it lives: save would leave a
     # second state on the host. A twin over the same buffers takes its copy along.
     parts = [shard.data for shard in leaf.addressable_shards]
-    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts), True
 
 
-def _is_away(leaf: Any) -> bool:
-    """Whether it has to be put together, or fetched from an accelerator."""
-    if not isinstance(leaf, jax.Array):
-        return False
-    devices: Any = leaf.sharding.device_set
-    return len(devices) > 1 or any(device.platform != "cpu" for device in devices)
+@functools.lru_cache(2**8)
+def _where(sharding: Any) -> tuple[bool, bool]:
+    """Whether all of an array is this process's, and whether it has to be put together or fetched.
+
+    Fetched: from an accelerator.
+    """
+    devices = sharding.device_set
+    away = len(devices) > 1 or any(device.platform != "cpu" for device in devices)
+    return sharding.is_fully_addressable, away

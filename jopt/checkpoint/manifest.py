@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -133,19 +133,24 @@ class Manifest:
             found[path] = ArrayEntry(x.shape, x.dtype.name, crc)
         return found
 
-    def pack(self) -> bytes:
-        """The manifest as msgpack, every map sorted by key."""
-        leaves = sorted([(pointer(path), entry) for path, entry in self.leaves.items()])
-        packed = packing()
+    def pack(self, order: Sequence[tuple[str, Path]] | None = None) -> bytes:
+        """The manifest as msgpack, every map sorted by key; `order` is that of its leaves."""
+        order = ordered(self.leaves) if order is None else order
+        packed, leaves = packing(), self.leaves
         rest = b"".join(
             [
                 pack("format") + pack(FORMAT) + pack("leaves"),
-                packer.pack_map_header(len(leaves)),
-                *[packed(text, entry) for text, entry in leaves],
+                packer.pack_map_header(len(order)),
+                *[packed(text, leaves[path]) for text, path in order],
                 pack("transform") + pack(self.transform) + pack("version") + pack(VERSION),
             ]
         )
         return b"\x85" + pack("checksum") + pack(f"{zlib.crc32(rest, _FOUR):08x}") + rest
+
+
+def ordered(leaves: Iterable[Path]) -> list[tuple[str, Path]]:
+    """The pointers of these leaves, with their paths, as a manifest has them."""
+    return sorted([(pointer(path), path) for path in leaves])
 
 
 def blank(leaves: Mapping[Path, Any], kinds: Mapping[Path, Kind]) -> dict[Path, Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -16,7 +16,7 @@ LARGE = 2**28
 
 @contextmanager
 def shown(
-    who: str, verb: str, file: BinaryIO, total: int, wanted: bool | None
+    who: str, verb: str, file: BinaryIO, total: Callable[[], int], wanted: bool | None
 ) -> Iterator[BinaryIO]:
     """The file, with a bar on stderr for the bytes of arrays that pass through it.
 
@@ -24,7 +24,7 @@ def shown(
     file is large. Nothing is imported otherwise.
     """
     if wanted is None:
-        wanted = total >= LARGE and _is_terminal() and _has_rich()
+        wanted = _is_terminal() and _has_rich() and total() >= LARGE
     if not wanted:
         yield file
         return
@@ -40,10 +40,11 @@ def shown(
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
     )
+    size = total()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(verb, total=total)
+        task = bar.add_task(verb, total=size)
         yield cast(BinaryIO, _Counted(file, lambda count: bar.advance(task, count)))
-        bar.update(task, completed=total)  # what else stands in the file does not pass through
+        bar.update(task, completed=size)  # what else stands in the file does not pass through
 
 
 class _Counted:

@@ -222,7 +222,7 @@ def load(
         name = os.fsdecode(path)
         who, verb = f"load({name!r})", f"Loading {os.path.basename(name)}"
         size = os.fstat(file.fileno()).st_size
-        with bars.shown(who, verb, file, size, progress) as shown:
+        with bars.shown(who, verb, file, lambda: size, progress) as shown:
             return _read(who, shown, like, tx, strict, Changes(rename, keep, cast))
 
 
@@ -234,7 +234,10 @@ def _write(
     progress: bool | None = False,
 ) -> None:
     leaves = flatten(who, tree)
-    size = sum(getattr(leaf, "nbytes", 0) for leaf in leaves.values())
+
+    def size() -> int:
+        return sum(getattr(leaf, "nbytes", 0) for leaf in leaves.values())
+
     with bars.shown(who, "Saving", file, size, progress) as shown:
         wire.write(who, shown, leaves, describe(who, tx))
 

@@ -30,6 +30,7 @@ from jopt.checkpoint.manifest import (
     blank,
     damaged,
     not_ours,
+    ordered,
     pack,
 )
 from jopt.checkpoint.migrations import migrate, migrated
@@ -60,8 +61,9 @@ def write(who: str, file: BinaryIO, leaves: Mapping[Path, Any], transform: Any) 
         problem = "flax's format keeps this key for itself"
         raise CheckpointError(who, problem, path=shown(taken), fix="Rename it.")
     entries = blank(leaves, kinds)
+    order = ordered(entries)
     try:
-        header = Manifest(entries, transform).pack()
+        header = Manifest(entries, transform).pack(order)
     except (OverflowError, UnicodeEncodeError) as error:
         raise _unpackable(who, entries, error) from None
     # The sums are known once the arrays have passed by. They have a fixed width, so the
@@ -92,7 +94,7 @@ def write(who: str, file: BinaryIO, leaves: Mapping[Path, Any], transform: Any) 
             data = memoryview(b"")  # this array may go before the next one comes
     end = file.tell()
     file.seek(start)
-    file.write(HEAD + Manifest(entries, transform).pack())
+    file.write(HEAD + Manifest(entries, transform).pack(order))
     file.seek(end)
 
 
@@ -127,12 +129,11 @@ def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[
             try:
                 held.append(memory.filled(entry.shape, DTYPES[entry.dtype]))
             except (ValueError, OverflowError) as error:  # longer axes than numpy can hold
-                what = f"no array has such a shape ({error})"
-                raise damaged(who, what, path=shown(path)) from None
+                raise damaged(who, f"no such array ({error})", path=shown(path)) from None
         data = held[0][1]
         return data if size == len(data) else memoryview(data)[start : start + size]
 
-    added, older = manifest.added, manifest.version < VERSION
+    added = manifest.added
     for path, entry, last in _read(who, file, manifest, STEP, room):
         if added and path in added:
             yield path, added[path].copy()
@@ -140,7 +141,7 @@ def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[
             yield path, entry.value
         elif last:
             array = held.pop()[0]
-            if older:
+            if manifest.version < VERSION:
                 array = migrated(who, manifest, path, array)
             yield path, array
             del array  # no reference stays here while the next is read
@@ -240,8 +241,8 @@ def _read_file(
             last = piece.last and at + size == piece.start + piece.size
             if last and f"{crc:08x}" != entry.crc32:
                 what = "the bytes of an array do not match their checksum"
-                facts = {"expected": entry.crc32, "found": f"{crc:08x}"}
-                raise damaged(who, what, path=shown(path), **facts)
+                sums = {"expected": entry.crc32, "found": f"{crc:08x}"}
+                raise damaged(who, what, path=shown(path), **sums)
             if name is not None:
                 yield name, entry, last
 
@@ -251,6 +252,7 @@ def _steps(piece: Piece, most: int) -> Iterable[tuple[int, int]]:
     start, size = piece.start, piece.size
     if size <= most:
         return ((start, size),)
+    assert isinstance(piece.entry, ArrayEntry)
     item = DTYPES[piece.entry.dtype].itemsize
     most = max(item, most // item * item)
     return [(at, min(most, start + size - at)) for at in range(start, start + size, most)]

@@ -133,8 +133,7 @@ def test_a_device_is_asked_for_a_batch_before_the_first_is_waited_for(monkeypatc
     leaves = [((str(i),), Device(log, i)) for i in range(5)]
     leaves.insert(3, (("large",), Device(log, 9, fetching.LARGE)))
     monkeypatch.setattr(fetching, "BATCH", 48)
-    monkeypatch.setattr(fetching, "_ready", lambda who, path, leaf: leaf)
-    monkeypatch.setattr(fetching, "_is_away", lambda leaf: True)
+    monkeypatch.setattr(fetching, "_ready", lambda who, path, leaf: (leaf, True))
     found = [int(x[0]) for x in fetching.fetched("save", leaves)]
     assert found == [0, 1, 2, 9, 3, 4]
     pairs = ["asked 0", "asked 1", "got 0", "got 1", "asked 2", "got 2", "asked 9", "got 9"]
