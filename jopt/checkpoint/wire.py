@@ -240,9 +240,8 @@ def _read_file(
             del part
             last = piece.last and at + size == piece.start + piece.size
             if last and f"{crc:08x}" != entry.crc32:
-                what = "the bytes of an array do not match their checksum"
-                sums = {"expected": entry.crc32, "found": f"{crc:08x}"}
-                raise damaged(who, what, path=shown(path), **sums)
+                what, sum_ = "the bytes of an array do not match their checksum", f"{crc:08x}"
+                raise damaged(who, what, path=shown(path), expected=entry.crc32, found=sum_)
             if name is not None:
                 yield name, entry, last
 
