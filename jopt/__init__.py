@@ -74,6 +74,8 @@ from jopt.transforms import clip_by_norm as clip_by_norm
 from jopt.transforms import clip_by_unit_norm as clip_by_unit_norm
 from jopt.transforms import clip_by_value as clip_by_value
 from jopt.transforms import differentially_private as differentially_private
+from jopt.transforms import grokfast as grokfast
+from jopt.transforms import grokfast_ma as grokfast_ma
 from jopt.transforms import identity as identity
 from jopt.transforms import keep_params_nonnegative as keep_params_nonnegative
 from jopt.transforms import monitor as monitor

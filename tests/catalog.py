@@ -1,7 +1,8 @@
 """One entry for each optimizer: what the laws and the parity runs need to know about it.
 
 Capabilities are data here, so that no test asks for an optimizer by name. A new optimizer is
-a file in `jopt/optimizers/` and an entry in this list, or in that of `catalog_of_optax.py`.
+a file in `jopt/optimizers/` and an entry in this list, or in those of `catalog_of_optax.py` and
+`catalog_of_frontier.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import optax
 import optax.contrib
 
 import jopt
+from tests.catalog_of_frontier import OF_FRONTIER
 from tests.catalog_of_optax import OF_OPTAX, undecayed
 from tests.entry import Entry as Entry
 
@@ -355,6 +357,7 @@ CATALOG: tuple[Entry, ...] = (
         optax=with_betas,
     ),
     *OF_OPTAX,
+    *OF_FRONTIER,
 )
 
 BY_NAME = {entry.name: entry for entry in CATALOG}

@@ -123,6 +123,8 @@ WRAPPERS: dict[str, jopt.Transform] = {
         jopt.monitor(decay=0.9),
         jopt.trace(0.9, nesterov=True),
         jopt.average_updates(0.5),
+        jopt.grokfast(0.9, s.linear(0.5, 0.1, 20)),
+        jopt.grokfast_ma(0.5, window_size=2),
         jopt.stateless(halves),
         jopt.identity(),
         jopt.scale(s.linear(-0.1, -0.01, 20)),

@@ -220,8 +220,8 @@ class Slot:
 
 
 def _trailing(shape: Shape, of: Shape) -> Axes:
-    # A statistic over some axes keeps them with length 1.
-    if len(of) == len(shape) and all(m in (1, n) for m, n in zip(of, shape, strict=True)):
+    # A statistic over some axes keeps them with length 1, a projection with another length.
+    if len(of) == len(shape):
         return tuple(i if m == n else None for i, (m, n) in enumerate(zip(of, shape, strict=True)))
     # A history has the parameter's axes after its own; a statistic of columns has the last one.
     same = 0

@@ -2,16 +2,20 @@
 
 from jopt.optimizers.acprop import acprop as acprop
 from jopt.optimizers.adabelief import adabelief as adabelief
+from jopt.optimizers.adabound import adabound as adabound
 from jopt.optimizers.adadelta import adadelta as adadelta
 from jopt.optimizers.adafactor import adafactor as adafactor
 from jopt.optimizers.adagrad import adagrad as adagrad
 from jopt.optimizers.adam import adam as adam
+from jopt.optimizers.adam_mini import adam_mini as adam_mini
 from jopt.optimizers.adamax import adamax as adamax
 from jopt.optimizers.adamw import adamw as adamw
 from jopt.optimizers.adan import adan as adan
 from jopt.optimizers.ademamix import ademamix as ademamix
 from jopt.optimizers.adopt import adopt as adopt
+from jopt.optimizers.apollo import apollo as apollo
 from jopt.optimizers.asgd import asgd as asgd
+from jopt.optimizers.came import came as came
 from jopt.optimizers.cocob import cocob as cocob
 from jopt.optimizers.dadapt_adamw import dadapt_adamw as dadapt_adamw
 from jopt.optimizers.dog import dog as dog
@@ -43,4 +47,5 @@ from jopt.optimizers.signum import signum as signum
 from jopt.optimizers.simplified_ademamix import simplified_ademamix as simplified_ademamix
 from jopt.optimizers.sm3 import sm3 as sm3
 from jopt.optimizers.sparse_adam import sparse_adam as sparse_adam
+from jopt.optimizers.tiger import tiger as tiger
 from jopt.optimizers.yogi import yogi as yogi

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.checks import check_count
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.numerics import lerp, safe_sqrt
+from jopt.numerics import lerp, mean_along, rms, safe_sqrt
 
 
 def factors(shape: tuple[int, ...], on: Any) -> bool:
@@ -77,12 +77,12 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     # A slot that is infinite would be NaN at the next step; so many of these have a finite sum.
     limit = float(jnp.finfo(g.dtype).max) / max(g.size, 1)
     if hasattr(s, "nu_row"):
-        of_rows = jnp.minimum(mean(jnp.square(g), -1), limit)
-        of_columns = jnp.minimum(mean(jnp.square(g), -2), limit)
+        of_rows = jnp.minimum(mean_along(jnp.square(g), -1), limit)
+        of_columns = jnp.minimum(mean_along(jnp.square(g), -2), limit)
         row = fixed(lerp(s.nu_row, of_rows, h.mix))
         column = fixed(lerp(s.nu_column, of_columns, h.mix))
         new = {"nu_row": row, "nu_column": column}
-        nu = row / jnp.maximum(mean(h.one * row, -2), eps1) * column
+        nu = row / jnp.maximum(mean_along(h.one * row, -2), eps1) * column
     else:
         nu = fixed(lerp(s.nu, jnp.minimum(jnp.square(g), limit), h.mix))
         new = {"nu": nu}
@@ -95,31 +95,6 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         return step, new
     mu = lerp(s.mu, step, 1 - h.momentum)
     return mu, new | {"mu": mu}
-
-
-def mean(x: Any, axis: int) -> Any:
-    """The mean over one axis, which stays; 0 over an empty one."""
-    return jnp.sum(x, axis, keepdims=True) / max(x.shape[axis], 1)
-
-
-def rms(x: Any, one: Any) -> Any:
-    """The root of the mean square; 0 for an empty array."""
-    # The numbers agree to rounding. A CPU would write down what `_by_rows` multiplies.
-    total = jax.lax.platform_dependent(x, one, cpu=_at_once, default=_by_rows)
-    return safe_sqrt(total / max(x.size, 1))
-
-
-def _at_once(x: Any, one: Any) -> Any:
-    return jnp.sum(jnp.square(x))
-
-
-def _by_rows(x: Any, one: Any) -> Any:
-    # XLA runs the reductions of equal leaves in one kernel if they read an array in common, as
-    # `one` is read from, see `side_by_side`.
-    squares = one * jnp.square(x)
-    if x.ndim > 1:
-        squares = one * jax.lax.optimization_barrier(jnp.sum(squares, -1))
-    return jnp.sum(squares)
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -8,3 +8,4 @@ from tests.oracles.papers.adams import *  # noqa: F403
 from tests.oracles.papers.momenta import *  # noqa: F403
 from tests.oracles.papers.norms import *  # noqa: F403
 from tests.oracles.papers.rate_free import *  # noqa: F403
+from tests.oracles.papers.small_state import *  # noqa: F403

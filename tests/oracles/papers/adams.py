@@ -105,3 +105,20 @@ def simplified_ademamix(p, gs, *, learning_rate, b1, b2, alpha, eps, eps_root, w
         d = (m + alpha * g) / (np.sqrt(v / (1 - b2**t) + eps_root) + eps)
         p = p - learning_rate * (d + weight_decay * p)
     return p
+
+
+def adabound(
+    p, gs, *, learning_rate, b1, b2, eps, final_learning_rate, gamma, weight_decay, amsbound
+):
+    m, v, most = 0 * p, 0 * p, 0 * p
+    for t, g in enumerate(gs, 1):
+        g = g + weight_decay * p
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        most = np.maximum(most, v)
+        size = learning_rate * np.sqrt(1 - b2**t) / (1 - b1**t)
+        size = size / (np.sqrt(most if amsbound else v) + eps)
+        low = final_learning_rate * (1 - 1 / (gamma * t + 1))
+        high = final_learning_rate * (1 + 1 / (gamma * t))
+        p = p - np.clip(size, low, high) * m
+    return p

@@ -66,3 +66,14 @@ def noisy_sgd(p, gs, *, learning_rate, eta, weight_decay):
     for g in gs:
         p = p - learning_rate * (g + weight_decay * p)
     return p
+
+
+def tiger(p, gs, *, learning_rate, b1, weight_decay, relative, min_scale):
+    m = 0 * p
+    for g in gs:
+        m = b1 * m + (1 - b1) * g
+        size = 1.0
+        if relative:
+            size = max(np.sqrt(np.mean(p**2)), min_scale) if np.ndim(p) > 1 else 0.5
+        p = p - learning_rate * size * (np.sign(m) + weight_decay * p)
+    return p

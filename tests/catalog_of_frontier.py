@@ -1,0 +1,52 @@
+"""The entries of optimizers that neither torch nor optax has, behind those of `catalog.py`."""
+
+from __future__ import annotations
+
+import jopt
+from tests.entry import Entry
+
+OF_FRONTIER: tuple[Entry, ...] = (
+    Entry(
+        jopt.tiger,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=(
+            {},
+            {"learning_rate": 0.1, "b1": 0.5, "weight_decay": 0.1, "min_scale": 2.0},
+            {"relative": False},
+        ),
+    ),
+    Entry(
+        jopt.adabound,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1, "gamma": 0.1, "amsbound": True},
+        runs=(
+            {},
+            {"gamma": 0.1, "weight_decay": 0.1},
+            {"b1": 0.5, "b2": 0.9, "final_learning_rate": 1e-2, "gamma": 0.5, "amsbound": True},
+        ),
+    ),
+    Entry(
+        jopt.adam_mini,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        runs=({}, {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    ),
+    Entry(
+        jopt.came,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1},
+        complex=False,
+        runs=(
+            {},
+            {"b1": 0.5, "b2": 0.9, "b3": 0.99, "weight_decay": 0.1},
+            {"eps1": 1e-3, "eps2": 1e-2, "clipping_threshold": 0.5},
+        ),
+    ),
+    Entry(
+        jopt.apollo,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1, "rank": 2, "update_every": 2},
+        complex=False,
+        runs=(
+            {},
+            {"rank": 2, "update_every": 7, "weight_decay": 0.1},
+            {"rank": 1, "per": "tensor", "scale": 128.0, "max_growth": None, "seed": 3},
+        ),
+    ),
+)
