@@ -120,6 +120,8 @@ class Slot:
       least float32.
     - `entries`: it holds entries of parameters or gradients although its shape is another (a
       history), so that it is complex where they are. Other shapes hold real statistics.
+    - `owned`: in matrixwise rules, what is kept where the matrix is whole: `batch` sees it, and
+      the rule does not.
     """
 
     name: str
@@ -133,6 +135,7 @@ class Slot:
     scope: Literal["leaf", "group"] = "leaf"
     dtype: str | None = None
     entries: bool = False
+    owned: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -7,7 +7,6 @@ is refused, and what is to move has to be said.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from jax import Array
@@ -58,46 +57,3 @@ def whole(x: Array, *axes: int) -> Array:
     if all(jax.typeof(x).sharding.spec[i] is None for i in axes):
         return x
     return like(x, laid(x, *(None if i in axes else i for i in range(x.ndim))))
-
-
-def way_to_whole(stack: Array) -> list[NamedSharding]:
-    """Layouts to go through from a stack of split matrices to one of whole ones, its own first.
-
-    One mesh axis at a time leaves the matrices, in one exchange each: for the stack, where it
-    goes into it, so that every device has some of the matrices; else every device gets all.
-
-    **Arguments:** `stack`: shape `(k, m, n)`.
-    """
-    own = jax.typeof(stack).sharding
-    way, (lead, *rest) = [own], [_names(entry) for entry in own.spec]
-    parts = _size(own, lead)
-    for names in rest:
-        while names:
-            # The last name splits finest: what moves then are the pieces that lie there.
-            name = names.pop()
-            size = own.mesh.shape[name]
-            if stack.shape[0] % (parts * size) == 0:
-                lead, parts = [*lead, name], parts * size
-            entries = [tuple(n) or None for n in (lead, *rest)]
-            way.append(own.update(spec=PartitionSpec(*entries)))
-    return way
-
-
-def reshard(x: Array, way: list[NamedSharding]) -> Array:
-    """`x` through these layouts, one after the other."""
-    for sharding in way:
-        x = jax.sharding.reshard(x, sharding)
-    return x
-
-
-def _names(entry: Any) -> list[str]:
-    if entry is None:
-        return []
-    return [entry] if isinstance(entry, str) else [*entry]
-
-
-def _size(sharding: NamedSharding, names: list[str]) -> int:
-    size = 1
-    for name in names:
-        size *= sharding.mesh.shape[name]
-    return size

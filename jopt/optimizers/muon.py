@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Spec, Value, matrixwise, optimizer
 from jopt.core.checks import floating_dtype
-from jopt.core.matrixwise import Run
+from jopt.core.runs import Run
 from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
 from jopt.numerics import lerp, newton_schulz
 
@@ -62,7 +62,7 @@ def batch(x: Any, h: Any) -> Any:
     return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype, turned=turned)
 
 
-@optimizer(SPEC, rule, door=matrixwise, batch=batch)
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
 def muon(
     learning_rate: Value = 1e-3,
     *,

@@ -1,0 +1,154 @@
+"""Many matrices as stacks, each through the linear algebra once: here, or on their owners."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import ConfigError, called
+from jopt.core.one_leaf import cast_numbers
+from jopt.core.ownership import Lie, classes_of, on_owners
+from jopt.numerics import real_dtype
+
+Batch = Callable[..., Any]
+Kept = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Algebra:
+    """What is done to a stack of matrices, and with what.
+
+    **Attributes:** `who`: the optimizer; `batch`, `alike`: see `matrixwise`; `owned`: the names of
+    the slots that it sees, with whether they lie as the matrix does; `numbers`: what else it
+    reads; `options`: of that what is no number.
+    """
+
+    who: str
+    batch: Batch
+    alike: bool
+    owned: Mapping[str, bool]
+    numbers: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def __call__(self, x: Array, kept: Kept, numbers: Mapping[str, Any]) -> tuple[Array, Kept]:
+        """What becomes of a stack `(k, m, n)`, and of what is kept beside each of its matrices."""
+        h = SimpleNamespace(
+            **cast_numbers(numbers, real_dtype(x.dtype)), **self.rest, **self.options
+        )
+        given = called(self.who, "batch", self.batch, x, *self._slots(kept), h)
+        y, new = given if self._pairs(given) else (given, {})
+        if getattr(y, "shape", ())[:1] != x.shape[:1]:
+            raise ConfigError(
+                self.who,
+                "batch gives no stack of as many matrices",
+                expected=f"an array of shape {x.shape}",
+                found=repr(y)[:100],
+            )
+        return y.astype(x.dtype), {k: new[k].astype(v.dtype) for k, v in kept.items()}
+
+    @property
+    def turns(self) -> bool:
+        """Whether tall matrices are turned over here, too: what is kept beside goes by that."""
+        return self.alike and bool(self.owned)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The numbers that a trace may hold."""
+        return {k: x for k, x in self.numbers.items() if isinstance(x, Array)}
+
+    @property
+    def rest(self) -> dict[str, Any]:
+        """The others."""
+        return {k: x for k, x in self.numbers.items() if not isinstance(x, Array)}
+
+    def _slots(self, kept: Kept) -> list[Any]:
+        return [SimpleNamespace(**kept)] if self.owned else []
+
+    def _pairs(self, given: Any) -> bool:
+        pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping)
+        names = sorted(given[1]) if pair else []
+        if self.owned and names != sorted(self.owned):
+            raise ConfigError(
+                self.who,
+                "batch gives other slots than it is given",
+                expected=f"(stack, slots) with {', '.join(sorted(self.owned))}",
+                found=", ".join(names) if pair else repr(given)[:100],
+            )
+        return bool(self.owned)
+
+
+def batched(
+    algebra: Algebra, xs: Sequence[Array], kept: Sequence[Kept], lies: Sequence[Lie | None]
+) -> tuple[list[Array], list[Kept]]:
+    """What becomes of each array of matrices, `(*lead, m, n)`, and of what is kept beside it."""
+    results: dict[int, Array] = {}
+    after: dict[int, Kept] = {}
+    whole: dict[Any, list[int]] = {}
+    for i, (x, lie) in enumerate(zip(xs, lies, strict=True)):
+        if lie is None:
+            shape = x.shape[-2:]
+            turned = algebra.turns and shape[0] > shape[1]
+            whole.setdefault((shape[::-1] if turned else shape, x.dtype), []).append(i)
+    for members in whole.values():
+        done = _here(algebra, [xs[i] for i in members], [kept[i] for i in members])
+        results |= zip(members, done[0], strict=True)
+        after |= zip(members, done[1], strict=True)
+    away = [i for i, lie in enumerate(lies) if lie is not None]
+    found = [lie for lie in lies if lie is not None]
+    for cls in classes_of([xs[i] for i in away], found, alike=algebra.alike):
+        members = [away[member.index] for member in cls.members]
+        done = on_owners(
+            algebra,
+            cls,
+            [xs[i] for i in members],
+            [kept[i] for i in members],
+            algebra.owned,
+            algebra.arrays,
+        )
+        results |= zip(members, done[0], strict=True)
+        after |= zip(members, done[1], strict=True)
+    return [results[i] for i in range(len(xs))], [after[i] for i in range(len(xs))]
+
+
+def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:
+    """The same for those of one shape on one device."""
+    # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
+    # reads gradient and slots again to stack them.
+    leads = [x.shape[:-2] for x in xs]
+    tall = [algebra.turns and x.shape[-2] > x.shape[-1] for x in xs]
+    stack = _stacked(_turned(jax.lax.optimization_barrier(xs), tall), leads)
+    columns = {k: [own[k] for own in kept] for k in algebra.owned}
+    like = [k for k, same in algebra.owned.items() if same]
+    columns |= {k: _turned(columns[k], tall) for k in like}
+    y, new = algebra(stack, {k: _stacked(x, leads) for k, x in columns.items()}, algebra.arrays)
+    each = {k: _parted(x, leads) for k, x in new.items()}
+    each |= {k: _turned(each[k], tall) for k in like}
+    rows = [{k: x[i] for k, x in each.items()} for i in range(len(xs))]
+    return _turned(_parted(y, leads), tall), rows
+
+
+def _turned(xs: Sequence[Array], tall: Sequence[bool]) -> list[Array]:
+    return [x.mT if over else x for x, over in zip(xs, tall, strict=True)]
+
+
+def _stacked(xs: Sequence[Array], leads: Sequence[tuple[int, ...]]) -> Array:
+    """Arrays whose leading axes number what they hold, as one."""
+    rows = zip(xs, leads, strict=True)
+    return jnp.concatenate([x.reshape(math.prod(n), *x.shape[len(n) :]) for x, n in rows])
+
+
+def _parted(x: Array, leads: Sequence[tuple[int, ...]]) -> list[Array]:
+    found: list[Array] = []
+    at = 0
+    for lead in leads:
+        count = math.prod(lead)
+        found.append(x[at : at + count].reshape(*lead, *x.shape[1:]) if lead else x[at])
+        at += count
+    return found

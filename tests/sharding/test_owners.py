@@ -1,0 +1,174 @@
+"""Matrices go whole to the devices that own them, and back, however they are split."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jopt
+from jopt.core.ownership import classes_of, lie_of, on_owners
+from tests.sharding.meshes import AUTO, EXPLICIT
+
+# One class: wide and tall, odd sizes where nothing splits, axes that number matrices, split or not.
+ARRAYS = [
+    ((8, 24), P("f")),
+    ((24, 8), P(None, "f")),
+    ((8, 24), P("f", "t")),
+    ((24, 8), P(("t", "f"))),
+    ((8, 24), P(None, ("e", "t", "f"))),
+    ((24, 8), P("e")),
+    ((2, 3, 8, 24), P(None, None, "t")),
+    ((4, 24, 8), P("e", "f")),
+    ((8, 24), P()),
+    ((5, 3), P()),
+]
+
+
+def mesh_of(kind):
+    return jax.make_mesh((2, 2, 2), ("f", "t", "e"), axis_types=(kind,) * 3)
+
+
+def placed(mesh):
+    rng = np.random.default_rng(0)
+    return [
+        jax.device_put(rng.normal(size=shape), NamedSharding(mesh, spec)) for shape, spec in ARRAYS
+    ]
+
+
+def algebra(x, kept, by):
+    """What only a whole matrix can have, and another thing for each row and column."""
+    return jnp.cumsum(x, 1)[..., ::-1] * by, {}
+
+
+def wanted(x):
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.swapaxes(-1, -2) if tall else x
+    y = np.cumsum(x, -2)[..., ::-1] * 2
+    return y.swapaxes(-1, -2) if tall else y
+
+
+@pytest.mark.parametrize("kind", [EXPLICIT, AUTO], ids=["explicit", "auto"])
+def test_every_layout_goes_to_its_owners_and_back(kind):
+    mesh = mesh_of(kind)
+    xs = placed(mesh)
+    told = [NamedSharding(mesh.abstract_mesh, spec) for _, spec in ARRAYS]
+
+    @jax.jit
+    def run(xs):
+        found = [None] * len(xs)
+        for cls in classes_of(xs, [*map(lie_of, xs, told)], alike=True):
+            mine = [xs[m.index] for m in cls.members]
+            ys, _ = on_owners(algebra, cls, mine, [{}] * len(mine), {}, jnp.float32(2))
+            for member, y in zip(cls.members, ys, strict=True):
+                found[member.index] = y
+        return found
+
+    for x, y in zip(xs, run(xs), strict=True):
+        np.testing.assert_allclose(y, wanted(np.asarray(x)), rtol=1e-5, atol=1e-5)
+        assert y.sharding.is_equivalent_to(x.sharding, x.ndim)
+
+
+def test_matrices_are_dealt_out_evenly_and_wide():
+    xs = placed(mesh_of(EXPLICIT))
+    found = classes_of(xs, [*map(lie_of, xs)], alike=True)
+    assert [(c.shape, c.count, c.devices, c.share) for c in found] == [
+        ((8, 24), 13, 8, 2),
+        ((8, 24), 2, 4, 1),  # of a leaf that experts have apart: none of its matrices leaves them
+        ((3, 5), 1, 8, 1),
+    ]
+    assert [(c.stay, c.beyond) for c in found] == [
+        ((), ()),
+        (("e",), ("t",)),
+        ((), ("f", "t", "e")),
+    ]
+
+
+SPEC = jopt.Spec(
+    "grammed",
+    (jopt.Hyper("learning_rate", "[0, inf)"),),
+    (
+        jopt.Slot("sum", owned=True),
+        jopt.Slot("gram", lambda shape, _: (min(shape), min(shape)), owned=True),
+        jopt.Slot("age", "scalar", owned=True),
+        jopt.Slot("last"),
+    ),
+    gives="direction",
+    ndim=2,
+)
+
+
+def rule(g, s, p, h):
+    x = yield g
+    return x + s.last, {"last": g}
+
+
+def batch(x, s, h):
+    age, gram = s.age + jnp.ones_like(s.age), s.gram / 2 + x @ x.mT
+    total = s.sum / 2 + x
+    return gram @ total / age[:, None, None], {"sum": total, "gram": gram, "age": age}
+
+
+SHAPES = {"wide": (4, 6), "tall": (6, 4), "layers": (3, 6, 4), "heads": (4, 2, 3)}
+SPLIT = {"wide": P("f"), "tall": P("f", "t"), "layers": P(None, "e"), "heads": P(None, "t")}
+AXES = {"layers": "layer i o", "heads": "d (heads k)"}
+
+
+def values(seed):
+    rng = np.random.default_rng(seed)
+    return {k: rng.normal(size=shape).astype(np.float32) for k, shape in SHAPES.items()}
+
+
+def grammed(**settings):
+    return jopt.matrixwise(SPEC, rule, batch, alike=True, learning_rate=0.1, **settings)
+
+
+def plain(seeds):
+    """The same, a matrix at a time."""
+    found = {}
+    for name, p in values(0).items():
+        p = p.reshape(-1, *((4, 6) if name == "heads" else p.shape[-2:]))
+        moved = []
+        for i, w in enumerate(p):
+            total = gram = last = 0.0
+            for age, seed in enumerate(seeds, 1):
+                g = values(seed)[name].reshape(p.shape)[i]
+                x = g.T if len(g) > len(g.T) else g
+                gram, total = gram / 2 + x @ x.T, total / 2 + x
+                d = gram @ total / age
+                w = w - 0.1 * ((d.T if len(g) > len(g.T) else d) + last)
+                last = g
+            moved.append(w)
+        found[name] = np.stack(moved).reshape(SHAPES[name])
+    return found
+
+
+@pytest.mark.parametrize("meshed", [False, True], ids=["one device", "mesh"])
+def test_what_is_kept_beside_a_matrix_is_its_owners(meshed):
+    tx, mesh = grammed(axes=AXES), mesh_of(EXPLICIT)
+
+    def put(tree):
+        where = {k: NamedSharding(mesh, spec) for k, spec in SPLIT.items()}
+        return jax.device_put(tree, where) if meshed else tree
+
+    @jax.jit
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return jopt.apply_updates(params, updates), state
+
+    params = put(values(0))
+    state = tx.init(params)
+    for seed in (1, 2):
+        params, state = step(params, state, put(values(seed)))
+    for name, x in plain((1, 2)).items():
+        np.testing.assert_allclose(params[name], x, rtol=1e-4, atol=1e-4)
+    shapes = jax.tree.map(jnp.shape, state["grammed"]["gram"])
+    assert shapes == {"wide": (4, 4), "tall": (4, 4), "layers": (3, 4, 4), "heads": (4, 4)}
+
+
+def test_what_batch_gives_is_checked():
+    params = {"w": np.ones((2, 3), np.float32)}
+    bad = jopt.matrixwise(SPEC, rule, lambda x, s, h: x, learning_rate=0.1)
+    with pytest.raises(jopt.ConfigError, match="other slots than it is given"):
+        bad.update(params, bad.init(params), params)
