@@ -14,6 +14,7 @@ TESTED_HERE = {
     "optuna_study.py",
     "sweep.py",
     "torch_to_jax.py",
+    "vision_transformer.py",
 }
 
 
@@ -70,6 +71,22 @@ def test_no_trial_of_a_study_compiles_anything_but_the_first():
     best = [float(loss) for loss in re.findall(r"(\d\.\d{4}) │$", out, re.MULTILINE)]
     assert best == sorted(best)
     assert best[0] < 0.5
+
+
+def test_each_part_of_the_transformer_has_its_numbers():
+    out = succeed(EXAMPLES / "vision_transformer.py", "--steps", 40, "--width", 8, "--depth", 2)
+    table = re.findall(r"^  (\S+) +learning rate (\S+)   weight decay (\S+)$", out, re.MULTILINE)
+    assert {name: (float(rate), float(decay)) for name, rate, decay in table} == {
+        "default": (3e-4, 0),
+        "kernels": (3e-4, 1e-2),
+        "patches": (3e-5, 0),
+        "kernels+patches": (3e-5, 1e-2),
+        "head": (1e-3, 0),
+        "kernels+head": (1e-3, 1e-2),
+    }
+    assert "\nfrozen: encoderblock_0\n" in out
+    first, last = re.search(r"^loss (\S+) -> (\S+)$", out, re.MULTILINE).groups()
+    assert float(last) < float(first)
 
 
 @pytest.mark.parametrize(
