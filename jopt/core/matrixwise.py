@@ -26,7 +26,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, Self
 
 from jax import Array
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jopt.base import ConfigError, called, configured
 from jopt.core.batches import Algebra, Batch, batched
@@ -35,7 +35,7 @@ from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.one_leaf import cast_numbers, view
-from jopt.core.ownership import Lie, lie_of
+from jopt.core.ownership import Lie, lie_of, parts_on
 from jopt.core.part import SpecPart
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.runs import Run, Waiting, begun
@@ -118,9 +118,12 @@ class MatrixPart(SpecPart):
 
     def _lie(self, waiting: Waiting) -> Lie | None:
         """How the matrices of a leaf lie; `None` if there is no mesh."""
-        told = self.told.get(waiting.leaf.name)
         if waiting.x.size == 0:
             return None
+        told, stack = self.told.get(waiting.leaf.name), waiting.leaf.stack
+        if told is not None and stack is not None:
+            entries = (*told.spec, *(None,) * (len(stack.shape) - len(told.spec)))
+            told = told.update(spec=PartitionSpec(*stack.entries(entries, parts_on(told.mesh))))
         return lie_of(waiting.x, told)
 
     def _started(self, leaf: Leaf, g: Any, slots: Mapping[str, Any], p: Any) -> Run:

@@ -121,6 +121,19 @@ class Stack:
             return None
         return self.homes[group[0]]
 
+    def entries(self, of: Sequence[Any], parts: Callable[[Any], int]) -> list[Any]:
+        """For each axis of what `apart` gives, what splits it, if these split the leaf's axes.
+
+        **Arguments:** `of`: for each axis of the leaf what splits it; `parts`: into how many.
+        """
+        found: list[Any] = []
+        for group in (*((a,) for a in self.batch), *self.groups):
+            first = group[0]
+            home = self.homes[first]
+            splits = of[home] if self.homes.index(home) == first else None
+            found.append(splits if self.pieces[first] % parts(splits) == 0 else None)
+        return found
+
     @property
     def _order(self) -> tuple[int, ...]:
         return (*self.batch, *(a for group in self.groups for a in group))

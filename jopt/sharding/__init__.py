@@ -1,5 +1,8 @@
 """Where a state lives on a mesh, told from where the parameters live."""
 
+from jopt.sharding.laid_out import Layouts as Layouts
+from jopt.sharding.laid_out import laid_out as laid_out
+from jopt.sharding.laid_out import with_layouts as with_layouts
 from jopt.sharding.state import init as init
 from jopt.sharding.state import state_sharding as state_sharding
 from jopt.sharding.state import zero1 as zero1

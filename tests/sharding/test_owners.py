@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 import jopt
 from jopt.core.ownership import classes_of, lie_of, on_owners
+from tests.benchmarks.on_mesh import cost, laid, step
 from tests.sharding.meshes import AUTO, EXPLICIT
 
 # One class: wide and tall, odd sizes where nothing splits, axes that number matrices, split or not.
@@ -144,13 +145,17 @@ def plain(seeds):
     return found
 
 
-@pytest.mark.parametrize("meshed", [False, True], ids=["one device", "mesh"])
-def test_what_is_kept_beside_a_matrix_is_its_owners(meshed):
-    tx, mesh = grammed(axes=AXES), mesh_of(EXPLICIT)
+@pytest.mark.parametrize("kind", [None, EXPLICIT, AUTO], ids=["whole", "explicit", "auto"])
+def test_what_is_kept_beside_a_matrix_is_its_owners(kind):
+    tx = grammed(axes=AXES)
 
     def put(tree):
-        where = {k: NamedSharding(mesh, spec) for k, spec in SPLIT.items()}
-        return jax.device_put(tree, where) if meshed else tree
+        where = {k: NamedSharding(mesh_of(kind), spec) for k, spec in SPLIT.items()}
+        return jax.device_put(tree, where)
+
+    put = put if kind else lambda tree: tree
+    if kind is AUTO:
+        tx = jopt.sharding.laid_out(tx, put(values(0)))
 
     @jax.jit
     def step(params, state, grads):
@@ -172,3 +177,36 @@ def test_what_batch_gives_is_checked():
     bad = jopt.matrixwise(SPEC, rule, lambda x, s, h: x, learning_rate=0.1)
     with pytest.raises(jopt.ConfigError, match="other slots than it is given"):
         bad.update(params, bad.init(params), params)
+
+
+def muon_step(kind, split, width=8, count=8):
+    """Muon's step of so many matrices, wide and tall in turn, compiled for eight devices."""
+    mesh = jax.make_mesh((2, 4), ("f", "t"), axis_types=(kind, kind))
+    sizes = [(width, 2 * width), (2 * width, width)]
+    shapes = {str(i): sizes[i % 2] for i in range(count)}
+    params = laid(mesh, shapes, split)
+    tx = jopt.sharding.laid_out(jopt.muon(0.1, ns_steps=1), params)
+    return cost(step(tx, params)[0].as_text(), small=64), count * 2 * width**2
+
+
+@pytest.mark.parametrize(
+    ("kind", "split"),
+    [
+        (EXPLICIT, P("f", "t")),
+        (AUTO, P(("f", "t"))),
+        *(
+            pytest.param(kind, split, marks=pytest.mark.slow)
+            for kind in (EXPLICIT, AUTO)
+            for split in (P(None, ("t", "f")), P("f"), P(None, "t"))
+        ),
+    ],
+    ids=str,
+)
+def test_a_step_moves_gradient_and_direction_once(kind, split):
+    found, numbers = muon_step(kind, split)
+    over = {name for entry in split for name in (entry if isinstance(entry, tuple) else (entry,))}
+    gathered = 1 if over >= {"f", "t"} else 2  # what is on several devices comes back to all
+    assert found.counts == {"all-to-all": 2} | ({"all-gather": 1} if gathered > 1 else {})
+    assert found.nbytes["all-to-all"] <= 2 * 2 * numbers / 8
+    # Two products with each matrix, one with its Gram matrix; a device's share of eight.
+    assert found.flops == 4 * 8**2 * 16 + 2 * 8**3

@@ -10,3 +10,4 @@ from jopt.core.ownership.exchange import Exchange as Exchange
 from jopt.core.ownership.exchange import on_owners as on_owners
 from jopt.core.ownership.lies import Lie as Lie
 from jopt.core.ownership.lies import lie_of as lie_of
+from jopt.core.ownership.lies import parts_on as parts_on

@@ -7,12 +7,12 @@ be told, see `jopt.sharding.laid_out`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,8 @@ def names_of(entry: Any) -> tuple[str, ...]:
     if entry is None or entry is PartitionSpec.UNCONSTRAINED:
         return ()
     return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def parts_on(mesh: Mesh | AbstractMesh) -> Callable[[Any], int]:
+    """Into how many parts an entry of a PartitionSpec splits an axis on this mesh."""
+    return lambda entry: math.prod(mesh.shape[name] for name in names_of(entry))
