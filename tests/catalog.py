@@ -218,7 +218,7 @@ CATALOG: tuple[Entry, ...] = (
         jopt.adafactor,
         # Steps are relative to RMS(p): longer ones take float16 out of its range in a few thousand.
         settings={"learning_rate": 0.003, "weight_decay": 0.01},
-        complex=False,
+        torch_complex=False,
         torch=(
             {},
             {"lr": 0.5},

@@ -246,7 +246,9 @@ def seed_of(slot: Slot) -> int:
 def dtype_of(slot: Slot, p: Any, options: Options) -> jnp.dtype:
     """The dtype that the rule sees the slot of the parameter `p` in."""
     dtype = jnp.dtype(slot.dtype) if slot.dtype else compute_dtype(p.dtype)
-    statistic = slot.shape == "scalar" or slot.shape_for(tuple(p.shape), options) != tuple(p.shape)
+    # Also where a row is as long as its leaf: what a number is does not depend on sizes.
+    statistic = slot.shape in ("scalar", "row", "column")
+    statistic |= slot.shape_for(tuple(p.shape), options) != tuple(p.shape)
     if is_complex(dtype) and statistic and not slot.entries:
         return real_dtype(dtype)
     return dtype

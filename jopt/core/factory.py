@@ -28,6 +28,7 @@ def optimizer(
     *,
     door: Callable[..., Transform] = leafwise,
     prefix: str = "jopt.",
+    also: Mapping[str, str] | None = None,
     **lifted: Any,
 ) -> Callable[[Callable[P, Mapping[str, Any] | None]], Callable[P, Transform]]:
     """Decorate the signature of an optimizer: what it returns is the rule, lifted with the call.
@@ -40,6 +41,8 @@ def optimizer(
     - `spec`, `rule`: see `jopt.leafwise`.
     - `door`: what lifts the rule: `jopt.leafwise`, `matrixwise`, `rowwise` or `treewise`.
     - `prefix`: where users find the factory, `"mylib."`.
+    - `also`: arguments of the signature that are other names of numbers, `{"key": "seed"}`: one
+      that is not `None` is the number.
     - `**lifted`: what else the door takes, `prepare=` and for matrices `batch=`.
 
     **Raises:** `ConfigError` if it is no spec or rule.
@@ -73,6 +76,9 @@ def optimizer(
             for name, value in bound.arguments.items():
                 rest = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
                 given |= value if rest else {name: value}
+            for name, number in (also or {}).items():
+                if (value := given.pop(name, None)) is not None:
+                    given[number] = value
             given |= function(*args, **kwargs) or {}
             options = {k: given.pop(k) for k in spec.options if k in given and k not in SHARED}
             return door(spec, rule, options=options, **lifted, **given)

@@ -33,6 +33,7 @@ from jopt.optimizers.nadam import nadam as nadam
 from jopt.optimizers.noisy_sgd import noisy_sgd as noisy_sgd
 from jopt.optimizers.novograd import novograd as novograd
 from jopt.optimizers.optimistic_adam import optimistic_adam as optimistic_adam
+from jopt.optimizers.optimistic_adam import optimistic_adam_v2 as optimistic_adam_v2
 from jopt.optimizers.optimistic_gradient_descent import (
     optimistic_gradient_descent as optimistic_gradient_descent,
 )

@@ -54,7 +54,6 @@ SPEC = Spec(
     gives="step",
     decay="step",
     counts=True,
-    complex="no",
 )
 
 
@@ -77,12 +76,16 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     # A slot that is infinite would be NaN at the next step; so many of these have a finite sum.
     limit = float(jnp.finfo(g.dtype).max) / max(g.size, 1)
     if hasattr(s, "nu_row"):
-        of_rows = jnp.minimum(mean_along(jnp.square(g), -1), limit)
-        of_columns = jnp.minimum(mean_along(jnp.square(g), -2), limit)
+        square = jnp.square(g)
+        pairs = g.ndim > h.ndim  # both parts of a complex entry stand in its row and its column
+        square = jnp.mean(square, -1) if pairs else square
+        of_rows = jnp.minimum(mean_along(square, -1), limit)
+        of_columns = jnp.minimum(mean_along(square, -2), limit)
         row = fixed(lerp(s.nu_row, of_rows, h.mix))
         column = fixed(lerp(s.nu_column, of_columns, h.mix))
         new = {"nu_row": row, "nu_column": column}
         nu = row / jnp.maximum(mean_along(h.one * row, -2), eps1) * column
+        nu = nu[..., None] if pairs else nu
     else:
         nu = fixed(lerp(s.nu, jnp.minimum(jnp.square(g), limit), h.mix))
         new = {"nu": nu}
@@ -107,7 +110,7 @@ def adafactor(
     clipping_threshold: Value = 1.0,
     weight_decay: Value = 0.0,
     b2_max: Value | None = None,
-    momentum: Value = 0.0,
+    momentum: Value = False,
     factored: bool = True,
     min_dim_size_to_factor: int = 0,
     multiply_by_parameter_scale: bool = True,
@@ -153,7 +156,10 @@ def adafactor(
     **State:** `nu_row` and `nu_column` for parameters with two axes or more, `nu` for the
     others, with momentum `mu` like the parameters, in at least float32, and the step count.
 
-    **Raises:** `ConfigError` for a number out of range, `TreeError` for a complex parameter.
+    A complex parameter is its real and imaginary parts: both count in its row, its column and its
+    RMS. torch has no rule for it; optax takes |g|² for g², twice as much.
+
+    **Raises:** `ConfigError` for a number out of range.
 
     Source: Shazeer and Stern, 2018, algorithms 4 and 5, as torch has them: ε₁ bounds √ν and the
     mean of R where the paper adds it to g², η stands for the paper's 10⁻², and momentum is off.

@@ -36,7 +36,7 @@ def adam(
     *,
     weight_decay: Value = 0.0,
     amsgrad: bool = False,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     nesterov: bool = False,
     **common: Unpack[Coupled],
 ) -> None:

@@ -31,7 +31,7 @@ def adamw(
     *,
     weight_decay: Value = 1e-2,
     amsgrad: bool = False,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     nesterov: bool = False,
     **common: Unpack[Decoupled],
 ) -> None:

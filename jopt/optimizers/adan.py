@@ -46,7 +46,7 @@ def adan(
     b2: Value = 0.92,
     b3: Value = 0.99,
     eps: Value = 1e-8,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     *,
     weight_decay: Value = 0.0,
     **common: Unpack[Decoupled],

@@ -36,7 +36,7 @@ def lamb(
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-6,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     *,
     weight_decay: Value = 0.0,
     **common: Unpack[Decaying],

@@ -65,7 +65,7 @@ def nadam(
     *,
     weight_decay: Value = 0.0,
     momentum_decay: Value = 4e-3,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     **common: Unpack[Coupled],
 ) -> None:
     """NAdam, as `torch.optim.NAdam`: Adam that looks ahead along a warming momentum.

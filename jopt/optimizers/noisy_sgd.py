@@ -6,7 +6,7 @@ from typing import Unpack
 
 from jopt.core import Coupled, Hyper, Number, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.transforms.noise import KEY, SEED, check_seed, rule
+from jopt.transforms.noise import ALSO, KEY, SEED, check_seed, rule
 
 SPEC = Spec(
     name="noisy_sgd",
@@ -20,11 +20,12 @@ SPEC = Spec(
 )
 
 
-@optimizer(SPEC, rule, door=treewise)
+@optimizer(SPEC, rule, door=treewise, also=ALSO)
 def noisy_sgd(
     learning_rate: Value = 1e-3,
     eta: Value = 0.01,
     gamma: Value = 0.55,
+    key: Number | None = None,
     *,
     seed: Number = 0,
     weight_decay: Value = 0.0,
@@ -44,8 +45,8 @@ def noisy_sgd(
     - `learning_rate`: η ≥ 0, a number or a schedule.
     - `eta`: σ² ≥ 0, the variance at the first step.
     - `gamma`: γ, how fast it falls; 0: never.
-    - `seed`: a whole number up to 2²⁴, from which the first key is made. Read when the state is
-      made.
+    - `seed`, or optax's name `key`: a whole number up to 2²⁴, from which the first key is made.
+      Read when the state is made.
     - `weight_decay`: λ ≥ 0, added to the gradient (coupled).
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Coupled`.
@@ -64,4 +65,4 @@ def noisy_sgd(
     >>> round(float(updates["w"].mean()), 1), round(float(updates["w"].std()), 1)
     (-1.0, 0.2)
     """
-    check_seed("noisy_sgd", seed)
+    check_seed("noisy_sgd", seed, key)

@@ -37,7 +37,7 @@ def novograd(
     b1: Value = 0.9,
     b2: Value = 0.25,
     eps: Value = 1e-6,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     *,
     weight_decay: Value = 0.0,
     **common: Unpack[Decaying],

@@ -48,7 +48,7 @@ def optimistic_adam(
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     weight_decay: Value = 0.0,
     nesterov: bool = True,
     **common: Unpack[Decoupled],
@@ -92,3 +92,7 @@ def optimistic_adam(
     >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
     0.8526
     """
+
+
+optimistic_adam_v2 = optimistic_adam
+"""Optax's name, which has another rule under the plain one."""

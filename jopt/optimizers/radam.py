@@ -80,7 +80,7 @@ def radam(
     eps: Value = 1e-8,
     *,
     weight_decay: Value = 0.0,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     **common: Unpack[Coupled],
 ) -> None:
     """RAdam, as `torch.optim.RAdam`: Adam that rectifies its step while ν is young.

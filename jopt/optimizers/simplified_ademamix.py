@@ -42,7 +42,7 @@ def simplified_ademamix(
     b2: Value = 0.95,
     alpha: Value = 0.0,
     eps: Value = 1e-8,
-    eps_root: Value = 0.0,
+    eps_root: Value = False,
     *,
     weight_decay: Value = 0.0,
     **common: Unpack[Decoupled],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 
-from jopt.base import plain, whole_number
-from jopt.core import Common, Hyper, Slot, Spec, Value, optimizer, treewise
+from jopt.base import ConfigError, plain, whole_number
+from jopt.core import Common, Hyper, Number, Slot, Spec, Value, optimizer, treewise
 from jopt.core.spec import Options, Shape
 from jopt.numerics import drawn, gaussian
 
@@ -43,15 +44,33 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return noisy, {"key": following}
 
 
-def check_seed(who: str, seed: Any) -> None:
-    """Raise `ConfigError` for a seed that is known and no whole number."""
-    if isinstance(plain(seed), bool | int | float | str):
-        whole_number(who, "seed", seed, 0, of="a stream of random numbers")
+ALSO = {"key": "seed"}
+"""Optax's name, and ours for the same."""
 
 
-@optimizer(SPEC, rule, door=treewise)
+def check_seed(who: str, seed: Any, key: Any = None) -> None:
+    """Raise `ConfigError` for a seed, or a key in its place, that is known and no whole number."""
+    name, value = ("seed", seed) if key is None else ("key", key)
+    if isinstance(plain(value), bool | int | float | str):
+        whole_number(who, name, value, 0, of="a stream of random numbers")
+    elif jnp.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key) or jnp.shape(value):
+        raise ConfigError(
+            who,
+            f"{name}= is a whole number here, not a key of jax's",
+            expected=f"a whole number up to {MOST_SEED}",
+            found=f"{value.dtype} {jnp.shape(value)}",
+            fix=f'Put it in the state: state["{who}"]["key"]["default"] = jax.random.key_data(key)',
+        )
+
+
+@optimizer(SPEC, rule, door=treewise, also=ALSO)
 def add_noise(
-    eta: Value, gamma: Value = 0.55, *, seed: Value = 0, **common: Unpack[Common]
+    eta: Value,
+    gamma: Value = 0.55,
+    key: Number | None = None,
+    *,
+    seed: Value = 0,
+    **common: Unpack[Common],
 ) -> None:
     """g ← g + √(η / tᵞ)·z, with z from a normal distribution and t the step from 1.
 
@@ -61,9 +80,9 @@ def add_noise(
     neighbours nor on its sharding.
 
     **Arguments:** `eta`: η ≥ 0, the variance at the first step; `gamma`: γ, how fast it falls
-    (0: never; the paper's 0.55); `seed`: a whole number up to 2²⁴, from which the first key is
-    made; `**common`: see `jopt.Common`. For a key of your own, or another stream, put the two
-    uint32 of `jax.random.key_data` at `state["add_noise"]["key"]["default"]`.
+    (0: never; the paper's 0.55); `seed`, or optax's name `key`: a whole number up to 2²⁴, from
+    which the first key is made; `**common`: see `jopt.Common`. For a key of your own, or another
+    stream, put the two uint32 of `jax.random.key_data` at `state["add_noise"]["key"]["default"]`.
 
     **State:** `key`, two uint32 for each group; the step count.
 
@@ -77,4 +96,4 @@ def add_noise(
     >>> round(float(noise["w"].std()), 2)
     0.1
     """
-    check_seed("add_noise", seed)
+    check_seed("add_noise", seed, key)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, configured, is_one_of
-from jopt.core import Hyper, Spec, Transform, Value
+from jopt.core import Hyper, Number, Spec, Transform, Value
 from jopt.core.doors import TreePart
 from jopt.numerics import cast, drawn, gaussian, scaled_norms_along, widest
 from jopt.transforms.noise import KEY, SEED, check_seed
@@ -88,6 +88,7 @@ def _clipped(g: list[Any], most: Any) -> list[Any]:
 def differentially_private(
     l2_norm_clip: Value,
     noise_multiplier: Value,
+    key: Number | None = None,
     *,
     seed: Value = 0,
     batch_size: Value | None = None,
@@ -108,9 +109,10 @@ def differentially_private(
 
     - `l2_norm_clip`: c ≥ 0, the largest norm that one example's gradient keeps.
     - `noise_multiplier`: σ ≥ 0, the noise in units of c.
-    - `seed`: a whole number up to 2²⁴, from which the first key is made. Whoever knows it can take
-      the noise away again: for privacy put a secret key in its place, the two uint32 of
-      `jax.random.key_data(key)` at `state["differentially_private"]["key"]["default"]`.
+    - `seed`, or optax's name `key`: a whole number up to 2²⁴, from which the first key is made.
+      Whoever knows it can take the noise away again: for privacy put a secret key in its place,
+      the two uint32 of `jax.random.key_data`, at
+      `state["differentially_private"]["key"]["default"]`.
     - `batch_size`: B; `None`: as many as there are. Where examples are drawn independently, as
       the accounting of subsampling has it, it is the expected number, and batches may be padded
       with gradients of 0.
@@ -136,7 +138,8 @@ def differentially_private(
     >>> updates["w"].round(3).tolist()
     [-0.30000001192092896, -0.5]
     """
-    check_seed("differentially_private", seed)
+    check_seed("differentially_private", seed, key)
+    seed = seed if key is None else key
     if by_leaf is not None and not is_one_of(by_leaf, "equal", "size"):
         raise ConfigError(
             "differentially_private",

@@ -54,7 +54,7 @@ def lookahead(
     *,
     sync_period: int = 6,
     slow_step_size: Value = 0.5,
-    momentum: Value = 0.0,
+    momentum: Value = False,
     nesterov: bool = True,
     groups: Groups = None,
 ) -> Transform:

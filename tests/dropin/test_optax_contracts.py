@@ -25,8 +25,11 @@ def params_of():
 
 def step_of(entry):
     """The compiled update of an optimizer, at the first step."""
-    needs = {"value_fn": lambda p: sum(jnp.sum(x**2) for x in jax.tree.leaves(p))}
-    extra = needs if entry.factory is jopt.lbfgs else {}
+    given = {
+        "value_fn": lambda p: sum(jnp.sum(x**2) for x in jax.tree.leaves(p)),
+        "value": jnp.float32(2.0),
+    }
+    extra = {name: given[name] for part in entry.make().parts.values() for name in part.extra}
     return lambda tx: jax.jit(
         lambda g, s, p, **more: tx.update(g, s, p, **extra, **more),
     )
@@ -109,7 +112,11 @@ def test_an_extra_argument_that_is_needed_is_still_asked_for():
         tx.update(params_of(), state, params_of(), value_func=abs)
 
 
-STATIC = {"muon": ("ns_steps",), "lbfgs": ("max_iter", "history_size")}
+STATIC = {
+    "adafactor": ("min_dim_size_to_factor",),
+    "muon": ("ns_steps",),
+    "lbfgs": ("max_iter", "history_size"),
+}
 
 
 @EACH
@@ -117,10 +124,7 @@ STATIC = {"muon": ("ns_steps",), "lbfgs": ("max_iter", "history_size")}
 def test_injected_hyperparameters_leave_choices_alone(entry):
     # Wrapped, so that L-BFGS gets its function.
     factory = functools.wraps(entry.factory)(lambda **given: wrap(entry.factory(**given)))
-    # What is off as the number 0 has to be known before anything runs.
-    off = [h.name for h in REGISTRY[entry.name].hypers if h.optional == "zero"]
-    off = [name for name in off if not entry.settings.get(name)]
-    made = optax.inject_hyperparams(factory, static_args=(*STATIC.get(entry.name, ()), *off))
+    made = optax.inject_hyperparams(factory, static_args=STATIC.get(entry.name, ()))
     tx, params = entry.make(), params_of()
     injected = made(**entry.settings)
     wanted = step_of(entry)(tx)(params, tx.init(params), params)
@@ -131,6 +135,16 @@ def test_injected_hyperparameters_leave_choices_alone(entry):
     assert jax.tree.structure(found[1].inner_state) == jax.tree.structure(wanted[1])
     for x, y in zip(*map(jax.tree.leaves, (found[0], wanted[0])), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
+
+
+def test_what_is_off_by_default_is_no_number_to_inject():
+    """The number 0 would be traced, and on."""
+    for name, spec in REGISTRY.items():
+        factory = getattr(jopt, name, None)
+        given = inspect.signature(factory).parameters if factory else {}
+        for hyper in spec.hypers:
+            if hyper.optional == "zero" and hyper.name in given:
+                assert given[hyper.name].default is False or given[hyper.name].default > 0, name
 
 
 def test_injected_sgd_takes_a_group_a_dtype_and_nesterov():

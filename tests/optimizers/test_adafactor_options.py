@@ -106,3 +106,43 @@ def test_momentum_is_stored_in_bfloat16():
         jopt.adafactor(min_dim_size_to_factor=-1)
     with pytest.raises(jopt.ConfigError, match="factored"):
         jopt.adafactor(factored="no")
+
+
+def test_complex_parameters_are_their_parts(x64):
+    """Against a plain loop: both parts in one row and column, each with its own ν in a vector."""
+    rng = np.random.default_rng(1)
+    shapes = {"w": (3, 4), "tall": (3, 1), "b": (5,), "s": ()}
+    start = {k: rng.normal(size=(*n, 2)) for k, n in shapes.items()}
+    grads = {k: rng.normal(size=(8, *n, 2)) for k, n in shapes.items()}
+
+    def mean(x, axis=None):
+        return x.mean(axis, keepdims=axis is not None)
+
+    def loop(p, gs):
+        r = c = nu = 0.0
+        for t, g in enumerate(gs, 1):
+            mix, square = t**-0.8, g * g
+            if p.ndim > 2:
+                square = square.mean(-1)
+                r += mix * (mean(square, -1) - r)
+                c += mix * (mean(square, -2) - c)
+                whole = (r * c / mean(r, -2))[..., None]
+            else:
+                nu += mix * (square - nu)
+                whole = nu
+            u = g / np.sqrt(whole)
+            alpha = max(1e-3, np.sqrt(mean(p * p))) * min(0.1, t**-0.5)
+            p = p * (1 - 0.1 * 0.3) - alpha * u / max(1.0, np.sqrt(mean(u * u)))
+        return p
+
+    tx = jopt.adafactor(0.1, eps1=1e-30, weight_decay=0.3)
+    params = {k: jax.lax.complex(*jnp.moveaxis(jnp.asarray(x), -1, 0)) for k, x in start.items()}
+    state = tx.init(params)
+    assert state["adafactor"]["nu_row"]["tall"].dtype == jnp.float64
+    step = jax.jit(lambda g, s, p: jopt.step(tx, g, s, p))
+    for t in range(8):
+        g = {k: jax.lax.complex(*jnp.moveaxis(jnp.asarray(x[t]), -1, 0)) for k, x in grads.items()}
+        params, state = step(g, state, params)
+    for k, p in params.items():
+        want = loop(start[k], grads[k])
+        np.testing.assert_allclose(np.stack([p.real, p.imag], -1), want, rtol=1e-10, atol=1e-12)
