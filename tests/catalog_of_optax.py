@@ -163,6 +163,7 @@ OF_OPTAX: tuple[Entry, ...] = (
         optax=lambda learning_rate, **numbers: optax.polyak_sgd(scaling=learning_rate, **numbers),
     ),
     Entry(
+        # Here and below optax divides what decays, not the step.
         jopt.momo,
         settings={"learning_rate": 0.01, "weight_decay": 0.01, "adapt_lower_bound": True},
         separable=False,
@@ -172,7 +173,6 @@ OF_OPTAX: tuple[Entry, ...] = (
             {"learning_rate": 1e-5, "beta": 0.5, "lower_bound": -2.0, "weight_decay": 0.1},
             {"lower_bound": -1.0, "weight_decay": 0.1, "adapt_lower_bound": True},
         ),
-        optax=optax.contrib.momo,
     ),
     Entry(
         jopt.momo_adam,
@@ -184,7 +184,6 @@ OF_OPTAX: tuple[Entry, ...] = (
             {"b1": 0.5, "b2": 0.9, "eps": 1e-3, "lower_bound": -2.0, "weight_decay": 0.1},
             {"lower_bound": -1.0, "weight_decay": 0.1, "adapt_lower_bound": True},
         ),
-        optax=optax.contrib.momo_adam,
     ),
     Entry(
         # Here without its noise, which is that of `add_noise`: see tests/transforms/test_noise.py.

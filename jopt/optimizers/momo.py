@@ -55,7 +55,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         bound = jnp.maximum(model - far * length / 2, h.lower_bound)
 
     def leaf(m: Any, x: Any) -> Any:
-        share, by, shrink = (cast(k, x.dtype) for k in (far / norm, factor, decay / grown))
+        share, by, shrink = (cast(k, x.dtype) for k in (far / norm / grown, factor, decay / grown))
         return share * (by * m) + shrink * x
 
     new = {"mean_value": value, "mean_dot": dot, "bound": bound, "steps": steps}
@@ -81,14 +81,14 @@ def momo(
         φ ← β·φ + (1 − β)·f
         γ ← β·γ + (1 − β)·⟨g, p⟩
         τ ← min(η, max((1 + η·λ)·(φ − γ − f*) + ⟨μ, p⟩, 0) / ‖μ‖²)
-        p ← p / (1 + η·λ) − τ·μ
+        p ← (p − τ·μ) / (1 + η·λ)
 
     **Arguments** (defaults are optax's):
 
     - `learning_rate`: η ≥ 0, a number or a schedule: the longest step.
     - `beta`: β in [0, 1).
     - `lower_bound`: f*, any number: the least that the loss can be.
-    - `weight_decay`: λ ≥ 0, in place of what a proximal step takes: p / (1 + η·λ).
+    - `weight_decay`: λ ≥ 0, by a proximal step, as the paper has it: the division.
     - `adapt_lower_bound`: estimate f* from what is seen, from `lower_bound` on, and never below.
     - `**common`: `maximize`, `groups`, `state_dtype` and what else every optimizer takes, see
       `jopt.Steps`.
@@ -100,9 +100,10 @@ def momo(
 
     **Raises:** `ConfigError` for a number out of range, or a schedule for `lower_bound`.
 
-    Source: Schaipp, Ohana, Eickenberg, Defazio and Gower, 2023, algorithms 1 and 2. ‖μ‖ is right
-    wherever the numbers are, also where its square is out of range; optax takes no step where
-    it is below 2·10⁻¹⁶.
+    Source: Schaipp, Ohana, Eickenberg, Defazio and Gower, 2023, algorithms 1 and 2, which minimize
+    the model with λ/2·‖p‖² in it: so τ·μ is divided, too, as in the authors' `momo-opt`, but not
+    in optax. ‖μ‖ is right wherever the numbers are, also where its square is out of range; optax
+    takes no step where it is below 2·10⁻¹⁶.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.momo()

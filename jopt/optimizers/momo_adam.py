@@ -59,7 +59,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         bound = jnp.maximum((model - far * square / 2) / k1, h.lower_bound)
 
     def leaf(d: Any, x: Any) -> Any:
-        return cast(far, x.dtype) * d + cast(decay / grown, x.dtype) * x
+        return cast(far / grown, x.dtype) * d + cast(decay / grown, x.dtype) * x
 
     new = {"mean_value": value, "mean_dot": dot, "bound": bound, "steps": steps}
     return [leaf(y, x) for y, x in zip(d, p, strict=True)], new | {"mu": mu, "nu": nu}
@@ -89,7 +89,7 @@ def momo_adam(
         γ ← β₁·γ + (1 − β₁)·⟨g, p⟩
         h ← (1 + η·λ)·(φ − γ − (1 − β₁ᵗ)·f*) + ⟨μ, p⟩
         τ ← min(η / (1 − β₁ᵗ), max(h, 0) / ⟨μ, d⟩)
-        p ← p / (1 + η·λ) − τ·d
+        p ← (p − τ·d) / (1 + η·λ)
 
     **Arguments** (defaults are optax's):
 
@@ -97,7 +97,7 @@ def momo_adam(
     - `b1`, `b2`: β₁ and β₂ in [0, 1).
     - `eps`: ε ≥ 0.
     - `lower_bound`: f*, any number: the least that the loss can be.
-    - `weight_decay`: λ ≥ 0, in place of what a proximal step takes: p / (1 + η·λ).
+    - `weight_decay`: λ ≥ 0, by a proximal step, as the paper has it: the division.
     - `adapt_lower_bound`: estimate f* from what is seen, from `lower_bound` on, and never below.
     - `**common`: `maximize`, `groups`, `state_dtype` and what else every optimizer takes, see
       `jopt.Steps`.
@@ -109,8 +109,9 @@ def momo_adam(
 
     **Raises:** `ConfigError` for a number out of range, or a schedule for `lower_bound`.
 
-    Source: Schaipp, Ohana, Eickenberg, Defazio and Gower, 2023, algorithm 3. optax takes no step
-    where ⟨μ, d⟩ is below 2·10⁻¹⁶; here it is taken unless that is 0.
+    Source: Schaipp, Ohana, Eickenberg, Defazio and Gower, 2023, algorithm 3, where τ·d is divided,
+    too, as in the authors' `momo-opt`, but not in optax. That takes no step where ⟨μ, d⟩ is below
+    2·10⁻¹⁶; here it is taken unless that is 0.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.momo_adam(0.1)

@@ -88,9 +88,9 @@ def _clipped(g: list[Any], most: Any) -> list[Any]:
 def differentially_private(
     l2_norm_clip: Value,
     noise_multiplier: Value,
-    key: Number | None = None,
     *,
     seed: Value = 0,
+    key: Number | None = None,
     batch_size: Value | None = None,
     by_leaf: Literal["equal", "size"] | None = None,
 ) -> Transform:

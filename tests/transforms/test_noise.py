@@ -127,3 +127,12 @@ def test_noisy_sgd_is_sgd_behind_the_noise():
             updates, state = tx.update(grads, state, grads)
         ends.append(updates)
     assert all((ends[0][k] == ends[1][k]).all() for k in grads)
+
+
+@pytest.mark.parametrize("made", [jopt.noisy_sgd, lambda **on: jopt.add_noise(0.1, **on)])
+def test_optaxs_key_is_the_seed(made):
+    params = {"w": jnp.ones(3)}
+    a, b = (jax.tree.leaves(tx.init(params)) for tx in (made(key=3), made(seed=3)))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    with pytest.raises(jopt.ConfigError, match=r"not a key of jax's(.|\n)*jax\.random\.key_data"):
+        made(key=jax.random.key(0))

@@ -109,7 +109,7 @@ def momo(p, gs, value, *, learning_rate, beta, lower_bound, weight_decay, adapt_
         tau = min(learning_rate, max(gap - grown * low, 0) / square)
         if adapt_lower_bound:
             low = max(mean - dot + along - tau * square / 2, lower_bound)
-        p = p / grown - tau * d
+        p = (p - tau * d) / grown
     return p
 
 
@@ -131,5 +131,5 @@ def momo_adam(
         tau = min(learning_rate / bias, max(gap - grown * bias * low, 0) / square)
         if adapt_lower_bound:
             low = max((mean - dot + along - tau * square / 2) / bias, lower_bound)
-        p = p / grown - tau * d
+        p = (p - tau * d) / grown
     return p

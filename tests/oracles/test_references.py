@@ -1,0 +1,252 @@
+"""The reference implementations on PyPI, run live beside ours: `pip install -e '.[references]'`.
+
+What papers' authors and others wrote in torch, with the same parameters and gradients in float64.
+Where one of them departs from its paper the row says at which line, and ours is held to the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import jopt
+from tests.oracles.torch_live import problem
+
+STEPS = 50
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A class of a package and the transform that takes its steps.
+
+    `theirs` are the class's arguments, `value` is whether its step takes the loss, `ndims` are
+    the ranks of parameter for which both have one rule. `apart` says in what theirs departs from
+    its paper, for all arguments: then they must differ, or the row is to be mended.
+    """
+
+    where: str
+    theirs: dict[str, Any]
+    ours: Callable[[], Any]
+    value: bool = False
+    ndims: tuple[int, ...] = (0, 1, 2, 3)
+    apart: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.where.replace(":", ".")
+
+
+PO = "pytorch_optimizer:"
+PAIRS = (
+    Pair(
+        "prodigyopt:Prodigy",
+        {"d0": 1e-3, "weight_decay": 0.1},
+        lambda: jopt.prodigy(estim_lr0=1e-3, weight_decay=0.1, bias_correction=False),
+    ),
+    Pair(
+        "prodigyopt:Prodigy",
+        {"d0": 1e-3, "use_bias_correction": True, "safeguard_warmup": True, "d_coef": 2.0},
+        lambda: jopt.prodigy(estim_lr0=1e-3, safeguard_warmup=True, estim_lr_coef=2.0),
+    ),
+    Pair(
+        "schedulefree:AdamWScheduleFree",
+        {"lr": 0.1, "weight_decay": 0.1, "betas": (0.9, 0.99)},
+        lambda: jopt.schedule_free(jopt.adamw(0.1, 0.0, 0.99, weight_decay=0.1), 0.1),
+    ),
+    Pair(
+        "schedulefree:SGDScheduleFree",
+        {"lr": 0.01, "weight_decay": 0.1, "warmup_steps": 10},
+        lambda: jopt.schedule_free(
+            jopt.sgd(jopt.schedules.linear(0.001, 0.01, 9), weight_decay=0.1),
+            jopt.schedules.linear(0.001, 0.01, 9),
+        ),
+    ),
+    Pair(
+        "lion_pytorch:Lion",
+        {"lr": 0.01, "weight_decay": 0.1},
+        lambda: jopt.lion(0.01, weight_decay=0.1),
+    ),
+    Pair(
+        "adan_pytorch:Adan",
+        {"lr": 0.01},
+        lambda: jopt.adan(0.01),
+        apart="its means leave out the first gradient and count it; algorithm 1 has m₀ = g₀",
+    ),
+    Pair(
+        "dadaptation:DAdaptAdam",
+        {"d0": 1e-3, "weight_decay": 0.1, "decouple": True, "use_bias_correction": True},
+        lambda: jopt.dadapt_adamw(estim_lr0=1e-3, weight_decay=0.1),
+    ),
+    Pair(
+        "momo:Momo",
+        {"lr": 0.1, "weight_decay": 0.1, "lb": -2.0, "use_fstar": True},
+        lambda: jopt.momo(0.1, lower_bound=-2.0, weight_decay=0.1, adapt_lower_bound=True),
+        value=True,
+    ),
+    Pair(
+        "momo:Momo",
+        {"lr": 0.1, "weight_decay": 0.1, "lb": -2.0},
+        lambda: jopt.momo(0.1, lower_bound=-2.0, weight_decay=0.1),
+        value=True,
+    ),
+    Pair(
+        "momo:MomoAdam",
+        {"lr": 0.1, "weight_decay": 0.1, "lb": -2.0, "use_fstar": True},
+        lambda: jopt.momo_adam(0.1, lower_bound=-2.0, weight_decay=0.1, adapt_lower_bound=True),
+        value=True,
+    ),
+    Pair(
+        "momo:MomoAdam",
+        {"lr": 0.1, "weight_decay": 0.1, "lb": -2.0},
+        lambda: jopt.momo_adam(0.1, lower_bound=-2.0, weight_decay=0.1),
+        value=True,
+    ),
+    Pair(
+        "dog:DoG",
+        {"reps_rel": 1e-3, "weight_decay": 0.1},
+        lambda: jopt.dog(init_step=("heuristic", 1e-3), weight_decay=0.1),
+    ),
+    Pair(
+        "madgrad:MADGRAD",
+        {"lr": 0.1, "weight_decay": 0.1},
+        lambda: jopt.madgrad(0.1, weight_decay=0.1),
+    ),
+    Pair(
+        "adabelief_pytorch:AdaBelief",
+        {"lr": 0.01, "weight_decay": 0.1, "rectify": False, "print_change_log": False},
+        lambda: jopt.adabelief(0.01, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "AdaBelief",
+        {"lr": 0.01, "weight_decay": 0.1},
+        lambda: jopt.adabelief(0.01, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "AdEMAMix",
+        {"lr": 0.01, "weight_decay": 0.1, "weight_decouple": True},
+        lambda: jopt.ademamix(0.01, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "SimplifiedAdEMAMix",
+        {"lr": 1e-3, "weight_decay": 0.1, "alpha": 2.0},
+        lambda: jopt.simplified_ademamix(1e-3, alpha=2.0, weight_decay=0.1),
+        apart="a mean of gradients where the paper has their sum; ν's correction upside down",
+    ),
+    Pair(
+        PO + "ADOPT",
+        # It bounds by t^¼, the authors by (t − 1)^¼.
+        {"lr": 0.01, "weight_decay": 0.1, "clip_lambda": lambda t: (t - 1) ** 0.25},
+        lambda: jopt.adopt(0.01, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "MADGRAD",
+        {"lr": 0.1, "weight_decay": 0.1},
+        lambda: jopt.madgrad(0.1, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "Lamb",
+        {"lr": 0.01, "weight_decay": 0.1, "weight_decouple": False, "pre_norm": False},
+        lambda: jopt.lamb(0.01, weight_decay=0.1),
+        apart="no correction of ν, that of μ outside the norm, ‖p‖ at most 10: not algorithm 2",
+    ),
+    Pair(
+        PO + "LARS",
+        {"lr": 0.1},  # with decay the norms differ, see `jopt.lars`
+        lambda: jopt.lars(0.1),
+        ndims=(2, 3),  # the others it does not scale
+    ),
+    Pair(
+        PO + "SM3",
+        {"lr": 0.01, "momentum": 0.9},
+        lambda: jopt.sm3(0.01, eps=1e-30),
+    ),
+    Pair(
+        PO + "NovoGrad",
+        {"lr": 0.01, "weight_decay": 0.1},
+        lambda: jopt.novograd(0.01, 0.95, 0.98, eps=1e-8, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "Yogi",
+        # Its momentum, too, starts at what ν starts from, as optax's.
+        {"lr": 0.01, "weight_decay": 0.1, "initial_accumulator": 0.0},
+        lambda: jopt.yogi(0.01, weight_decay=0.1, initial_accumulator_value=0.0),
+    ),
+    Pair(PO + "Fromage", {"lr": 0.1}, lambda: jopt.fromage(0.1)),
+    Pair(
+        PO + "Adan",
+        {"lr": 0.01, "weight_decay": 0.1, "weight_decouple": True},
+        lambda: jopt.adan(0.01, weight_decay=0.1),
+    ),
+    Pair(
+        PO + "SignSGD",
+        {"lr": 0.01, "weight_decay": 0.1},
+        lambda: jopt.signum(0.01, weight_decay=0.1),
+    ),
+)
+
+
+def class_of(pair: Pair) -> Any:
+    """The class, where its package is installed."""
+    package, name = pair.where.split(":")
+    return getattr(pytest.importorskip(package), name)
+
+
+def theirs(pair: Pair, params: Any, grads: Any) -> Any:
+    """Where the class leads, leaf by leaf."""
+    own = {k: torch.nn.Parameter(torch.tensor(x)) for k, x in params.items()}
+    optimizer = class_of(pair)([*own.values()], **pair.theirs)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    for t in range(STEPS):
+        for k, p in own.items():
+            p.grad = torch.tensor(grads[k][t])
+        with_value = {"loss": torch.tensor(loss_at(t))} if pair.value else {}
+        optimizer.step(**with_value)
+    return {k: p.detach().numpy() for k, p in own.items()}
+
+
+def loss_at(t: int) -> float:
+    return 2 + math.cos(t)
+
+
+def ours(pair: Pair, params: Any, grads: Any) -> Any:
+    tx = pair.ours()
+
+    def one(carry: Any, given: Any) -> Any:
+        g, value = given
+        more = {"value": value} if pair.value else {}
+        return jopt.step(tx, g, carry[1], carry[0], **more), None
+
+    losses = jnp.asarray([loss_at(t) for t in range(STEPS)])
+    start = {k: jnp.asarray(x) for k, x in params.items()}
+    run = jax.jit(lambda p, g: jax.lax.scan(one, (p, tx.init(p)), (g, losses))[0][0])
+    return run(start, grads)
+
+
+@pytest.fixture(autouse=True)
+def doubles():
+    """Some keep numbers in torch's default dtype, whatever the parameters."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+def test_ours_takes_their_steps(pair, x64):
+    params, grads = problem(pair.ndims, STEPS)
+    want = theirs(pair, params, grads)
+    found = ours(pair, params, grads)
+    gap = max(
+        float(np.max(np.abs(found[k] - want[k])) / np.max(np.abs(want[k] - params[k])))
+        for k in params
+    )
+    assert gap >= 1e-3 if pair.apart else gap <= 1e-10
