@@ -95,11 +95,11 @@ def dog(
     "learning_rate" and a first gradient of 0 the first step is the next one, where optax stands
     still for ever.
 
-    >>> import jax.numpy as jnp, jopt
+    >>> import jax, jax.numpy as jnp, jopt
     >>> tx, params = jopt.dog(init_step=("distance", 0.01)), {"w": jnp.float32(1.0)}
-    >>> state = tx.init(params)
+    >>> state, update = tx.init(params), jax.jit(tx.update)
     >>> for _ in range(100):
-    ...     updates, state = tx.update({"w": 2 * params["w"]}, state, params)
+    ...     updates, state = update({"w": 2 * params["w"]}, state, params)
     ...     params = jopt.apply_updates(params, updates)
     >>> bool(abs(params["w"]) < 0.1)
     True

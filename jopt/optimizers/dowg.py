@@ -74,11 +74,11 @@ def dowg(
     Source: Khaled, Mishchenko and Jin, 2023, algorithm 1. Norms are right wherever the numbers
     are, also where their squares are out of range, so r and G are kept and not their squares.
 
-    >>> import jax.numpy as jnp, jopt
+    >>> import jax, jax.numpy as jnp, jopt
     >>> tx, params = jopt.dowg(), {"w": jnp.float32(1.0)}
-    >>> state = tx.init(params)
+    >>> state, update = tx.init(params), jax.jit(tx.update)
     >>> for _ in range(100):
-    ...     updates, state = tx.update({"w": 2 * params["w"]}, state, params)
+    ...     updates, state = update({"w": 2 * params["w"]}, state, params)
     ...     params = jopt.apply_updates(params, updates)
     >>> bool(abs(params["w"]) < 0.1)
     True

@@ -6,6 +6,7 @@ first step, one without any, a frozen group, a NaN, a plateau's cooldown, half a
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -189,17 +190,34 @@ MANNERS: dict[str, dict[str, Any]] = {
     "line_search": {"tree": few},
     "zoom": {"tree": few},
 }
-ALL_WIDE = tuple(optimizer(entry, x64=True) for entry in CATALOG if not is_sparse(entry))
-WIDE = tuple(case for case in ALL_WIDE if case.name in ("adamw-x64", "rprop-x64", "adafactor-x64"))
-BATCHES = {
-    "optimizers": (*(optimizer(entry) for entry in CATALOG), *WIDE),
-    "compositions": (
-        Case("schedules", scheduled(), flat, also=ALSO),
-        *(
-            Case(name, tx, **{"tree": lively, "also": ALSO, **MANNERS.get(name, {})})
-            for name, tx in WRAPPERS.items()
-        ),
+OPTIMIZERS = tuple(optimizer(entry) for entry in CATALOG)
+WIDE = tuple(optimizer(entry, x64=True) for entry in CATALOG if not is_sparse(entry))
+COMPOSITIONS = (
+    Case("schedules", scheduled(), flat, also=ALSO),
+    *(
+        Case(name, tx, **{"tree": lively, "also": ALSO, **MANNERS.get(name, {})})
+        for name, tx in WRAPPERS.items()
     ),
-    "wide": tuple(case for case in ALL_WIDE if case not in WIDE),
+)
+ALWAYS = {"adamw", "adamw-x64", "schedules", "accumulate", "skip_nonfinite", "nested", "swa"}
+ALWAYS |= {"line_search"}
+"""What the ordinary run has whatever is drawn: tests ask what became of these."""
+
+
+def drawn(cases: tuple[Case, ...], most: int) -> tuple[Case, ...]:
+    """At most so many for the ordinary run, every time the same: see `tests.sampling`."""
+    rest = [case for case in cases if case.name not in ALWAYS]
+    more = {case.name for case in random.Random("resume").sample(rest, min(most, len(rest)))}
+    return tuple(case for case in cases if case.name in ALWAYS | more)
+
+
+WHOLLY = {"optimizers": OPTIMIZERS, "compositions": COMPOSITIONS, "wide": WIDE}
+OFTEN = {
+    "optimizers": (*drawn(OPTIMIZERS, 8), *drawn(WIDE, 2)),
+    "compositions": drawn(COMPOSITIONS, 8),
 }
-SLOW = {"wide"}  # x64 differs in what jax lets pass, not in what an optimizer does
+SLOW = {f"more {name}" for name in WHOLLY}
+BATCHES = OFTEN | {
+    f"more {name}": tuple(case for case in cases if case not in sum(OFTEN.values(), ()))
+    for name, cases in WHOLLY.items()
+}
