@@ -30,6 +30,9 @@ Gives = Literal["direction", "step", "update"]
 Decay = bool | Literal["independent"]
 Place = Literal["gradient", "direction", "rule", "step", "independent"]
 
+LEFT = "left_by_decay"
+"""The number that says how much of the parameter decay in the step leaves."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -59,6 +62,17 @@ class Ending:
                 g = stage.at("gradient", g, at, h)
         return g
 
+    def prepared(self, h: Mapping[str, Any]) -> dict[str, Any]:
+        """`h` with what can be made of the numbers alone, once for all leaves.
+
+        Where decay is in the step and no stage wants a say, that is what it leaves of p, and
+        nobody needs the decay itself.
+        """
+        if self.stages or self.gives == "update" or self.decay not in ("step", "independent"):
+            return dict(h)
+        kept = {LEFT: 1 - self._share(SimpleNamespace(**h))}
+        return {k: x for k, x in h.items() if k != "weight_decay"} | kept
+
     def numbers(self, h: Mapping[str, Any]) -> dict[str, Any]:
         """The numbers that the rule sees: no weight decay where the door does it, or nobody."""
         done = self.decay not in (None, "rule")
@@ -76,7 +90,7 @@ class Ending:
         if self.decay not in ("step", "independent"):
             return -step
         # The new parameter first: p + update is then exactly what the formula says.
-        p_new = p * (1 - self._share(h)) - step
+        p_new = p * getattr(h, LEFT) - step
         return p_new - p
 
     def of_rule(self, slots: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,8 @@ class SpecPart(Asked):
         paths = [flow.layout.paths[x.index] for x in leaves]
         shapes = [tuple(x.g.shape) for x in leaves]
         options = dict(self.frozen_options)
-        rows = read_by(self.name, self.prepare, known, options, counts, paths, shapes)
+        made = self.prepare, self.ending
+        rows = read_by(self.name, *made, known, options, counts, paths, shapes)
         return [replace(x, numbers=row) for x, row in zip(leaves, rows, strict=True)]
 
     def _ran(

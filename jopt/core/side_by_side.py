@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,19 +71,33 @@ def apart(x: Any, count: int) -> list[Any]:
     return found
 
 
+def in_turns(shapes: Iterable[Any]) -> list[int]:
+    """For each of these leaves which array it reads, from 0: `TOGETHER` of one shape read one.
+
+    Whatever leaves read in common goes by these turns. One that reads an array with these and
+    another one with those would tie all of them together: kernels would be of many kinds, and
+    each kind is compiled.
+    """
+    alike: Counter[Any] = Counter()
+    found = []
+    for shape in shapes:
+        found.append(alike[shape] // TOGETHER)
+        alike[shape] += 1
+    return found
+
+
 def handed_out(
     shared: Mapping[Any, Numbers], ages: Sequence[Any], shapes: Sequence[Any]
 ) -> list[Numbers]:
-    """The numbers of each leaf, by its age; `TOGETHER` leaves of one shape read one array."""
-    alike: Counter[Any] = Counter()
-    turns: dict[Any, dict[int, list[int]]] = {}
-    for i, kind in enumerate(zip(ages, shapes, strict=True)):
-        turns.setdefault(kind[0], {}).setdefault(alike[kind] // TOGETHER, []).append(i)
-        alike[kind] += 1
+    """The numbers of each leaf, by its age, in arrays for some of one shape; see `in_turns`."""
+    of_age: dict[Any, list[int]] = {}
+    for i, age in enumerate(ages):
+        of_age.setdefault(age, []).append(i)
     found: dict[int, Numbers] = {}
-    for age, of_turn in turns.items():
-        for members, own in zip(of_turn.values(), shared[age].apart(len(of_turn)), strict=True):
-            found |= dict.fromkeys(members, own)
+    for age, members in of_age.items():
+        turns = in_turns(shapes[i] for i in members)
+        own = shared[age].apart(max(turns) + 1)
+        found |= {i: own[turn] for i, turn in zip(members, turns, strict=True)}
     return [found[i] for i in range(len(ages))]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.moments import Ratio, debias, lerp
+from jopt.numerics.moments import Ratio, debias, lerp, lerp_by, share_of
 from jopt.numerics.roots import safe_sqrt
 
 
@@ -43,14 +43,18 @@ def adam_ahead(g: Array, mu: Array, b1: Array, k1: Array, k1_next: Array) -> Arr
 
 
 def adam_prepare(h: Any) -> dict[str, Any]:
-    """The bias corrections; with `nesterov` that of the next step, too."""
-    found = adam_corrections(h.b1, h.b2, h.t)
+    """Bias corrections, with `nesterov` that of the next step, too, and what else leaves share.
+
+    After that nobody reads t.
+    """
+    found = adam_corrections(h.b1, h.b2, h.t) | {"share": share_of(1 - h.b1), "t": None}
     return found | ({"k1_next": 1 / debias(h.b1, h.t + 1)} if h.nesterov else {})
 
 
 def adam_rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `jopt.adam`."""
-    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
+    mu = lerp_by(s.mu, g, h.share)
+    nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(g)
     new = {"mu": mu, "nu": nu}
     if h.amsgrad:
         nu = new["nu_max"] = jnp.maximum(s.nu_max, nu)

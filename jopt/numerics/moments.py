@@ -34,6 +34,19 @@ def lerp(a: Array, b: Array, weight: Array) -> Array:
     return jnp.where(near, a, b) + jnp.where(near, weight, weight - 1) * (b - a)
 
 
+def share_of(weight: Array) -> Array:
+    """For `lerp_by`: how far it is from the nearer end, less than 0 from b; a weight above 0."""
+    return jnp.where(weight < 0.5, weight, weight - 1)
+
+
+def lerp_by(a: Array, b: Array, share: Array) -> Array:
+    """`lerp` by what `share_of` gives: what depends on numbers alone is made once for all leaves.
+
+    A rule makes it for every leaf, and a GPU in a kernel of its own for some of them.
+    """
+    return jnp.where(share > 0, a, b) + share * (b - a)
+
+
 def debias(decay: Array, t: Array) -> Array:
     """1 − decayᵗ, as −expm1(t·log decay).
 

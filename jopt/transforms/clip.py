@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Common, Hyper, Spec, Transform, Value, leafwise, treewise
-from jopt.core.side_by_side import TOGETHER, apart
+from jopt.core.side_by_side import apart, in_turns
 from jopt.numerics import cast, scaled_norm, scaled_norms
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
@@ -43,9 +43,10 @@ def _by_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     # Scalars, then products that XLA can fold into whatever reads them: the clipped gradients
     # need never be written out.
-    shared = apart(_short(*scaled_norm(g), h.max_norm), -(-len(g) // TOGETHER))
+    turns = in_turns(x.shape for x in g)
+    shared = apart(_short(*scaled_norm(g), h.max_norm), max(turns) + 1)
     rows = [(*(cast(row[i], g[0].dtype) for i in range(2)), passes) for row, passes in shared]
-    return [_shortened(x, *rows[i // TOGETHER]) for i, x in enumerate(g)], {}
+    return [_shortened(x, *rows[turn]) for x, turn in zip(g, turns, strict=True)], {}
 
 
 def _by_block_rms(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
