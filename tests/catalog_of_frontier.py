@@ -49,4 +49,40 @@ OF_FRONTIER: tuple[Entry, ...] = (
             {"rank": 1, "per": "tensor", "scale": 128.0, "max_growth": None, "seed": 3},
         ),
     ),
+    Entry(
+        jopt.normuon,
+        settings={"learning_rate": 0.02, "weight_decay": 0.1},
+        complex=False,
+        ndims=(2,),
+        runs=(
+            {"ns_dtype": "float64"},
+            {
+                "ns_dtype": "float64",
+                "ns_coefficients": "polar_express",
+                "kernels": "in_out",
+                "nesterov": False,
+                "adjust_lr": "spectral",
+                "momentum": 0.5,
+                "b2": 0.9,
+            },
+        ),
+    ),
+    Entry(
+        jopt.dion2,
+        settings={"learning_rate": 0.02, "weight_decay": 0.1},
+        complex=False,
+        ndims=(2,),
+        runs=(
+            {"ns_dtype": "float64"},
+            {
+                "ns_dtype": "float64",
+                "ns_coefficients": ((3.0, -3.2, 1.2), (1.5, -0.5, 0.0)),
+                "ns_steps": 2,
+                "fraction": 0.6,
+                "adjust_lr": None,
+                "momentum": 0.5,
+                "weight_decay": 0.1,
+            },
+        ),
+    ),
 )

@@ -43,7 +43,7 @@ class Algebra:
             **cast_numbers(numbers, real_dtype(x.dtype)), **self.rest, **self.options
         )
         given = called(self.who, "batch", self.batch, x, *self._slots(kept), h)
-        y, new = given if self._pairs(given) else (given, {})
+        y, new = given if self._pairs(given, kept) else (given, {})
         if getattr(y, "shape", ())[:1] != x.shape[:1]:
             raise ConfigError(
                 self.who,
@@ -71,14 +71,14 @@ class Algebra:
     def _slots(self, kept: Kept) -> list[Any]:
         return [SimpleNamespace(**kept)] if self.owned else []
 
-    def _pairs(self, given: Any) -> bool:
+    def _pairs(self, given: Any, kept: Kept) -> bool:
         pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping)
         names = sorted(given[1]) if pair else []
-        if self.owned and names != sorted(self.owned):
+        if self.owned and names != sorted(kept):
             raise ConfigError(
                 self.who,
                 "batch gives other slots than it is given",
-                expected=f"(stack, slots) with {', '.join(sorted(self.owned))}",
+                expected=f"(stack, slots) with {', '.join(sorted(kept))}",
                 found=", ".join(names) if pair else repr(given)[:100],
             )
         return bool(self.owned)
@@ -124,8 +124,9 @@ def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Arr
     leads = [x.shape[:-2] for x in xs]
     tall = [algebra.turns and x.shape[-2] > x.shape[-1] for x in xs]
     stack = _stacked(_turned(jax.lax.optimization_barrier(xs), tall), leads)
-    columns = {k: [own[k] for own in kept] for k in algebra.owned}
-    like = [k for k, same in algebra.owned.items() if same]
+    # Matrices of one shape have the same slots; not all shapes need have all.
+    columns = {k: [own[k] for own in kept] for k in kept[0]}
+    like = [k for k in columns if algebra.owned[k]]
     columns |= {k: _turned(columns[k], tall) for k in like}
     y, new = algebra(stack, {k: _stacked(x, leads) for k, x in columns.items()}, algebra.arrays)
     each = {k: _parted(x, leads) for k, x in new.items()}

@@ -41,12 +41,14 @@ def check_params(
                 fix="Keep it out, or freeze it with jopt.group(..., freeze=True).",
             )
         seen = stacks[i].tensor if i in stacks else tuple(params[i].shape)
-        if spec.ndim is not None and len(seen) != spec.ndim:
+        ndims = spec.ndim if isinstance(spec.ndim, tuple) else (spec.ndim,)
+        if spec.ndim is not None and len(seen) not in ndims:
+            wanted = " or ".join(map(str, ndims))
             raise TreeError(
                 spec.name,
-                f"this optimizer moves parameters with {spec.ndim} axes only",
+                f"this optimizer moves parameters with {wanted} axes only",
                 path=layout.names[i],
-                expected=f"{spec.ndim} axes",
+                expected=f"{wanted} axes",
                 found=f"shape {seen}",
                 fix="Say which axes they are by axes=, or route it to another optimizer: see "
                 "jopt.recipes.",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jopt.base import NO_ARRAY, ConfigError, called, check_fields, is_one_of, plain, takes
+from jopt.numerics.explicit import born, placed
 
 Shape = tuple[int, ...]
 Options = Mapping[str, Any]
@@ -208,7 +209,7 @@ class Slot:
                 expected=f"an array of shape {shape}",
                 found=repr(given)[:100],
             )
-        return made
+        return born(made, placed(p, self.axes_for(tuple(p.shape), options)))
 
     def _shape_by(self, rule: Callable[..., Any], shape: Shape, options: Options) -> Shape:
         made = called(self.name, "shape", rule, shape, options)

@@ -66,7 +66,8 @@ def matrixwise(
       the new stack and a dict of these slots; see the module.
     - `alike`: whether `batch` does to a transposed matrix the same, transposed.
 
-    The spec declares `ndim=2`.
+    The spec declares `ndim=2`, or other numbers of axes beside: the rule of a leaf that is no
+    matrix sees all of its slots, also those that are owned, and never yields.
     """
     check_rule(spec, rule, prepare, options, batch=batch)
     part = MatrixPart(spec, rule, prepare, options, arguments)
@@ -102,10 +103,23 @@ class MatrixPart(SpecPart):
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
+        # Leaves of one age read the same step, and what is prepared from it.
+        ages: dict[int, list[int]] = {}
+        for i, leaf in enumerate(leaves):
+            ages.setdefault(id(leaf.numbers.rest), []).append(i)
+        found: dict[int, Outcome] = {}
+        for members in ages.values():
+            found |= zip(members, self._of_one_age([leaves[i] for i in members]), strict=True)
+        return [found[i] for i in range(len(leaves))], {}
+
+    def _of_one_age(self, leaves: Sequence[Leaf]) -> list[Outcome]:
         numbers = leaves[0].numbers.read()
         owned, options = self.owned, dict(self.frozen_options)
         algebra = Algebra(self.name, self.batch, self.alike, owned, numbers, options)
-        begun_all = [begun(self._started, leaf, owned, self.held) for leaf in leaves]
+        begun_all = [
+            begun(self._started, leaf, owned if is_matrix(leaf) else {}, self.held)
+            for leaf in leaves
+        ]
         waiting = [w for w in begun_all if not w.done]
         while waiting:
             lies = [self._lie(w) for w in waiting]
@@ -114,7 +128,7 @@ class MatrixPart(SpecPart):
             waiting = [
                 w for w, x, own in zip(waiting, results, kept, strict=True) if w.goes_on(x, own)
             ]
-        return [w.outcome for w in begun_all], {}
+        return [w.outcome for w in begun_all]
 
     def _lie(self, waiting: Waiting) -> Lie | None:
         """How the matrices of a leaf lie; `None` if there is no mesh."""
@@ -151,7 +165,11 @@ class MatrixPart(SpecPart):
         return self._ended(run, g, s, p, h)
 
     def _ended(self, run: Run, g: Any, s: Any, p: Any, h: Any) -> Run:
-        own = {slot.name: slot for slot in self.slots if not slot.owned}
-        d, new = of_rule(self.rule, self.ending.of_rule(own), (yield from run))
+        d, new = of_rule(self.rule, self.ending.of_rule(s), (yield from run))
         new = {**new, **self.ending.kept(s)}
         return self.ending.finish(d, g, new, p, h), new
+
+
+def is_matrix(leaf: Leaf) -> bool:
+    """Whether a leaf is a matrix, or holds some."""
+    return (leaf.g.ndim if leaf.stack is None else len(leaf.stack.tensor)) == 2

@@ -26,7 +26,7 @@ class Waiting:
 
     **Attributes:** `x`, whose leading axes number the leaf's matrices; `kept`, numbered alike: the
     slots that whoever has the whole matrix sees and changes; `outcome`, in the end; `done`: it
-    waits for nothing.
+    waits for nothing, as where the rule of a leaf that is no matrix never yields.
     """
 
     x: Array
@@ -38,13 +38,16 @@ class Waiting:
         self.leaf = leaf
         self.kept = {k: x for k, x in leaf.slots.items() if k in owned}
         self.run = start(leaf, leaf.g, without(leaf.slots, owned), leaf.p)
-        self.x = next(self.run)
+        self.done = not self._sent(None)
 
     def goes_on(self, x: Array, kept: dict[str, Array]) -> bool:
         """Whether the rule waits again, now that it knows what became of `x`."""
         self.kept = kept
+        return self._sent(x)
+
+    def _sent(self, x: Array | None) -> bool:
         try:
-            self.x = self.run.send(x)
+            self.x = self.run.send(x)  # type: ignore[arg-type]
             return True
         except StopIteration as done:
             update, slots = done.value
@@ -64,7 +67,7 @@ class WaitingStack(Waiting):
         p = None if leaf.p is None else stack.apart(leaf.p)
         self.seen = stack.apart(leaf.g), without(slots, owned), p
         self.sent = list[Array]()
-        self._replay()
+        self.done = not self._replay()
 
     def goes_on(self, x: Array, kept: dict[str, Array]) -> bool:
         """See `Waiting.goes_on`."""
@@ -77,8 +80,8 @@ class WaitingStack(Waiting):
 
         def one(seen: tuple[Any, ...], sent: list[Array]) -> Any:
             run = self.start(self.leaf, *seen)
-            x = next(run)
             try:
+                x = next(run)
                 for y in sent:
                     x = run.send(y)
             except StopIteration as done:

@@ -50,7 +50,7 @@ class Spec:
       user chose another place; `None` if the rule alone sees to it, or has none.
     - `complex`: `"pairs"` shows complex leaves to the rule as reals with a last axis of 2, as
       torch does; `"no"` refuses them.
-    - `ndim`: the number of axes every parameter must have; `None` for any.
+    - `ndim`: the number of axes every parameter must have, or several such; `None` for any.
     - `needs_params`: it needs `params` although it makes no steps.
     - `params_by`: the hyperparameters that bring the parameter's value into the rule. Where all of
       them are 0 or switched off, `update` does without `params`, and the rule sees zeros. `None`:
@@ -77,7 +77,7 @@ class Spec:
     gives: Literal["direction", "step", "update"] = "update"
     decay: Literal["gradient", "direction", "rule", "step"] | None = None
     complex: Literal["pairs", "no"] = "pairs"
-    ndim: int | None = None
+    ndim: int | tuple[int, ...] | None = None
     needs_params: bool = False
     params_by: tuple[str, ...] | None = None
     sparse: Literal["no", "rows"] = "no"

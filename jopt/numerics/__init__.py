@@ -15,6 +15,11 @@ from jopt.numerics.dtypes import is_complex as is_complex
 from jopt.numerics.dtypes import number_dtype as number_dtype
 from jopt.numerics.dtypes import real_dtype as real_dtype
 from jopt.numerics.dtypes import widest as widest
+from jopt.numerics.eigenbases import alike as alike
+from jopt.numerics.eigenbases import eigenbasis as eigenbasis
+from jopt.numerics.eigenbases import followed as followed
+from jopt.numerics.eigenbases import gram as gram
+from jopt.numerics.eigenbases import in_basis as in_basis
 from jopt.numerics.estimates import longer as longer
 from jopt.numerics.estimates import met as met
 from jopt.numerics.factored import mean_along as mean_along
@@ -24,6 +29,8 @@ from jopt.numerics.line_search import strong_wolfe as strong_wolfe
 from jopt.numerics.moments import Ratio as Ratio
 from jopt.numerics.moments import debias as debias
 from jopt.numerics.moments import lerp as lerp
+from jopt.numerics.newton_schulz import POLAR_EXPRESS as POLAR_EXPRESS
+from jopt.numerics.newton_schulz import each_step as each_step
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz
 from jopt.numerics.noise import drawn as drawn
 from jopt.numerics.noise import gaussian as gaussian

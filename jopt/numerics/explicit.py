@@ -47,6 +47,15 @@ def placed(of: Array, axes: Sequence[int | None]) -> NamedSharding | None:
     return own.update(spec=PartitionSpec(*(None if i is None else entries[i] for i in axes)))
 
 
+def born(x: Array, where: NamedSharding | None) -> Array:
+    """A new array as `placed` says; one that was made from what lies so may do already."""
+    if where is None:
+        return x
+    if isinstance(x, jax.core.Tracer):
+        return x if jax.typeof(x).sharding == where else jax.sharding.reshard(x, where)
+    return x if x.sharding == where else jax.device_put(x, where)
+
+
 def like(x: Array, sharding: NamedSharding | None) -> Array:
     """`x` in this layout, see `laid`."""
     return x if sharding is None else jax.sharding.reshard(x, sharding)

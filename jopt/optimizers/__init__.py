@@ -18,6 +18,7 @@ from jopt.optimizers.asgd import asgd as asgd
 from jopt.optimizers.came import came as came
 from jopt.optimizers.cocob import cocob as cocob
 from jopt.optimizers.dadapt_adamw import dadapt_adamw as dadapt_adamw
+from jopt.optimizers.dion2 import dion2 as dion2
 from jopt.optimizers.dog import dog as dog
 from jopt.optimizers.dowg import dowg as dowg
 from jopt.optimizers.fromage import fromage as fromage
@@ -31,6 +32,7 @@ from jopt.optimizers.momo_adam import momo_adam as momo_adam
 from jopt.optimizers.muon import muon as muon
 from jopt.optimizers.nadam import nadam as nadam
 from jopt.optimizers.noisy_sgd import noisy_sgd as noisy_sgd
+from jopt.optimizers.normuon import normuon as normuon
 from jopt.optimizers.novograd import novograd as novograd
 from jopt.optimizers.optimistic_adam import optimistic_adam as optimistic_adam
 from jopt.optimizers.optimistic_adam import optimistic_adam_v2 as optimistic_adam_v2

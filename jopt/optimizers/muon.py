@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, Unpack
 
-from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Spec, Value, matrixwise, optimizer
-from jopt.core.checks import floating_dtype
+from jopt.core.iteration import (
+    Coefficients,
+    check_shapes,
+    checked_iteration,
+    polynomials,
+    scale_of,
+)
 from jopt.core.runs import Run
 from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
 from jopt.numerics import lerp, newton_schulz
@@ -38,20 +42,12 @@ SPEC = Spec(
 )
 
 
-def scale(shape: tuple[int, ...], adjust_lr: str | None, kernels: str) -> float:
-    """What the learning rate is multiplied by for a matrix of this shape."""
-    outputs, inputs = shape if kernels == "out_in" else shape[::-1]
-    if adjust_lr == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(outputs, inputs))
-    return math.sqrt(max(1.0, outputs / max(inputs, 1)))
-
-
 def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `muon`."""
     b = lerp(s.momentum_buffer, g, 1 - h.momentum)
     u = lerp(g, b, h.momentum) if h.nesterov else b
     x = yield u.astype(h.ns_dtype)
-    d = scale(g.shape, h.adjust_lr, h.kernels) * x.astype(g.dtype)
+    d = scale_of(g.shape, h.adjust_lr, h.kernels) * x.astype(g.dtype)
     return d, {"momentum_buffer": b}
 
 
@@ -59,7 +55,9 @@ def batch(x: Any, h: Any) -> Any:
     """Newton-Schulz for all matrices of a shape at once."""
     # The way round that torch has it: for a square matrix the rounding of the products tells.
     turned = h.kernels == "in_out"
-    return newton_schulz(x, h.ns_coefficients, h.ns_steps, h.eps, h.ns_dtype, turned=turned)
+    return newton_schulz(
+        x, polynomials(h.ns_coefficients), h.ns_steps, h.eps, h.ns_dtype, turned=turned
+    )
 
 
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
@@ -70,7 +68,7 @@ def muon(
     momentum: Value = 0.95,
     eps: Value = 1e-7,
     nesterov: bool = True,
-    ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315),
     ns_steps: int = 5,
     adjust_lr: Literal["original", "match_rms_adamw"] | None = None,
     kernels: Literal["out_in", "in_out"] = "out_in",
@@ -97,7 +95,8 @@ def muon(
     - `eps`: the least norm that Newton-Schulz divides by.
     - `nesterov`: look ahead.
     - `ns_coefficients`, `ns_steps`: the polynomial (a, b, c) and how often it is applied, fewer
-      than 100 times.
+      than 100 times. A row of triples has one for each step, of which the last goes on;
+      `"polar_express"` is that of Amsel et al., 2025, made for 5 steps of bfloat16.
     - `adjust_lr`: which s; `None` is `"original"`, Jordan's. `"match_rms_adamw"` (Moonshot)
       lets learning rate and decay be taken over from AdamW.
     - `kernels`: how a matrix is stored: `"out_in"` as torch's `Linear`, `"in_out"` as flax's
@@ -128,26 +127,6 @@ def muon(
     Array([[-1.,  0.],
            [ 0., -1.]], dtype=float32)
     """
-    if not is_one_of(adjust_lr, None, "original", "match_rms_adamw"):
-        raise ConfigError(
-            "muon",
-            "adjust_lr is unknown",
-            expected="None, 'original' or 'match_rms_adamw'",
-            found=repr(adjust_lr),
-        )
-    if not is_one_of(kernels, "out_in", "in_out"):
-        raise ConfigError(
-            "muon", "kernels is unknown", expected="'out_in' or 'in_out'", found=repr(kernels)
-        )
-    of_three = isinstance(ns_coefficients, tuple) and len(ns_coefficients) == 3
-    if not of_three or not all(
-        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
-        for x in ns_coefficients
-    ):
-        raise ConfigError(
-            "muon", "ns_coefficients are (a, b, c)", expected="3 numbers", found=ns_coefficients
-        )
-    if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or not 0 <= ns_steps < 100:
-        raise ConfigError("muon", "ns_steps is out of range", expected="[0, 100)", found=ns_steps)
-    dtype = floating_dtype("muon", "ns_dtype", ns_dtype)
-    return {"ns_coefficients": tuple(ns_coefficients), "ns_dtype": dtype}
+    check_shapes("muon", adjust_lr, kernels, "original", "match_rms_adamw")
+    iteration = checked_iteration("muon", ns_coefficients, ns_steps, ns_dtype)
+    return dict(zip(("ns_coefficients", "ns_steps", "ns_dtype"), iteration, strict=True))

@@ -5,6 +5,7 @@ nothing with jopt, nor with each other.
 """
 
 from tests.oracles.papers.adams import *  # noqa: F403
+from tests.oracles.papers.matrices import *  # noqa: F403
 from tests.oracles.papers.momenta import *  # noqa: F403
 from tests.oracles.papers.norms import *  # noqa: F403
 from tests.oracles.papers.rate_free import *  # noqa: F403
