@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 import jax
@@ -63,7 +64,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     if factors(g.shape):
         row, column = means(s.nu_row, s.nu_column, squares, 1 - h.b2)
         new = {"nu_row": row, "nu_column": column}
-        u = g / root(row, column)
+        u = g * over_root(row, column)
     else:
         nu = fixed(lerp(s.nu, jnp.minimum(squares, limit), 1 - h.b2))
         new = {"nu": nu}
@@ -74,15 +75,17 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         return mu, new
     squares = jnp.square(u - mu) + h.eps2
     row, column = means(s.residual_row, s.residual_column, squares, 1 - h.b3)
-    return mu / root(row, column), new | {"residual_row": row, "residual_column": column}
+    return mu * over_root(row, column), new | {"residual_row": row, "residual_column": column}
 
 
-def root(row: Any, column: Any) -> Any:
-    """√(R·C / mean(R)), of factors neither of which leaves the range; never 0."""
-    mean = jnp.maximum(mean_along(row, -2), least(row.dtype))
+def over_root(row: Any, column: Any) -> Any:
+    """1 / √(R·C / mean(R)), of factors neither of which leaves the range; always finite.
+
+    To multiply by: the derivative of a quotient squares what it divides by, whatever of.
+    """
     floor = least(row.dtype)
-    above = safe_sqrt(jnp.maximum(row / mean, floor))
-    return above * safe_sqrt(jnp.maximum(column, floor))
+    r, mean, c = (safe_sqrt(jnp.maximum(x, floor)) for x in (row, mean_along(row, -2), column))
+    return 1 / (jnp.maximum(r / mean, math.sqrt(floor)) * c)
 
 
 def least(dtype: Any) -> float:
