@@ -235,7 +235,12 @@ def _to_int8(x: Array, scale: Array, step: Array, block: int, signed: bool, seed
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _of_int8(codes: Array, scale: Array, block: int, signed: bool) -> Array:
-    return of_blocks(codes, spread(scale, codes.shape, block), signed)
+    value = of_blocks(codes, spread(scale, codes.shape, block), signed)
+    # A CPU makes each result of a rule in a loop of its own, and would decode in each of them.
+    held: Array = jax.lax.platform_dependent(
+        value, cpu=jax.lax.optimization_barrier, default=lambda x: x
+    )
+    return held
 
 
 def seed_of(slot: Slot) -> int:

@@ -110,12 +110,24 @@ class LeafPart(SpecPart):
         update, slots = self._tensors(leaf.stack, g, leaf.slots, p, numbers)
         measured = self.store.measured(slots, g, p)
         if measured:
-            # The scale of a block takes all its entries. To apply the rule again, once the scales
-            # are known, reads less than to write down what it gave: codes are small. The barrier
-            # keeps XLA from making the two one.
-            g, stored, measured = jax.lax.optimization_barrier((g, leaf.stored, measured))
             like = g if p is None else p
-            again = self.store.decoded_all(stored, leaf.name, like, leaf.stack)
+
+            def anew(g: Array, slots: Any, stored: Any, measured: Any) -> Any:
+                # The scale of a block takes all its entries. To apply the rule again, once the
+                # scales are known, reads less than to write down what it gave: codes are small.
+                # The barrier keeps XLA from making the two one.
+                g, stored, measured = jax.lax.optimization_barrier((g, stored, measured))
+                return g, self.store.decoded_all(stored, leaf.name, like, leaf.stack), measured
+
+            # A CPU holds what it has decoded: see `codecs`.
+            g, again, measured = jax.lax.platform_dependent(
+                g,
+                leaf.slots,
+                leaf.stored,
+                measured,
+                cpu=lambda g, slots, _, measured: (g, slots, measured),
+                default=anew,
+            )
             update, slots = self._tensors(leaf.stack, g, again, p, numbers)
         return Outcome(update, slots=slots, measured=measured)
 

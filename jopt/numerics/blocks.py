@@ -26,6 +26,7 @@ A second moment that is infinite, as 10²⁰ squared is, has to stay so: it is w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -81,21 +82,38 @@ def scales(x: Array, block: int, signed: bool) -> Array:
 
 
 def _apart(blocks: Array, signed: bool) -> Array:
-    if not signed:
-        return scales_of_rows(blocks, signed)
     found: Array = jax.lax.platform_dependent(
         blocks,
-        cpu=lambda x: scales_of_rows(x, signed),
-        default=lambda x: scales_of_rows(x, signed, two=True),
+        cpu=lambda x: scales_of_rows(x, signed, of=_of_parts),
+        default=lambda x: scales_of_rows(x, signed, two=signed),
     )
     return found
 
 
-def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
+PART = 32
+"""XLA for CPUs makes the maximum of a longer row in two passes, and writes down what it is of."""
+
+
+def _of_parts(x: Array) -> Array:
+    """The maximum along the last axis."""
+    if x.shape[-1] % PART:
+        return _of_rows(x)
+    parts = _of_rows(x.reshape(*x.shape[:-1], x.shape[-1] // PART, PART))
+    return _of_rows(jax.lax.optimization_barrier(parts))
+
+
+def _of_rows(x: Array) -> Array:
+    most: Array = jnp.max(x, axis=-1)
+    return most
+
+
+def scales_of_rows(
+    x: Array, signed: bool, two: bool = False, of: Callable[[Array], Array] = _of_rows
+) -> Array:
     """The same for an array whose last axis is a block each.
 
     With `two` the largest above 0 and the largest below are found apart: a GPU reads the array
-    once for both, and a CPU twice.
+    once for both, and a CPU twice. `of` makes the maximum of rows of integers.
     """
     # As integers, for a maximum of floats takes no notice of NaN on a CPU or in Triton.
     integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
@@ -107,8 +125,8 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
     size = bits & ~sign
     finite = jnp.where(size < beyond, size, 0)
     if not signed:
-        flawed = jnp.max(size, axis=-1) >= beyond
-        most = jax.lax.bitcast_convert_type(jnp.max(finite, axis=-1), x.dtype)
+        flawed = of(size) >= beyond
+        most = jax.lax.bitcast_convert_type(of(finite), x.dtype)
         # Not 0 for what is above it, and of a sign.
         some = jax.lax.bitcast_convert_type(most, integer) > 0
         most = jnp.maximum(most, float(jnp.finfo(x.dtype).tiny))
@@ -116,11 +134,11 @@ def scales_of_rows(x: Array, signed: bool, two: bool = False) -> Array:
         return jnp.where(flawed, -raised, jnp.where(some, jnp.minimum(most, greatest), 0))
     if two:
         bits = jnp.where(size < beyond, bits, 0)
-        above, below = (jnp.maximum(jnp.max(b, axis=-1), 0) for b in (bits, bits ^ sign))
+        above, below = (jnp.maximum(of(b), 0) for b in (bits, bits ^ sign))
         largest, falls = jnp.maximum(above, below), above <= below
     else:
         # A sign bit at the end comes along, and the order is that of integers without a sign.
-        key = jnp.max(((finite << 1) | (bits < 0).astype(integer)) ^ sign, axis=-1) ^ sign
+        key = of(((finite << 1) | (bits < 0).astype(integer)) ^ sign) ^ sign
         largest, falls = (key >> 1) & ~sign, key & 1 == 1
     most = jax.lax.bitcast_convert_type(largest, x.dtype)
     most = jnp.where(most < float(jnp.finfo(x.dtype).tiny), 0, jnp.minimum(most, greatest))
