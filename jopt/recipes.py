@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jopt.base import ConfigError, GroupError, checked, configured
 from jopt.core import Group, Groups, Hyper, Skips, StateDtype, Transform, Value, group, route, times
+from jopt.core.axes import Pattern, check_axes
 from jopt.core.checks import check_count
-from jopt.core.groups import Match, Picker, picked
-from jopt.core.kinds import kinds, runs
+from jopt.core.groups import Match, Picker
 from jopt.core.match import settled_match
+from jopt.core.matrices import Lines, Matrices
 from jopt.core.numbers import StatefulSchedule
 from jopt.core.storage import each_of
 from jopt.optimizers import adamw, muon
@@ -25,60 +26,6 @@ HEADS = (
     r"prediction|qa|task|token|value|vocab)_?)?head(_\d+)?|lm_out|logits|embed_out"
 )
 """What output layers are called: a key of the path, all of it."""
-
-
-class Matrices(Picker):
-    """The leaves that `muon_adamw` gives to Muon; it refuses those of which it cannot tell."""
-
-    def __init__(self, exclude: str, also_adamw: Match | None, also_muon: Match | None) -> None:
-        self.settings = exclude, also_adamw, also_muon
-
-    def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
-        """Whether each leaf goes to Muon."""
-        exclude, also_adamw, also_muon = self.settings
-        shapes = [tuple(x.shape) for x in leaves]
-        adamw = _also("also_adamw", also_adamw, names, leaves)
-        muon = _also("also_muon", also_muon, names, leaves)
-        chosen: list[bool] = []
-        unclear: list[str] = []
-        for i, kind in enumerate(kinds(names, shapes)):
-            if adamw[i] and muon[i]:
-                raise GroupError("muon_adamw", "also_adamw and also_muon both match", path=names[i])
-            output = any(re.fullmatch(exclude, run) for run in runs(names[i]))
-            chosen.append(muon[i] or (kind == "matrix" and not output and not adamw[i]))
-            if kind == "stack" and not (output or adamw[i] or muon[i]):
-                unclear.append(f"{names[i]} {shapes[i]}")
-        if unclear:
-            raise GroupError(
-                "muon_adamw",
-                "these may be stacks of layers, heads or filters, and Muon is for one matrix at a "
-                "time:\n  " + "\n  ".join(unclear),
-                fix='Say which AdamW is to have: also_adamw="Conv|Attention", or other patterns '
-                "for the path. also_muon= is for matrices of two axes.",
-            )
-        return chosen
-
-    def __repr__(self) -> str:
-        shown = zip(("exclude", "also_adamw", "also_muon"), self.settings, strict=True)
-        own = [f"{k}={v!r}" for k, v in shown if v not in (None, HEADS)]
-        return f"Matrices({', '.join(own)})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Matrices) and self.settings == other.settings
-
-    def __hash__(self) -> int:
-        return hash(self.settings)
-
-
-def _also(
-    argument: str, match: Match | None, names: Sequence[str], leaves: Sequence[Any]
-) -> Sequence[bool]:
-    if match is None:
-        return [False] * len(names)
-    found = picked("muon_adamw", match, names, leaves)
-    if not any(found):
-        raise GroupError("muon_adamw", f"{argument} matches no leaf", found=repr(match))
-    return found
 
 
 class Layer(Picker):
@@ -167,6 +114,7 @@ def muon_adamw(
     exclude: str = HEADS,
     also_adamw: Match | None = None,
     also_muon: Match | None = None,
+    axes: Mapping[Pattern, str] | None = None,
     weight_decay: Value = 0.1,
     momentum: Value = 0.95,
     b1: Value = 0.9,
@@ -187,14 +135,21 @@ def muon_adamw(
     - embeddings (a word such as `Embed`, `tok_embedding`, `wte`);
     - output layers, see `exclude`.
 
-    A parameter of three axes or more may be a stack of matrices (`nn.scan`, experts), heads of
-    attention, or filters of a convolution, and so may one of two axes in a module whose
-    parameters all begin with a number of layers. No name tells which axes are the matrix, so
-    that these are refused until `also_adamw` says that AdamW is to have them. For a
-    convolutional network in flax that is `also_adamw="Conv"`, with attention
-    `also_adamw="Attention"`, under `nn.scan` the name of the scanned module.
+    Of parameters of three axes and more it knows stacked layers (`nn.scan`, experts), whose biases
+    or scales show how many there are, and flax's own attention and convolutions, by these rules:
 
-    `jopt.routing(tx, params)` lists who goes where; look at it once for every new model.
+    - a module with kernels in `query`, `key`, `value` and `out` whose heads agree is attention;
+      `(d, heads, k)` is seen as `d (heads k)`, `out` as `(heads k) d`;
+    - a `kernel` in a module whose key has the word `conv` is a convolution, seen as `(h w i) o`;
+      with one input a filter, as where convolutions are depthwise, AdamW has it. No shape tells
+      other convolutions in groups: give these to AdamW;
+    - in a stack of layers each of these is what it is in one layer, and one axis is a vector.
+
+    All others are refused until `axes` says which matrices they are, or `also_adamw` that AdamW
+    is to have them.
+
+    `jopt.routing(tx, params)` lists who goes where, and as what; look at it once for every new
+    model.
 
     **Arguments:**
 
@@ -208,6 +163,7 @@ def muon_adamw(
     - `also_adamw`: more for AdamW: a pattern searched in the path, or a predicate, as in
       `jopt.group`.
     - `also_muon`: matrices whose name or place says otherwise: as `also_adamw`.
+    - `axes`: `{pattern: axes}`: more for Muon, and which matrices it is, see `jopt.Common`.
     - `weight_decay`: of both, decoupled; 0.1 is torch's for Muon.
     - `momentum`, `adjust_lr`: Muon's, see `jopt.muon`.
     - `kernels`: how matrices are stored; `"in_out"`, as flax does, is the default here.
@@ -243,6 +199,11 @@ def muon_adamw(
     except re.error as error:
         problem = f"exclude is no regular expression: {error}"
         raise ConfigError("muon_adamw", problem, found=repr(exclude)) from None
+    to_adamw, to_muon = [
+        None if match is None else settled_match("muon_adamw", f"{name}=", match)
+        for name, match in (("also_adamw", also_adamw), ("also_muon", also_muon))
+    ]
+    of_matrices = Matrices(exclude, to_adamw, to_muon, check_axes("muon_adamw", axes), HEADS)
     of_muon, of_adamw = each_of(state_dtype, MUON, ADAMW)
     matrices = muon(
         learning_rate,
@@ -252,6 +213,7 @@ def muon_adamw(
         kernels=kernels,
         state_dtype=of_muon,
         skips=skips,
+        axes=Lines(of_matrices),
     )
     rest = adamw(
         _rate(learning_rate, adamw_learning_rate, adamw_ratio),
@@ -263,11 +225,7 @@ def muon_adamw(
         state_dtype=of_adamw,
         skips=skips,
     )
-    also = [
-        None if match is None else settled_match("muon_adamw", f"{name}=", match)
-        for name, match in (("also_adamw", also_adamw), ("also_muon", also_muon))
-    ]
-    return route(rest, matrices=(Matrices(exclude, *also), matrices))
+    return route(rest, matrices=(of_matrices, matrices))
 
 
 def _rate(of_muon: Value, own: Value | None, ratio: float | None) -> Value:

@@ -46,49 +46,93 @@ class Model(nn.Module):
 
 
 TOKENS = jnp.zeros((2, 5), jnp.int32)
-KERNELS = {f"block/MultiHeadDotProductAttention_0/{k}/kernel" for k in ("query", "key", "value")}
-KERNELS |= {"block/MultiHeadDotProductAttention_0/out/kernel"}
+ATTENTION = "block/MultiHeadDotProductAttention_0"
 WIDE = {"block/up/kernel", "block/heads_mix/kernel"}
+
+
+def lines(params, **settings):
+    """What goes to Muon otherwise than as it is, and as what."""
+    routes = jopt.routing(muon_adamw(**settings), params)
+    return {k: v.removeprefix("matrices: ") for k, v in routes.items() if ":" in v}
+
+
+def attention(layers=""):
+    """Each kernel of an attention, and which matrix it is."""
+    inward = dict.fromkeys(("query", "key", "value"), f"{layers}d (heads k)")
+    return {
+        f"{ATTENTION}/{k}/kernel": line
+        for k, line in {**inward, "out": f"{layers}(heads k) d"}.items()
+    }
 
 
 def unclear(params, **settings):
     """The parameters that the recipe refuses to place, with their shapes."""
     with pytest.raises(jopt.GroupError) as error:
         muon_adamw(**settings).init(params)
-    lines = str(error.value).splitlines()
-    assert lines[0].startswith("muon_adamw: these may be stacks of layers, heads or filters")
-    assert lines[-1].startswith('  Say which AdamW is to have: also_adamw="Conv|Attention"')
-    return {line.split()[0] for line in lines[1:-1]}
+    told = str(error.value).splitlines()
+    assert told[0].startswith("muon_adamw: these may be stacks of layers, heads or filters")
+    assert told[-1].startswith('  Say which AdamW is to have: also_adamw="Conv|Attention"')
+    return {line.split()[0] for line in told[1:-1]}
 
 
 def test_a_transformer_block():
     params = shapes(Model(stacked=False), TOKENS)
     assert params["block"]["MultiHeadDotProductAttention_0"]["query"]["bias"].shape == (2, 4)
-    assert unclear(params) == KERNELS
-    found = matrices(params, also_adamw="Attention_0")
-    assert found == {*WIDE, "pooler/kernel"}
+    assert lines(params) == attention()
+    assert matrices(params) == {*WIDE, "pooler/kernel"}
+    assert lines(params, also_adamw="Attention_0") == {}
 
 
 def test_blocks_stacked_by_scan():
     params = shapes(Model(stacked=True), TOKENS)
     assert params["block"]["LayerNorm_0"]["scale"].shape == (3, 8)
-    assert unclear(params) == {*KERNELS, *WIDE, "block/alpha"}
-    assert matrices(params, also_adamw="^block/") == {"pooler/kernel"}
+    assert lines(params) == attention("layer ") | dict.fromkeys(WIDE, "layer i o")
+    assert matrices(params) == {"pooler/kernel"}  # and of `alpha` each layer has a vector
+    assert lines(params, also_adamw="^block/") == {}
     assert matrices(params, also_adamw="kernel$", also_muon="alpha") == {"block/alpha"}
 
 
-def test_convolutions_wait_for_a_word():
+def test_a_stack_trains_as_its_layers_by_the_recipe():
+    params = shapes(Model(stacked=True), TOKENS)
+    rng = np.random.default_rng(0)
+
+    def values():
+        return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+
+    p, g = values(), values()
+    tx = muon_adamw(0.1, weight_decay=0.0)
+    updates = jax.jit(lambda p, g: tx.update(g, tx.init(p), p)[0])(p, g)
+    of, given = updates["block"], g["block"]
+    module = ATTENTION.removeprefix("block/")
+    query, out = of[module]["query"]["kernel"], of[module]["out"]["kernel"]
+    seen = {
+        "query": given[module]["query"]["kernel"].reshape(3, 8, 8),
+        "out": given[module]["out"]["kernel"].reshape(3, 8, 8),
+        "up": given["up"]["kernel"],
+    }
+    found = {"query": query.reshape(3, 8, 8), "out": out.reshape(3, 8, 8), "up": of["up"]["kernel"]}
+    layers = {f"{k}{i}": x[i] for k, x in seen.items() for i in range(3)}
+    one = jopt.muon(0.1, weight_decay=0.0, kernels="in_out")
+    wanted = jax.jit(lambda g: one.update(g, one.init(g), g)[0])(layers)
+    for name, x in wanted.items():
+        np.testing.assert_allclose(found[name[:-1]][int(name[-1])], x, rtol=0, atol=1e-6)
+
+
+def test_convolutions():
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x):
-            x = nn.GroupNorm(2)(nn.Conv(4, (3, 3))(x))
-            x = nn.ConvTranspose(4, (2, 2))(x)
+            x = nn.GroupNorm(2)(nn.Conv(4, (3, 3), name="stem_conv")(x))
+            x = nn.Conv(4, (3, 3), feature_group_count=4)(nn.ConvTranspose(4, (2, 2))(x))
+            x = nn.ConvLocal(2, (1, 1))(x)
             return nn.Dense(10)(nn.DenseGeneral((2, 3))(x).reshape(len(x), -1))
 
-    params = shapes(Net(), jnp.zeros((1, 4, 4, 1)))
-    deep = {"Conv_0/kernel", "ConvTranspose_0/kernel", "DenseGeneral_0/kernel"}
-    assert unclear(params) == deep
-    assert matrices(params, also_adamw="Conv|General") == {"Dense_0/kernel"}
+    params = shapes(Net(), jnp.zeros((1, 4, 4, 3)))
+    assert unclear(params) == {"ConvLocal_0/kernel", "DenseGeneral_0/kernel"}
+    asked = {"axes": {"General.*kernel": "d (a b)"}, "also_adamw": "Local"}
+    filters = dict.fromkeys(("stem_conv/kernel", "ConvTranspose_0/kernel"), "(h w i) o")
+    assert lines(params, **asked) == {"DenseGeneral_0/kernel": "d (a b)", **filters}
+    assert matrices(params, **asked) == {"Dense_0/kernel"}  # depthwise filters are none
 
 
 def test_nnx_modules():
@@ -102,10 +146,49 @@ def test_nnx_modules():
             self.lora = nnx.LoRA(3, 2, 4, rngs=rngs)
 
     params = nnx.state(nnx.eval_shape(lambda: Net(nnx.Rngs(0))), nnx.Param)
-    parts = ("query", "key", "value", "out")
-    assert unclear(params) == {"conv/kernel", *(f"attend/{k}/kernel" for k in parts)}
-    found = matrices(params, also_adamw="^conv|^attend")
-    assert found == {"linear/kernel", "lora/lora_a", "lora/lora_b"}
+    heads = {f"attend/{k}/kernel": "d (heads k)" for k in ("query", "key", "value")}
+    assert lines(params) == {
+        "conv/kernel": "(w i) o",
+        "attend/out/kernel": "(heads k) d",
+        **heads,
+    }
+    assert matrices(params) == {"linear/kernel", "lora/lora_a", "lora/lora_b"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "found"),
+    [
+        # Dense layers called as attention is, in a stack; attention with as many heads as inputs.
+        (dict.fromkeys(("query", "key", "value", "out"), ((3, 4, 4), (3, 4))), "layer i o"),
+        (
+            dict.fromkeys(("query", "key", "value"), ((4, 4, 2), (4, 2)))
+            | {"out": ((4, 2, 4), (4,))},
+            "",
+        ),
+        # A map from three inputs to three by two outputs, or three maps from three to two.
+        ({"mix": ((3, 3, 2), (3, 2))}, None),
+        ({"mix": ((2, 3, 4, 5), (2, 3, 5))}, "layer0 layer1 i o"),
+        ({"conv": ((2, 3, 3, 4, 5), (2, 5))}, "layer (h w i) o"),
+        ({"conv": ((3, 3, 4, 5), None), "conv2": ((3, 3, 5, 6), None)}, None),
+    ],
+)
+def test_what_names_and_shapes_leave_open(tree, found):
+    modules = {
+        name: {"kernel": jnp.ones(kernel)} | ({} if bias is None else {"bias": jnp.ones(bias)})
+        for name, (kernel, bias) in tree.items()
+    }
+    params = {"net": modules, "w": jnp.ones((2, 2))}
+    kernels = {f"net/{name}/kernel" for name in tree}
+    if found is None:
+        assert unclear(params) == kernels
+        return
+    told = lines(params)
+    assert told.keys() == kernels
+    heads = {"query": "d (heads k)", "out": "(heads k) d"}
+    assert all(
+        line == (found or heads["out" if "/out/" in path else "query"])
+        for path, line in told.items()
+    )
 
 
 def test_equinox_modules():

@@ -99,7 +99,7 @@ def _part(part: Part) -> dict[str, Any]:
                 {"stage": stage.name, **{k: _plain(v) for k, v in stage.choices}}
                 for stage in part.ending.stages
             ]
-        if part.looks and part.axes:
+        if part.looks and isinstance(part.axes, tuple) and part.axes:
             said["axes"] = [[_plain(match), text] for match, text in part.axes]
         said["groups"] = {
             name: {

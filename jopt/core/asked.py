@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from jopt.core.axes import check_axes, check_looks, stack_at, stacks
+from jopt.core.axes import Axes, AxesOf, Known, check_axes, check_looks, stack_at, stacks
 from jopt.core.checks import check_params
 from jopt.core.composed import check_composed
 from jopt.core.counts import check_skips
@@ -70,7 +70,8 @@ class Asked(Part):
         self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
         codec = codec_for(spec, self.slots, common.get("state_dtype"))
         self.store = Store(spec.name, self.slots, self.options, codec)
-        self.axes = check_axes(spec.name, common.get("axes"))
+        axes = common.get("axes")
+        self.axes: Axes = axes if isinstance(axes, AxesOf) else check_axes(spec.name, axes)
         check_looks(spec, self.axes, self.looks)
         self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
         self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
@@ -127,9 +128,21 @@ class Asked(Part):
         found = stacks(self.name, self.axes, self.whole, layout, leaves)
         return found if self.looks else {}
 
-    def stack_of(self, name: str, leaf: Any) -> Stack | None:
+    def lines(self, layout: Layout, leaves: Leaves) -> dict[str, str]:
+        """How it sees leaves that it does not take as they are, by name, as `axes=` has it."""
+        return {layout.names[i]: x.text for i, x in self.stacks(layout, leaves).items()}
+
+    def stacked(self, known: Known) -> bool:
+        """Whether it sees some of these leaves otherwise than as they are."""
+        if not isinstance(self.axes, AxesOf):
+            return self.looks and bool(self.axes)
+        return any(self.stack_of(name, leaf, known) for name, leaf in known.items())
+
+    def stack_of(self, name: str, leaf: Any, known: Known) -> Stack | None:
         """The same of one leaf."""
-        return stack_at(self.name, self.axes, self.whole, name, leaf) if self.looks else None
+        if not self.looks:
+            return None
+        return stack_at(self.name, self.axes, self.whole, name, leaf, known)
 
     @property
     def whole(self) -> frozenset[str]:

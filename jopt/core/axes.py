@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import itertools
 import math
@@ -27,7 +28,17 @@ from jopt.core.stack import Stack
 from jopt.core.tree import Layout
 
 Pattern = str | re.Pattern[str] | Callable[..., bool]
-StackAxes = Mapping[Pattern, str] | None
+
+
+class AxesOf(abc.ABC):
+    """Axes that are told by looking at all leaves at once."""
+
+    @abc.abstractmethod
+    def lines(self, names: Sequence[str], leaves: Sequence[Any]) -> Mapping[str, str]:
+        """The line of each leaf that has one, by name; these are all leaves there are."""
+
+
+StackAxes = Mapping[Pattern, str] | AxesOf | None
 """How the leaves that a pattern selects hold their tensors, see `jopt.Common`."""
 
 REST = "..."
@@ -35,10 +46,13 @@ TOKEN = re.compile(r"\s*(\.\.\.|[()]|->|[^\W\d]\w*|\d+)\s*")
 EXPECTED = "axes by name, as in 'layer ...', 'layer i o', 'd (heads k)', 'i layer o -> layer i o'"
 
 Groups = tuple[tuple[str, ...], ...]
-Axes = tuple[tuple[Match, str], ...]
+Pairs = tuple[tuple[Match, str], ...]
+Axes = Pairs | AxesOf
+Known = Mapping[str, Any]
+"""All leaves there are, by name: those that a transform has sent another way, too."""
 
 
-def check_axes(who: str, axes: Any) -> Axes:
+def check_axes(who: str, axes: Any) -> Pairs:
     """`axes=` as pairs of a pattern and its line, or a `ConfigError` for what is none."""
     if axes is None:
         return ()
@@ -59,7 +73,7 @@ def check_looks(spec: Spec, axes: Axes, looks: bool) -> None:
             spec.name,
             "it sees the rows that have a gradient: a table is no stack",
             expected="no axes=",
-            found=repr(dict(axes))[:100],
+            found=repr(axes)[:100],
         )
 
 
@@ -73,21 +87,44 @@ def stacks(
     if not axes or not leaves or layout.stands_for_all:
         return {}
     shapes = tuple(None if x is None else (tuple(x.shape), x.dtype) for x in leaves)
-    found = _stacks(who, axes, layout.names, shapes)
+    if isinstance(axes, AxesOf):
+        found = _told(who, axes, layout, shapes)
+    else:
+        found = _stacks(who, axes, layout.names, shapes)
     return {i: replace(stack, whole=whole) for i, stack in found.items()}
 
 
-def stack_at(who: str, axes: Axes, whole: frozenset[str], name: str, leaf: Any) -> Stack | None:
+def stack_at(
+    who: str, axes: Axes, whole: frozenset[str], name: str, leaf: Any, known: Known
+) -> Stack | None:
     """The same of one leaf."""
     shape = jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
-    said = next((text for match, text in axes if holds(match, name, shape)), None)
+    if isinstance(axes, AxesOf):
+        said = axes.lines([*known], [*known.values()]).get(name)
+    else:
+        said = next((text for match, text in axes if holds(match, name, shape)), None)
     stack = None if said is None else stack_of(who, name, shape.shape, said)
     return None if stack is None or stack.plain else replace(stack, whole=whole)
 
 
+def _told(who: str, axes: AxesOf, layout: Layout, shapes: Any) -> dict[int, Stack]:
+    """The same where axes are told by all leaves together."""
+    own = [x or (s.shape, s.dtype) for x, s in zip(shapes, layout.shapes or shapes, strict=True)]
+    around = layout.known or dict(
+        zip(layout.names, (jax.ShapeDtypeStruct(*x) for x in own), strict=True)
+    )
+    said = axes.lines([*around], [*around.values()])
+    found = {
+        i: stack_of(who, name, own[i][0], said[name])
+        for i, name in enumerate(layout.names)
+        if name in said
+    }
+    return {i: stack for i, stack in found.items() if not stack.plain}
+
+
 @functools.lru_cache(maxsize=256)
 def _stacks(
-    who: str, axes: Axes, names: tuple[str, ...], shapes: tuple[tuple[Shape, Any] | None, ...]
+    who: str, axes: Pairs, names: tuple[str, ...], shapes: tuple[tuple[Shape, Any] | None, ...]
 ) -> dict[int, Stack]:
     there = [i for i, x in enumerate(shapes) if x is not None]
     leaves = [jax.ShapeDtypeStruct(*x) for x in shapes if x is not None]
@@ -216,4 +253,5 @@ def stack_of(who: str, path: str, shape: Shape, text: str) -> Stack:
         tuple(homes),
         tuple(where[n] for group in batch for n in group),
         tuple(tuple(where[n] for n in group) for group in groups),
+        text=text,
     )

@@ -79,16 +79,19 @@ def _node(part: SpecPart, node: Node, of: Mapping[Path, tuple[str, Any]]) -> Nod
     for slot in part.slots:
         check_gone(part.name, node[slot.name], tuple(of), "convert_state keeps all leaves")
         held = [path for path in of if has(node[slot.name], path)]
-        new[slot.name] = nest(held, [_leaf(part, slot, new, path, *of[path]) for path in held])
+        new[slot.name] = nest(held, [_leaf(part, slot, new, path, of) for path in held])
     return new
 
 
-def _leaf(part: SpecPart, slot: Slot, node: Node, path: Path, name: str, p: Any) -> Any:
+def _leaf(
+    part: SpecPart, slot: Slot, node: Node, path: Path, of: Mapping[Path, tuple[str, Any]]
+) -> Any:
+    name, p = of[path]
     if jnp.issubdtype(p.dtype, jax.dtypes.extended):
         facts = {"expected": "an array of numbers", "found": p.dtype}
         raise TreeError(part.name, "this leaf has no slots", path=name, **facts)
     stored = lookup(node[slot.name], path)
-    slot = fitted(slot, part.stack_of(name, p))
+    slot = fitted(slot, part.stack_of(name, p, dict(of.values())))
     try:
         part.store.check(slot, name, stored, p)
     except StateError as error:

@@ -50,7 +50,7 @@ def words(segment: str) -> list[str]:
 
 def _kind(path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape]) -> Kind:
     axes = len(tree[path])
-    if axes < 2 or _is_vector(path, tree):
+    if axes < 2 or is_vector(path, tree):
         return "vector"
     if any(EMBEDDING.fullmatch(word) for segment in path for word in words(segment)):
         return "embedding"
@@ -58,7 +58,8 @@ def _kind(path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape]) -> Kind:
     return "matrix" if plain else "stack"
 
 
-def _is_vector(path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape]) -> bool:
+def is_vector(path: tuple[str, ...], tree: Mapping[tuple[str, ...], Shape]) -> bool:
+    """Whether a leaf is a bias or a scale, by its name and what stands beside it."""
     own = words(path[-1]) if path else []
     if own and (own[-1] in VECTORS or own[0] == "bias" or _is_norm(own)):
         return True
@@ -89,7 +90,7 @@ def in_stack(
     for depth in range(1, len(path)):
         around = {p: s for p, s in tree.items() if p[:depth] == path[:depth]}
         first = {shape[0] if shape else 0 for shape in around.values()}
-        vectors = [len(s) for p, s in around.items() if _is_vector(p, tree)]
+        vectors = [len(s) for p, s in around.items() if is_vector(p, tree)]
         deep = any(len(shape) > 2 for shape in around.values())
         if len(first) == 1 and deep and min(vectors, default=1 if sure else 2) > 1:
             return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 from jopt.base import ConfigError, StateError, configured
+from jopt.core.asked import Asked
 from jopt.core.chain import as_parts, unused_label
 from jopt.core.groups import DEFAULT, Group, Match, alone, assign, group
 from jopt.core.places import renumbered
@@ -52,16 +53,18 @@ def route(rest: Any, **routes: tuple[Match, Any]) -> Transform:
 def routing(tx: Transform, params: Any) -> dict[str, str]:
     """The route of every leaf, by its path; `"rest"` for leaves that no route takes.
 
-    Looks through chains; of several `jopt.route`s in one chain, it tells the first.
+    Where the optimizer there sees a leaf otherwise than by its own axes, the route says as what:
+    `"matrices: d (heads k)"`. Looks through chains; of several `jopt.route`s in one chain, it
+    tells the first.
     """
     check_transform("routing", tx)
     for part in tx.parts.values():
         if isinstance(part, RoutePart):
             layout, leaves = tx.layout(params)
             labels = part.labels(layout, leaves)
-            return {
-                n: "rest" if r == DEFAULT else r for n, r in zip(layout.names, labels, strict=True)
-            }
+            lines = part.lines(layout, leaves)
+            routes = zip(layout.names, ("rest" if r == DEFAULT else r for r in labels), strict=True)
+            return {n: f"{r}: {lines[n]}" if n in lines else r for n, r in routes}
     raise ConfigError("routing", "this transform routes nothing", found=repr(tx))
 
 
@@ -107,6 +110,15 @@ class RoutePart(Part):
     def labels(self, layout: Layout, leaves: Leaves) -> tuple[str, ...]:
         """The route of each leaf."""
         return alone(self.name, layout.names, assign(self.name, self.groups, layout, leaves))
+
+    def lines(self, layout: Layout, leaves: Leaves) -> dict[str, str]:
+        """How the parts of routes see leaves that they do not take as they are, by name."""
+        found: dict[str, str] = {}
+        for row, sub, members in self._split(layout, leaves):
+            for part in row.values():
+                if isinstance(part, Asked):
+                    found |= part.lines(sub, [leaves[i] for i in members])
+        return found
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The nodes of all routes, side by side under `inner`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +33,7 @@ class Stack:
     - `batch`: the pieces that number the tensors; `groups`: for each axis of a tensor the pieces
       that it is made of.
     - `whole`: the names of the slots that are of the leaf as it is.
+    - `text`: the line that says so.
     """
 
     shape: Shape
@@ -41,6 +42,7 @@ class Stack:
     batch: tuple[int, ...]
     groups: tuple[tuple[int, ...], ...]
     whole: frozenset[str] = frozenset()
+    text: str = field(default="", compare=False)
 
     @property
     def lead(self) -> Shape:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jopt.base import ConfigError
+from jopt.core.axes import Known
 from jopt.core.flow import Part
 from jopt.core.groups import SHARED
 from jopt.core.part import SpecPart
@@ -158,14 +159,17 @@ def _spec(stage: Stage, spec: Spec) -> Spec:
     )
 
 
-def check_bare(who: str, part: Part, other: str) -> None:
-    """Raise `ConfigError` for an optimizer with stages or stacks, which `other` does not have."""
-    if isinstance(part, SpecPart) and part.looks and part.axes:
+def check_bare(who: str, part: Part, other: str, known: Known) -> None:
+    """Raise `ConfigError` for an optimizer with stages or stacks, which `other` does not have.
+
+    **Arguments:** `known`: the shapes of its leaves by name, and of all others.
+    """
+    if isinstance(part, SpecPart) and part.stacked(known):
         raise ConfigError(
             who,
             f"{other} has no leaf of several tensors, and {part.name} has axes=",
             expected=f"jopt.{part.name}(...) without axes=",
-            found=repr(dict(part.axes))[:100],
+            found=repr(part.axes)[:100],
             fix="Split the stacks into leaves of their own.",
         )
     if isinstance(part, SpecPart) and part.ending.stages:

@@ -36,7 +36,7 @@ class Layout:
     for patterns and errors; `still`, the leaves that some part of the transform freezes, which
     every part leaves alone; `shapes`, those of the leaves, once a transform has seen them;
     `elsewhere`, paths of the leaves that the transform has sent another way; `boxes`, flax's
-    around each leaf, empty if there are none.
+    around each leaf, empty if there are none; `away`: names and shapes of `elsewhere`.
     """
 
     treedef: PyTreeDef
@@ -46,6 +46,7 @@ class Layout:
     shapes: tuple[jax.ShapeDtypeStruct, ...] = ()
     elsewhere: tuple[Path, ...] = ()
     boxes: tuple[Box, ...] = ()
+    away: tuple[tuple[str, jax.ShapeDtypeStruct], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,6 +55,11 @@ class Layout:
     def stands_for_all(self) -> bool:
         """Whether its one leaf stands for every parameter, see `jopt.core.outline`."""
         return self.paths == ((EVERY,),)
+
+    @property
+    def known(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of all leaves there are, by name, as far as they are known."""
+        return dict(zip(self.names, self.shapes, strict=False)) | dict(self.away)
 
     def part(self, members: Sequence[int]) -> Layout:
         """The layout of a nested dict of these leaves, given in the order of their paths."""
@@ -64,7 +70,10 @@ class Layout:
         others = tuple(path for i, path in enumerate(self.paths) if i not in mine)
         names = tuple(self.names[i] for i in members)
         shapes = tuple(self.shapes[i] for i in members if self.shapes)
-        return Layout(treedef, paths, names, still, shapes, (*others, *self.elsewhere))
+        named = zip(self.names, self.shapes, strict=False)
+        away = tuple(pair for i, pair in enumerate(named) if i not in mine)
+        elsewhere = (*others, *self.elsewhere)
+        return Layout(treedef, paths, names, still, shapes, elsewhere, away=(*away, *self.away))
 
 
 def pointer(path: Path) -> str:

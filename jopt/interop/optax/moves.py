@@ -63,7 +63,7 @@ class _Matching:
         for label, part in parts.items():
             node, here = state[label], (*path, label)
             if isinstance(part, SpecPart):
-                check_bare(self.who, part, "optax")
+                check_bare(self.who, part, "optax", {shown(p): x for p, x in self.shapes.items()})
                 off = part.freezes
                 self.frozen |= {p for p in self.shapes if not off.isdisjoint(self._labels(part, p))}
             for entry in sorted(node.keys() - _OWN):

@@ -73,7 +73,7 @@ def targets(who: str, tx: Any, params: Any) -> list[Target]:
     layout, leaves = tx.layout(params)
     every = [*seats(tx.parts, layout, list(leaves))]
     for seat in every:
-        check_bare(who, seat.part, "torch")
+        check_bare(who, seat.part, "torch", seat.layout.known)
     found = [_target(s) for s in every if s.part.spec.torch]
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
