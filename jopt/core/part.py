@@ -151,7 +151,7 @@ class SpecPart(Asked):
     ) -> dict[str, Any]:
         """The entry for leaves with a count of their own; those that sit out stay as old."""
         idle = [i for i in plan.live if i not in leaves]
-        if not self.spec.ageless:
+        if not self.spec.ageless_under(self.options):
             counts.check_idle(self.name, flow.layout, idle)
         return counts.after(plan.paths_of(idle))
 

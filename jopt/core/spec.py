@@ -38,7 +38,7 @@ class Spec:
     - `counts`: the rule reads `h.t`, the number of this step from 1; as `Slot.when`, it may
       depend on the static options.
     - `ageless`: it counts, for torch does, and the rule does not read `h.t`: a leaf may sit a step
-      out without a count of its own.
+      out without a count of its own. As `counts`, it may depend on the static options.
     - `steps`: its output is the step to add to the parameters: it needs `params`, and a
       parameter without gradient gets a zero step. Otherwise it maps gradients to gradients.
     - `gives`: what the rule returns: `"direction"`: what the learning rate multiplies; `"step"`:
@@ -72,7 +72,7 @@ class Spec:
     extra: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
     optional: tuple[str, ...] = ()
     counts: bool | Callable[[Options], bool] = False
-    ageless: bool = False
+    ageless: bool | Callable[[Options], bool] = False
     steps: bool = True
     gives: Literal["direction", "step", "update"] = "update"
     decay: Literal["gradient", "direction", "rule", "step"] | None = None
@@ -165,6 +165,12 @@ class Spec:
         if not callable(self.counts):
             return self.counts
         return answer(self.name, "counts", self.counts, options)
+
+    def ageless_under(self, options: Options) -> bool:
+        """Whether the rule reads no age under these static options, though it counts."""
+        if not callable(self.ageless):
+            return self.ageless
+        return answer(self.name, "ageless", self.ageless, options)
 
     def extra_under(self, options: Options) -> tuple[str, ...]:
         """The extra arguments that the rule needs under these static options."""

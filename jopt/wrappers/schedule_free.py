@@ -15,7 +15,7 @@ SPEC = Spec(
     name="schedule_free",
     hypers=(RATE, Hyper("b1", "(0, 1]"), Hyper("weight_lr_power", "[0, inf)")),
     slots=(
-        Slot(AHEAD, init=lambda p: p, compress=False),
+        Slot(AHEAD, init=lambda p: p, compress=False, torch="z"),
         Slot(MIX, "scalar", init="b1", scope="group"),
         Slot("weight_sum", "scalar", scope="group"),
         Slot("rate_max", "scalar", scope="group"),
@@ -60,7 +60,8 @@ def schedule_free(
         y ← (1 − β)·z + β·x
 
     All three begin as the parameters. Evaluate with x: `jopt.eval_params(state, params)`. In the
-    place of Adam's momentum stands β, so that `tx` should have none: `adamw(η, b1=0)`, `sgd(η)`.
+    place of Adam's momentum stands β, so that `tx` should have none: `sgd(η)`, and for AdamW
+    `rmsprop(η, 0.999, bias_correction=True, decoupled=True)`, which keeps no slot for it.
     `tx` sees y as the parameters; its weight decay acts there. A step that `tx` does not take
     is none here.
 

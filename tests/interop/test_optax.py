@@ -57,6 +57,10 @@ SAME = {
         lambda: optax.rmsprop(0.01, 0.99, eps_in_sqrt=False, centered=True, momentum=0.9),
         lambda: jopt.rmsprop(0.01, momentum=0.9, centered=True),
     ),
+    "rmsprop, corrected": (
+        lambda: optax.rmsprop(0.01, 0.99, eps_in_sqrt=False, bias_correction=True),
+        lambda: jopt.rmsprop(0.01, bias_correction=True),
+    ),
     "rmsprop, momentum before the learning rate": (
         lambda: optax.chain(
             optax.scale_by_rms(0.99, eps_in_sqrt=False),
@@ -159,6 +163,20 @@ SAME = {
         lambda: optax.MultiSteps(optax.adam(0.01), 3, accumulator_dtype=float),
         lambda: jopt.accumulate(jopt.adam(0.01), every=3),
     ),
+    "accumulated by a schedule": (
+        lambda: optax.MultiSteps(optax.adam(0.01), lambda n: 2 + n, accumulator_dtype=float),
+        lambda: jopt.accumulate(jopt.adam(0.01), every=lambda n: 2 + n),
+    ),
+    "schedule free sgd": (
+        lambda: optax.contrib.schedule_free(optax.sgd(0.05), 0.05),
+        lambda: jopt.schedule_free(jopt.sgd(0.05), 0.05),
+    ),
+    "schedule free adamw": (
+        lambda: optax.contrib.schedule_free_adamw(0.01, weight_decay=0.1),
+        lambda: jopt.schedule_free(
+            jopt.rmsprop(0.01, 0.999, bias_correction=True, weight_decay=0.1, decoupled=True), 0.01
+        ),
+    ),
     "skipping": (
         lambda: optax.apply_if_finite(optax.adam(0.01), 4),
         lambda: jopt.skip_nonfinite(jopt.adam(0.01)),
@@ -177,7 +195,7 @@ OTHER = {
         0.1,
         1e-4,
     ),
-    "rmsprop, corrected": (
+    "rmsprop, not corrected": (
         lambda: optax.rmsprop(0.01, eps_in_sqrt=False, bias_correction=True),
         lambda: jopt.rmsprop(0.01, decay=0.9),
         0.6,
@@ -286,20 +304,8 @@ def test_in_float32(name):
     assert distance(found, run(theirs, params, state, steps)[0]) <= 3e-6
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "adamw",
-        "sgd, nesterov",
-        "rmsprop, centered, momentum",
-        "adadelta",
-        "injected schedule",
-        "partition to routes",
-        "frozen by partition",
-        "accumulated",
-        "skipping",
-    ],
-)
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.sampled
 def test_and_optax_where_jopt_stood(name, x64):
     theirs, ours, params, state, imported = moved(name)
     params, own = run(ours, params, imported, range(FIRST, FIRST + 2))

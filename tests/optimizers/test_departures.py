@@ -41,6 +41,20 @@ def test_centered_rmsprop_of_a_constant_gradient_stays_finite():
     assert after[0] < 0
 
 
+def test_rmsprop_with_its_bias_undone_is_adamw_without_a_momentum():
+    p, grads = jnp.linspace(-1.0, 1.0, 4), jnp.sin(jnp.arange(40.0)).reshape(10, 4)
+    tx = jopt.rmsprop(0.1, 0.9, bias_correction=True, weight_decay=0.1, decoupled=True)
+    after, state = final(tx, p, grads)
+    want, of_adamw = final(jopt.adamw(0.1, 0.0, 0.9, weight_decay=0.1), p, grads)
+    np.testing.assert_allclose(after, want, rtol=1e-6)
+    np.testing.assert_array_equal(state["rmsprop"]["nu"], of_adamw["adamw"]["nu"])
+    with pytest.raises(jopt.TreeError, match="skips="):
+        tx.update(None, state, p)
+    for odd in ({"centered": True}, {"decay": 1.0}):
+        with pytest.raises(jopt.ConfigError, match="a mean square that moves"):
+            jopt.rmsprop(bias_correction=True, **odd)
+
+
 @pytest.mark.parametrize("momentum", [0, 0.0])
 def test_rmsprop_without_momentum_has_none_in_its_state(momentum):
     state = jopt.rmsprop(momentum=momentum).init(jnp.ones(2))["rmsprop"]

@@ -59,7 +59,9 @@ PAIRS = (
     Pair(
         "schedulefree:AdamWScheduleFree",
         {"lr": 0.1, "weight_decay": 0.1, "betas": (0.9, 0.99)},
-        lambda: jopt.schedule_free(jopt.adamw(0.1, 0.0, 0.99, weight_decay=0.1), 0.1),
+        lambda: jopt.schedule_free(
+            jopt.rmsprop(0.1, 0.99, bias_correction=True, weight_decay=0.1, decoupled=True), 0.1
+        ),
     ),
     Pair(
         "schedulefree:SGDScheduleFree",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # What a field is. Any other word is the name of the slot, in jopt's states, that it belongs to.
 COUNT, INNER, NUMBERS, IGNORED = "<count>", "<inner>", "<numbers>", "<ignored>"
+NEXT = "<next>"  # the number of the step to come, one more than the count
 FRESH = "<fresh>"  # whether no step has been taken, which is all that some count
 
 _FREE = {
@@ -93,6 +94,14 @@ STATES: dict[str, dict[str, str]] = {
         "acc_grads": "sum",
         "skip_state": IGNORED,
     },
+    "ScheduleFreeState": {
+        "b1": "mix",
+        "weight_sum": "weight_sum",
+        "step_count": NEXT,
+        "max_lr": "rate_max",
+        "base_optimizer_state": INNER,
+        "z": "z",
+    },
     "ApplyIfFiniteState": {
         "notfinite_count": "in_a_row",
         "last_finite": IGNORED,
@@ -143,6 +152,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "trace": ("TraceState",),
     "average_updates": ("EmaState",),
     "accumulate": ("MultiStepsState",),
+    "schedule_free": ("ScheduleFreeState",),
     "skip_nonfinite": ("ApplyIfFiniteState",),
 }
 """Which of optax's states a jopt transform takes its slots from."""

@@ -16,6 +16,7 @@ from jopt.base import StateError
 from jopt.checkpoint.leaves import join
 from jopt.core.composed import composed
 from jopt.core.groups import Labels, holds
+from jopt.core.hyperparams import nodes
 from jopt.core.numbers import own_at, own_factors, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
@@ -81,6 +82,11 @@ class _Matching:
             return
         if entry == "steps" and isinstance(part, SpecPart):
             yield Move(ours, None, make=lambda: jnp.array(node["count"], copy=True), told=True)
+            return
+        if (part.name, entry) == ("accumulate", "rounds"):
+            # Each round was a step of what is inside, which optax counts once for both.
+            [n, *_] = (x["count"] for _, x in nodes(node["inner"]) if "count" in x)
+            yield Move(ours, None, make=lambda: jnp.array(n, copy=True), told=True)
             return
         if entry == "key" and isinstance(part, SpecPart):
             yield Move(ours, None, make=lambda: jnp.array(node[entry][leaf[0]]), told=True)

@@ -14,7 +14,7 @@ from typing import Any
 from jopt.base import StateError
 from jopt.checkpoint.leaves import children, flatten, join
 from jopt.core.tree import Path, Tree, shown
-from jopt.interop.optax.known import COUNT, FRESH, IGNORED, INNER, NUMBERS, STATES
+from jopt.interop.optax.known import COUNT, FRESH, IGNORED, INNER, NEXT, NUMBERS, STATES
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Contents:
 
     slots: list[Held] = field(default_factory=list)
     counts: dict[Path, Any] = field(default_factory=dict)
+    ahead: set[Path] = field(default_factory=set)  # the counts that are of the step to come
     fresh: dict[Path, Any] = field(default_factory=dict)
     numbers: dict[Path, Any] = field(default_factory=dict)
     sketch: list[str] = field(default_factory=list)
@@ -79,8 +80,9 @@ def read(who: str, state: Tree) -> Contents:
                 visit(inner, (*path, label), last, chained)
         elif role == INNER:
             visit(kid, path, last, chained)
-        elif role == COUNT:
+        elif role in (COUNT, NEXT):
             contents.counts[path] = kid
+            contents.ahead |= {path} if role == NEXT else set()
         elif role == FRESH:
             contents.fresh[path] = kid
         elif role == NUMBERS:

@@ -43,9 +43,9 @@ def import_state(
     `simplified_ademamix`, `adopt`, `cocob`, `dadapt_adamw`, `dog`, `dowg`, `madgrad`, `momo`,
     `momo_adam`, `muon` and `prodigy`, in any `chain` or `named_chain` with what has no state
     (clipping, `add_decayed_weights`, `scale`) and with schedules; inside `inject_hyperparams`,
-    `masked`, `partition`, `MultiSteps` and `apply_if_finite`. optax need not be installed: states
-    are known by the names of their types, or of their fields if they went through
-    `flax.serialization` or orbax.
+    `masked`, `partition`, `MultiSteps`, `schedule_free` and `apply_if_finite`. optax need not be
+    installed: states are known by the names of their types, or of their fields if they went
+    through `flax.serialization` or orbax.
 
     The moments are carried over as they are, with four exceptions. A trace that ends its chain,
     as in `optax.rmsprop`, has the learning rate in it and is divided by minus that.
@@ -150,7 +150,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
 
 def _agreed(who: str, theirs: Contents, count: int | None) -> int | None:
     """The one number of steps, told by the caller or by optax."""
-    found = {path: int(value) for path, value in theirs.counts.items()}
+    found = {path: int(n) - (path in theirs.ahead) for path, n in theirs.counts.items()}
     found |= {path: 0 for path, fresh in theirs.fresh.items() if fresh}
     told = set(found.values())
     if len(told) > 1 if count is None else told and count not in told:
@@ -250,7 +250,7 @@ def _fill_scalars(who: str, state: State, theirs: Contents, values: dict[Path, A
             found=", ".join(map(str, sorted(counts))) or "none",
         )
     for path, old in theirs.counts.items():
-        values[path] = jnp.asarray(min(counts), np.asarray(old).dtype)
+        values[path] = jnp.asarray(min(counts) + (path in theirs.ahead), np.asarray(old).dtype)
     for path, old in theirs.fresh.items():
         values[path] = jnp.asarray(min(counts, default=0) == 0, np.asarray(old).dtype)
     for path, old in theirs.numbers.items():

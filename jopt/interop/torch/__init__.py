@@ -18,6 +18,8 @@ from jopt.interop.torch.schedulers.imported import (
 from jopt.interop.torch.schedulers.imported import import_scheduler as import_scheduler
 from jopt.interop.torch.schedulers.paced import paced as paced
 from jopt.interop.torch.schedulers.paced import resumed as resumed
+from jopt.interop.torch.states.schedule_free import export_schedule_free as export_schedule_free
+from jopt.interop.torch.states.schedule_free import import_schedule_free as import_schedule_free
 from jopt.interop.torch.states.transfer import export_optimizer as export_optimizer
 from jopt.interop.torch.states.transfer import from_state_dict as from_state_dict
 from jopt.interop.torch.states.transfer import import_optimizer as import_optimizer

@@ -1,0 +1,268 @@
+"""States of PyPI's `schedulefree`: the base as a class of torch's own has it, and its average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jopt.base import CheckpointError, ConfigError
+from jopt.checkpoint import differences
+from jopt.checkpoint.leaves import join
+from jopt.core.boxes import put_on, taken_off
+from jopt.core.composed import composed
+from jopt.core.groups import DEFAULT
+from jopt.core.numbers import own_at
+from jopt.core.part import SpecPart
+from jopt.core.transform import Node, State, Transform
+from jopt.core.tree import lookup
+from jopt.interop.torch.arrays import shortest
+from jopt.interop.torch.given import flag, parameters
+from jopt.interop.torch.states.numbers import group_numbers, put_numbers
+from jopt.interop.torch.states.places import Names, in_a_row, matched, named, placed
+from jopt.interop.torch.states.slots import Reader, write
+from jopt.interop.torch.states.targets import Target, checked, targets
+from jopt.interop.torch.states.transfer import import_optimizer
+
+IMPORT, EXPORT = "import_schedule_free", "export_schedule_free"
+PART = "schedule_free"
+
+# What all groups of a file have to agree on, as jopt has one of each.
+SHARED = ("k", "weight_sum", "lr_max", "weight_lr_power", "r", "warmup_steps", "train_mode")
+
+
+def import_schedule_free(
+    tx: Transform, params: Any, state_dict: Any, names: Names = None, *, cast: bool = False
+) -> tuple[Any, State]:
+    """The parameters and the state with which `tx` goes on where PyPI's `schedulefree` stopped.
+
+    **Arguments:**
+
+    - `tx`: for `AdamWScheduleFree` `jopt.schedule_free` around `jopt.rmsprop(..., decoupled=True,
+      bias_correction=True)` or `jopt.adamw(..., b1=0.0)`, for `SGDScheduleFree` around `jopt.sgd`.
+      A warm-up is a schedule of both learning rates, which has to say what the file does.
+    - `params`: the parameters, those of the torch model.
+    - `state_dict`: `optimizer.state_dict()`, of tensors or of NumPy arrays.
+    - `names`, `cast`: as in `jopt.interop.torch.import_optimizer`.
+
+    **Returns:** the parameters at which gradients are taken, and the state. They are those of the
+    model after `optimizer.train()`: after `optimizer.eval()` torch's are the averages, which
+    `jopt.eval_params` gives.
+
+    **Raises:** `CheckpointError` that lists what does not fit; `ConfigError` for another `tx`.
+
+    >>> import jax.numpy as jnp, numpy as np, jopt
+    >>> group = {"lr": 0.1, "momentum": 0.5, "r": 0.0, "k": 1, "warmup_steps": 0, "lr_max": 0.1,
+    ...          "train_mode": False, "weight_sum": 0.01, "weight_lr_power": 2, "weight_decay": 0,
+    ...          "params": [0]}
+    >>> saved = {"state": {0: {"z": np.zeros(1, np.float32)}}, "param_groups": [group]}
+    >>> tx = jopt.schedule_free(jopt.sgd(0.1), 0.1)
+    >>> params, state = jopt.interop.torch.import_schedule_free(tx, {"w": jnp.ones(1)}, saved)
+    >>> params["w"], jopt.eval_params(state, params)["w"]
+    (Array([0.5], dtype=float32), Array([1.], dtype=float32))
+    """
+    flag(IMPORT, "cast", cast)
+    parameters(IMPORT, params)
+    base, average = _both(IMPORT, tx, params)
+    groups = checked(IMPORT, state_dict)
+    _agree(groups)
+    names = in_a_row(names)
+    plain, count = _as_torchs(base, groups, state_dict["state"])
+    state = import_optimizer(tx, params, plain, names, count=count, cast=cast)
+    state, boxes = taken_off(state)
+    own = named(IMPORT, tx.layout(params)[0].names, average, names)
+    members = matched(IMPORT, average, groups, own)
+    reader = Reader(average, average.node(state), cast)
+    for m in members:
+        if m.leaf in average.moving:
+            z = (state_dict["state"].get(m.id) or {}).get("z")
+            reader.read(m, None if z is None else {"z": z})
+    node, _ = reader.counts(average.node(state), count)
+    rates = [{"learning_rate": g["lr"]} for g in plain["param_groups"]]
+    node, lines = put_numbers(average, node, rates, members, count, [g["lr"] for g in groups])
+    if lines := reader.lines + lines:
+        raise CheckpointError(IMPORT, join("the state does not fit", lines))
+    node = reader.slots(node)
+    # A leaf that has taken no step is its own start.
+    begun = {m.leaf for m in members if reader.ages.get(m.leaf)}
+    beta, first = float(_mix(groups[0])), groups[0]
+    known = {
+        "mix": beta,
+        "weight_sum": first["weight_sum"],
+        "rate_max": max(first["lr_max"], 0.0),
+    }
+    for name, value in known.items():
+        node[name] = {DEFAULT: jnp.asarray(value, node[name][DEFAULT].dtype)}
+    numbers = dict(node["hyperparams"][DEFAULT])
+    for name, value in {"b1": beta, "weight_lr_power": first["weight_lr_power"]}.items():
+        if name in numbers:
+            numbers[name] = jnp.asarray(value, numbers[name].dtype)
+    node["hyperparams"] = {**node["hyperparams"], DEFAULT: numbers}
+    held = dict(average.put(state, node))
+    ahead = params if first["train_mode"] else _ahead(average, node, params, begun, beta)
+    return ahead, put_on(held, boxes)
+
+
+def export_schedule_free(
+    tx: Transform, params: Any, state: State, names: Names = None
+) -> dict[str, Any]:
+    """A state dict with which PyPI's `schedulefree` goes on where `tx` stopped.
+
+    For `AdamWScheduleFree` or `SGDScheduleFree` over a model with these parameters, in the mode
+    of `optimizer.train()`. `tx`, `params`, `state`, `names`: as in `import_schedule_free` and
+    `jopt.interop.torch.export_optimizer`. The learning rate is that of the step to come, with no
+    warm-up.
+
+    **Raises:** `CheckpointError` for a state that has no counterpart there.
+    """
+    parameters(EXPORT, params)
+    base, average = _both(EXPORT, tx, params)
+    state, _ = taken_off(state)
+    if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
+        raise CheckpointError(EXPORT, join("the state is not of this transform", lines))
+    own, node = base.node(state), average.node(state)
+    held = composed(PART, own_at(node, average.part.numbers, {}, node["count"]), {}, ())
+    numbers = {k: shortest(v) for k, v in held.items()}
+    mix, weight_sum, most = (float(node[k][DEFAULT]) for k in ("mix", "weight_sum", "rate_max"))
+    count, sgd = int(own["count"]), base.part.spec.torch == "SGD"
+    if count and abs(mix - float(numbers["b1"])) > 1e-6:
+        raise CheckpointError(
+            EXPORT,
+            "the parameters were made with another b1 than the one in force",
+            expected=numbers["b1"],
+            found=mix,
+            fix="Take a step first.",
+        )
+    common = {
+        "r": 0.0,
+        "k": count,
+        "warmup_steps": 0,
+        "train_mode": True,
+        "weight_sum": weight_sum,
+        "lr_max": most if count else -1.0,
+        "weight_lr_power": numbers["weight_lr_power"],
+        "foreach": False,
+    }
+    rows = placed(EXPORT, base, named(EXPORT, tx.layout(params)[0].names, base, in_a_row(names)))
+    groups, entries = [], dict[Any, Any]()
+    for row in rows:
+        label = next((base.groups[m.leaf] for m in row if m.leaf in base.moving), ())
+        made = group_numbers(base, own, label, {"betas": (0.0, 0.0)})
+        kept: dict[str, Any] = {k: made[k] for k in ("lr", "weight_decay", "eps") if k in made}
+        kept |= {"momentum": numbers["b1"]} if sgd else {"betas": (numbers["b1"], _b2(made))}
+        kept |= {"param_names": [m.name for m in row]} if all(m.name for m in row) else {}
+        kept |= {"params": [m.id for m in row], "scheduled_lr": made["lr"]}
+        groups.append({**kept, **common})
+        for m in row if count else ():
+            if m.leaf not in base.moving:
+                continue
+            z, found = write(average, m, node, True)
+            squares, more = write(base, m, own, True)
+            lines += found + more
+            seconds = [v for k, v in squares.items() if k in _SQUARES]
+            entries[m.id] = {**z, **({"exp_avg_sq": seconds[0]} if seconds else {})}
+    if lines:
+        raise CheckpointError(EXPORT, join("the state does not fit", lines))
+    return {"state": entries, "param_groups": groups}
+
+
+def _both(who: str, tx: Any, params: Any) -> tuple[Target, Target]:
+    """The base and the average of it, each with the leaves that it moves."""
+    found = targets(who, tx, params)
+    part = tx.parts.get(PART)
+    fits = len(found) == 1 and found[0].keys == (found[0].part.name,)
+    if not (isinstance(part, SpecPart) and fits and found[0].part.spec.torch in _BASES):
+        raise ConfigError(
+            who,
+            "tx is not what schedulefree has a class for",
+            expected="jopt.schedule_free of jopt.rmsprop, adamw or sgd",
+            found=repr(tx)[:200],
+        )
+    [base] = found
+    return base, Target((PART,), part, base.layout, base.params, base.groups, base.live)
+
+
+_BASES = ("RMSprop", "AdamW", "SGD")
+_SQUARES = ("square_avg", "exp_avg_sq")
+
+
+def _agree(groups: Sequence[Mapping[str, Any]]) -> None:
+    for key in (*SHARED, "mix"):
+        values = {_mix(g) if key == "mix" else g.get(key) for g in groups}
+        said = f"{key}: expected one number in all groups, found {sorted(map(str, values))}"
+        if len(values) > 1 or None in values:
+            raise CheckpointError(IMPORT, said, fix="schedulefree writes it.")
+    if groups[0]["r"] != 0:
+        raise CheckpointError(
+            IMPORT, "steps are weighed by their number", expected="r = 0", found=groups[0]["r"]
+        )
+
+
+def _mix(group: Mapping[str, Any]) -> Any:
+    return group["betas"][0] if "betas" in group else group.get("momentum")
+
+
+def _b2(group: Mapping[str, Any]) -> Any:
+    return group["alpha"] if "alpha" in group else group["betas"][1]
+
+
+def _as_torchs(
+    base: Target, groups: Sequence[Mapping[str, Any]], entries: Mapping[Any, Any]
+) -> tuple[dict[str, Any], int]:
+    """The file as one of the class of torch's that the base is, and the steps taken."""
+    kind, first = base.part.spec.torch, groups[0]
+    count, warm = int(first["k"]), int(first["warmup_steps"])
+    rate = min(1.0, (count + 1) / warm) if warm else 1.0
+    if ("betas" in first) is (kind == "SGD"):
+        raise CheckpointError(
+            IMPORT,
+            f"{base.label} is not the base of this file",
+            expected="jopt.rmsprop or jopt.adamw" if "betas" in first else "jopt.sgd",
+            found=base.label,
+        )
+    decays = any(g["weight_decay"] for g in groups) and base.part.ending.decay != "step"
+    corrects = base.part.options.get("bias_correction", True)
+    if kind == "RMSprop" and (decays or not corrects):
+        raise CheckpointError(
+            IMPORT,
+            "the base is not AdamW",
+            expected="jopt.rmsprop(..., bias_correction=True, decoupled=True)",
+            found=base.label,
+        )
+    made = []
+    for g in groups:
+        kept = {k: g[k] for k in ("params", "param_names", "weight_decay") if k in g}
+        numbers = {"lr": g["lr"] * rate, "maximize": False, **kept}
+        if kind == "SGD":
+            numbers |= {"momentum": 0, "dampening": 0, "nesterov": False}
+        elif kind == "RMSprop":
+            numbers |= {"alpha": g["betas"][1], "momentum": 0, "centered": False}
+        else:
+            numbers |= {"betas": (0.0, g["betas"][1]), "amsgrad": False}
+        numbers |= {} if kind == "SGD" else {"eps": g["eps"]}
+        made.append(numbers)
+    state = {} if kind == "SGD" else {i: _entry(str(kind), count, e) for i, e in entries.items()}
+    return {"state": state, "param_groups": made}, count
+
+
+def _entry(kind: str, count: int, entry: Mapping[str, Any]) -> dict[str, Any]:
+    squares = (entry or {}).get("exp_avg_sq")
+    if squares is None:
+        return {}
+    if kind == "RMSprop":
+        return {"step": float(count), "square_avg": squares}
+    return {"step": float(count), "exp_avg_sq": squares, "exp_avg": squares * 0}
+
+
+def _ahead(average: Target, node: Node, params: Any, begun: set[int], beta: float) -> Any:
+    """y, where the parameters are x."""
+    leaves, treedef = jax.tree.flatten(params)
+    for i, path in enumerate(average.layout.paths):
+        if i in begun:
+            z = np.asarray(lookup(node["z"], path))
+            x = np.asarray(leaves[i], z.dtype)
+            leaves[i] = jnp.asarray(x + (1 - beta) * (z - x), leaves[i].dtype)
+    return jax.tree.unflatten(treedef, leaves)
