@@ -26,9 +26,11 @@ each = pytest.mark.parametrize("entry", FUSED, ids=lambda e: e.name)
 WHOLE = {"conv": ((17, 4, 64, 4), "float32"), "half": ((8, 512), "bfloat16")}
 OTHER = {"ragged": ((8, 700), "float32"), "small": ((3, 4), "float32")}
 # Those with an array that stays whole, such as asgd's average, are left to XLA too.
-HAVE_CODES = {
-    e.name for e in FUSED if all(s.compress or s.shape == "scalar" for s in REGISTRY[e.name].slots)
-}
+SLOTS = {e.name: [s for s in REGISTRY[e.name].slots if s.shape != "scalar"] for e in FUSED}
+HAVE_CODES = {name for name, slots in SLOTS.items() if slots and all(s.compress for s in slots)}
+# How many units in the last place the two programs may be apart: a square is twice as far off as
+# what is squared, and that is a difference of two that may each have one rounding or two.
+ULPS = {"adabelief": 4}
 
 
 def tree(seed=0):
@@ -57,17 +59,22 @@ def run(tx, params, state, seeds):
     return params, state
 
 
-def agree(a, b):
+def agree(a, b, ulps=2):
     """Equal codes; numbers equal but for what the compiler contracts to one rounding.
 
     Which products and sums those are depends on what it fuses: the scale of a block may come
-    from a maximum whose operands were rounded once or twice.
+    from a maximum whose operands were rounded once or twice, and of thousands of numbers one
+    may so fall to the other side of the border between two codes.
     """
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert (x.dtype, x.shape) == (y.dtype, y.shape)
         if x.dtype == jnp.float32:
-            np.testing.assert_array_max_ulp(np.asarray(x), np.asarray(y), maxulp=2)
+            np.testing.assert_array_max_ulp(np.asarray(x), np.asarray(y), maxulp=ulps)
+        elif x.dtype == jnp.uint8:
+            apart = np.abs(np.asarray(x, np.int32) - np.asarray(y, np.int32))
+            assert apart.max() <= 1
+            assert apart.sum() <= apart.size // 4096
         else:
             same(x, y)
 
@@ -77,7 +84,7 @@ def agree(a, b):
 def test_the_same_step(entry, kernels):
     xla, fused = (entry.make(state_dtype="int8", kernel=k) for k in ("xla", "pallas"))
     want = run(xla, tree(), xla.init(tree()), range(2))
-    agree(run(fused, tree(), fused.init(tree()), range(2)), want)
+    agree(run(fused, tree(), fused.init(tree()), range(2)), want, ULPS.get(entry.name, 2))
     assert len(kernels) == (len(WHOLE) if entry.name in HAVE_CODES else 0)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import jopt
 from jopt.core.groups import SHARED
 from jopt.core.spec import NODE_KEYS, REGISTRY
+from jopt.transforms.noise import ALSO
 from tests.catalog import CATALOG
 from tests.core.helpers import error
 
@@ -122,6 +123,7 @@ def test_a_slot_may_start_from_a_number_or_the_parameter():
 def test_every_optimizer_declares_what_it_takes(entry):
     spec, tx = REGISTRY[entry.name], entry.factory()
     declared = {h.name for h in spec.hypers} | set(spec.options)
+    declared |= {also for also, name in ALSO.items() if name in declared}
     assert set(tx.config) <= declared | SHARED
     assert all(isinstance(h.allows(0.0), bool) for h in spec.hypers)
     assert dataclasses.is_dataclass(spec)

@@ -112,11 +112,14 @@ def test_an_extra_argument_that_is_needed_is_still_asked_for():
         tx.update(params_of(), state, params_of(), value_func=abs)
 
 
-STATIC = {
-    "adafactor": ("min_dim_size_to_factor",),
-    "muon": ("ns_steps",),
-    "lbfgs": ("max_iter", "history_size"),
-}
+def static(entry):
+    """The choices of an optimizer that are whole numbers, which would be traced."""
+    given = inspect.signature(entry.factory).parameters
+    return tuple(k for k in REGISTRY[entry.name].options if k in given and is_whole(given[k]))
+
+
+def is_whole(parameter):
+    return type(parameter.default) is int
 
 
 @EACH
@@ -124,7 +127,7 @@ STATIC = {
 def test_injected_hyperparameters_leave_choices_alone(entry):
     # Wrapped, so that L-BFGS gets its function.
     factory = functools.wraps(entry.factory)(lambda **given: wrap(entry.factory(**given)))
-    made = optax.inject_hyperparams(factory, static_args=STATIC.get(entry.name, ()))
+    made = optax.inject_hyperparams(factory, static_args=static(entry))
     tx, params = entry.make(), params_of()
     injected = made(**entry.settings)
     wanted = step_of(entry)(tx)(params, tx.init(params), params)
