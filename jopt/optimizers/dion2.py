@@ -135,7 +135,11 @@ def dion2(
     share = plain(fraction)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise ConfigError(
-            "dion2", "fraction is out of range", expected="(0, 1]", found=repr(fraction)[:100]
+            "dion2",
+            "fraction is out of range",
+            expected="(0, 1]",
+            found=repr(fraction)[:100],
+            fix="It decides shapes: for optax.inject_hyperparams, static_args=('fraction',).",
         )
     iteration = checked_iteration("dion2", ns_coefficients, ns_steps, ns_dtype)
     made = dict(zip(("ns_coefficients", "ns_steps", "ns_dtype"), iteration, strict=True))

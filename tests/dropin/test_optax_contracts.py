@@ -113,13 +113,10 @@ def test_an_extra_argument_that_is_needed_is_still_asked_for():
 
 
 def static(entry):
-    """The choices of an optimizer that are whole numbers, which would be traced."""
+    """The choices of an optimizer that are numbers, which would be traced."""
     given = inspect.signature(entry.factory).parameters
-    return tuple(k for k in REGISTRY[entry.name].options if k in given and is_whole(given[k]))
-
-
-def is_whole(parameter):
-    return type(parameter.default) is int
+    options = [k for k in REGISTRY[entry.name].options if k in given]
+    return tuple(k for k in options if type(given[k].default) in (int, float))
 
 
 @EACH
