@@ -50,6 +50,31 @@ OF_FRONTIER: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        # One-sided, of matrices that one gradient fills: the basis of what none has touched is
+        # rounding's, and another for every program.
+        jopt.soap,
+        settings={
+            "learning_rate": 0.01,
+            "weight_decay": 0.1,
+            "update_every": 2,
+            "one_sided": True,
+        },
+        complex=False,
+        ndims=(0, 1, 2),
+        runs=(
+            {"max_size": 4},
+            {
+                "b1": 0.5,
+                "b2": 0.9,
+                "b3": 0.8,
+                "update_every": 3,
+                "max_size": 4,
+                "weight_decay": 0.1,
+            },
+            {"learning_rate": 0.01, "one_sided": True, "update_every": 1, "eps": 1e-3},
+        ),
+    ),
+    Entry(
         jopt.normuon,
         settings={"learning_rate": 0.02, "weight_decay": 0.1},
         complex=False,

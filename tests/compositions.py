@@ -64,6 +64,7 @@ SCHEDULES: tuple[s.Schedule, ...] = (
     s.piecewise(0.1, [5, 9], [0.2, 0.0], anneal="cosine"),
     s.sgdr([0.1, 0.05], [12, 30], warmup_steps=4),
     s.warmup_constant(0.1, 10),
+    s.rectified(0.1, 0.99),
 )
 
 # Of a metric that never improves: bad at steps 1 and 2, reduced, at rest for four steps.

@@ -46,6 +46,7 @@ from jopt.numerics.once import once_if as once_if
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned
+from jopt.numerics.rectified import rectification as rectification
 from jopt.numerics.roots import safe_sqrt as safe_sqrt
 from jopt.numerics.rounding import is_narrow as is_narrow
 from jopt.numerics.rounding import nearest as nearest

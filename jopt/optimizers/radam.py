@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Coupled, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, NU, RATE
-from jopt.numerics import adam_moments, debias, safe_sqrt
+from jopt.numerics import adam_moments, debias, rectification, safe_sqrt
 
 SPEC = Spec(
     name="radam",
@@ -24,41 +24,9 @@ SPEC = Spec(
 )
 
 
-def averaged_length(b2: Any, t: Any) -> Any:
-    """ρₜ = ρ∞ − 2t·β₂ᵗ / (1 − β₂ᵗ) with ρ∞ = 2 / (1 − β₂) − 1: how many steps ν averages over.
-
-    In the first steps that is a small difference of large numbers: float32 would keep three
-    digits of it. With x = −log β₂ and Langevin's L(z) = coth z − 1 / z, the large parts cancel
-    on paper: ρₜ = t + L(x / 2) − t·L(t·x / 2), used while t·x ≤ 1.
-    """
-    x = -jnp.log(b2)
-    early = t * x <= 1
-    small = jnp.where(early, t, 0) + langevin(jnp.where(early, x, 0) / 2)
-    small = small - t * langevin(jnp.where(early, t * x, 0) / 2)
-    power = jnp.where(early, 0.5, jnp.exp(-t * x))
-    return jnp.where(early, small, 2 / (1 - b2) - 1 - 2 * t * power / (1 - power))
-
-
-def langevin(z: Any) -> Any:
-    """coth z − 1 / z for |z| ≤ ½, by its series, to 1e-15."""
-    coefficients = (
-        1 / 3, -1 / 45, 2 / 945, -1 / 4725, 2 / 93555,
-        -1382 / 638512875, 4 / 18243225, -3617 / 162820783125, 87734 / 38979295480125,
-        -349222 / 1531329465290625,
-    )  # fmt: skip
-    total = jnp.zeros_like(z)
-    for c in reversed(coefficients):
-        total = total * z * z + c
-    return total * z
-
-
 def prepare(h: Any) -> dict[str, Any]:
     """Whether ν is worth using yet, and what μ is multiplied by with and without it."""
-    end = 2 / (1 - h.b2) - 1
-    now = averaged_length(h.b2, h.t)
-    rectified = now > 5
-    rho, rho_inf = jnp.where(rectified, now, 6.0), jnp.where(rectified, end, 6.0)
-    r = jnp.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+    rectified, r = rectification(h.b2, h.t, 5)
     plain, seen = 1 / debias(h.b1, h.t), debias(h.b2, h.t)
     found = {"rectified": rectified, "plain": plain, "adaptive": plain * r * jnp.sqrt(seen)}
     return found if h.eps_root is None else {**found, "floor": h.eps_root * seen}

@@ -32,6 +32,7 @@ from jopt.schedules.step import multistep as multistep
 from jopt.schedules.step import step as step
 from jopt.schedules.swa import swa as swa
 from jopt.schedules.warmup import inverse_sqrt as inverse_sqrt
+from jopt.schedules.warmup import rectified as rectified
 from jopt.schedules.warmup import warmup as warmup
 from jopt.schedules.warmup import warmup_constant as warmup_constant
 from jopt.schedules.warmup import wsd as wsd

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.base import ConfigError
+from jopt.numerics import rectification
 from jopt.schedules.schedule import Schedule, schedule
 from jopt.schedules.shapes import as_function, between, check, check_choice
 
@@ -127,5 +129,30 @@ def wsd(
         if rise == 0:
             return fall
         return jnp.where(t < rise, between(init_value, peak_value, t, rise), fall)
+
+    return Schedule(value)
+
+
+@schedule
+def rectified(schedule: Any, b2: float = 0.999) -> Schedule:
+    """RAdam's rectification times the schedule: a warm-up that β₂ decides, with nothing to tune.
+
+    At step t from 0 it is rₜ₊₁ times the schedule, 0 while ρₜ₊₁ ≤ 4 (the first four steps at
+    β₂ = 0.999); see `jopt.radam`. With it `jopt.adamw` is RAdam that rests in its first steps.
+
+    **Arguments:** `schedule`: a schedule, a function of the step, or a number; `b2` in [0, 1).
+
+    Source: Liu et al., 2020, algorithm 2.
+
+    >>> [round(float(rectified(1.0)(t)), 3) for t in (0, 3, 9, 99, 9999)]
+    [0.0, 0.0, 0.049, 0.215, 1.0]
+    """
+    after = as_function("rectified", schedule)
+    if isinstance(b2, bool) or not 0 <= b2 < 1:
+        raise ConfigError("rectified", "b2 is out of range", expected="[0, 1)", found=repr(b2))
+
+    def value(t: Array) -> Array:
+        there, r = rectification(jnp.asarray(b2, t.dtype), t + 1, 4)
+        return jnp.where(there, r * after(t), 0)
 
     return Schedule(value)

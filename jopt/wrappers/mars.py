@@ -58,8 +58,9 @@ def mars(
 
     **Arguments:**
 
-    - `tx`: any optimizer. Around `adamw` it is MARS-AdamW, around `lion` MARS-Lion; its own b1
-      should be the same β.
+    - `tx`: any optimizer; its own b1 should be the same β. `adamw(η, 0.95, 0.99)` makes it
+      MARS-AdamW, `lion(η, 0.95, 0.95)` MARS-Lion, `muon(η, momentum=0.95, nesterov=False)`
+      MARS-Shampoo. The authors leave vectors to AdamW: see `jopt.route`.
     - `correction`: γ ≥ 0, 0.025 in the authors' code.
     - `b1`: β in [0, 1), 0.95 there.
     - `max_norm`: m > 0, 1 in the paper, of each leaf; `None` for none.

@@ -183,7 +183,6 @@ OF = {
         "max_steps": 3,
     },
     "jopt.plot.schedule": {"schedules": S.constant(1.0), "line": {"color": "red"}},
-    "jopt.recipes.Matrices": {"exclude": "head", "also_adamw": None, "also_muon": None},
     "jopt.route": {"rest": TX, "routes": {"other": ("w", jopt.sgd(0.1))}},
     "jopt.routing": {"tx": jopt.route(TX, other=("w", jopt.sgd(0.1)))},
     "jopt.row_gradient": {

@@ -164,6 +164,8 @@ def filled(state):
 
 
 def params_for(entry):
+    if max(entry.ndims) == 2 and 1 in entry.ndims:
+        return {"conv": {"bias": PARAMS["conv"]["bias"]}, "dense": PARAMS["dense"]}
     return PARAMS if {0, 1, 4} & set(entry.ndims) else MATRICES
 
 

@@ -15,13 +15,10 @@ def unfolded(x, axis):
     return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
 
 
-def soap(
-    p, gs, *, learning_rate, b1, b2, b3, eps, update_every, max_size, one_sided, vectors,
-    weight_decay,
-):  # fmt: skip
+def soap(p, gs, *, learning_rate, b1, b2, b3, eps, update_every, max_size, one_sided, weight_decay):
     b3 = b2 if b3 is None else b3
     held = [a for a in range(np.ndim(p)) if np.shape(p)[a] <= max_size]
-    held = held if np.ndim(p) > 1 or vectors else []
+    held = held if np.ndim(p) > 1 else []
     if one_sided and len(held) > 1:
         held.remove(max(reversed(held), key=lambda a: p.shape[a]))
     m, v = 0 * p, 0 * p

@@ -1,0 +1,231 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+
+from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
+from jopt.core.checks import check_count
+from jopt.core.runs import Run
+from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
+from jopt.numerics import (
+    adam_moments,
+    debias,
+    eigenbasis,
+    followed,
+    gram,
+    in_basis,
+    lerp,
+    safe_sqrt,
+)
+
+SIDES = {"short": -2, "long": -1}
+"""The axis of each, in a stack, where tall matrices are turned over."""
+
+
+def has_side(name: str, shape: tuple[int, ...], on: Any) -> bool:
+    """Whether matrices of this shape have a basis for their shorter, or longer side."""
+    if len(shape) != 2 or 0 in shape or (name == "long" and on["one_sided"]):
+        return False
+    return bool((min if name == "short" else max)(shape) <= on["max_size"])
+
+
+def _side(kind: str, name: str) -> Slot:
+    """The square array that a side of a matrix has."""
+
+    def shape(of: tuple[int, ...], on: Any) -> tuple[int, ...]:
+        size = (min if name == "short" else max)(of)
+        return (size, size)
+
+    def fits(of: tuple[int, ...], on: Any) -> bool:
+        return has_side(name, of, on)
+
+    return Slot(f"{kind}_{name}", shape, fits=fits, compress=False, owned=True)
+
+
+SPEC = Spec(
+    name="soap",
+    hypers=(RATE, B1, B2, Hyper("b3", "[0, 1)", optional=True), EPS, DECAY),
+    slots=(
+        Slot("mu", owned=True),
+        Slot("nu", signed=False, owned=True),
+        *(_side(kind, name) for kind in ("factor", "basis") for name in SIDES),
+    ),
+    options={"update_every": None, "max_size": None, "one_sided": None, "spread": None},
+    gives="direction",
+    decay="step",
+    counts=True,
+    complex="no",
+    ndim=(0, 1, 2),
+    params_by=("weight_decay",),
+)
+
+
+def prepare(h: Any) -> dict[str, Any]:
+    """Whether bases begin or are renewed, and what undoes both biases, with a step less for them.
+
+    Where there are bases the first step makes them, and moves nothing.
+    """
+    behind, turn = jnp.maximum(h.t - 1, 1), jnp.mod(h.t - 1, h.update_every)
+    return {
+        "first": h.t == 1,
+        "turn": turn,
+        "k": jnp.sqrt(debias(h.b2, h.t)) / debias(h.b1, h.t),
+        "k_behind": jnp.sqrt(debias(h.b2, behind)) / debias(h.b1, behind),
+    }
+
+
+def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
+    """See `soap`."""
+    if g.ndim == 2:
+        return (yield g), {}
+    mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
+    return h.k * divided(mu, nu, h), {"mu": mu, "nu": nu}
+
+
+def divided(mu: Any, nu: Any, h: Any) -> Any:
+    """μ / (√ν + ε), 0 where both are."""
+    under = safe_sqrt(nu) + h.eps
+    return mu / jnp.where(under > 0, under, 1)
+
+
+def batch(x: Any, s: Any, h: Any) -> Any:
+    """What becomes of a stack of wide matrices, and of what is kept beside them."""
+    held = [name for name in SIDES if hasattr(s, f"basis_{name}")]
+    bases = {name: getattr(s, f"basis_{name}") for name in held}
+    mu = lerp(s.mu, x, 1 - h.b1)
+    nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(_seen(x, bases))
+    d = _seen(divided(_seen(mu, bases), nu, h), bases, back=True)
+    if not held:
+        return h.k * d, {"mu": mu, "nu": nu}
+    mu, nu, d = (jnp.where(h.first, 0, y) for y in (mu, nu, h.k_behind * d))
+    b3 = h.b2 if h.b3 is None else h.b3
+    factors = {}
+    for name in held:
+        grams = jax.vmap(lambda g, name=name: gram(g, SIDES[name] + 2))(x)
+        factors[name] = lerp(getattr(s, f"factor_{name}"), grams, 1 - b3)
+    bases, nu = renewed(factors, bases, nu, h)
+    new = {f"factor_{name}": factors[name] for name in held}
+    return d, {"mu": mu, "nu": nu, **new} | {f"basis_{name}": bases[name] for name in held}
+
+
+def _seen(x: Any, bases: Any, *, back: bool = False) -> Any:
+    """Matrices in these bases; with `back` as they are."""
+    for name, q in bases.items():
+        turn = functools.partial(in_basis, axis=SIDES[name], back=back)
+        x = jax.vmap(lambda x, q, turn=turn: turn(x, q=q))(x, q)
+    return x
+
+
+def renewed(factors: Any, bases: Any, nu: Any, h: Any) -> tuple[Any, Any]:
+    """The bases for the next step, and ν with its rows and columns in their order."""
+    # A basis is a choice of coordinates: what is learnt in them has a derivative, they have none.
+    factors, bases = jax.lax.stop_gradient((factors, bases))
+    count = nu.shape[0]
+    share = -(-count // h.update_every) if h.spread else count
+    at = h.turn.astype(jnp.int32) * share
+    due = at < count if h.spread else h.turn == 0
+
+    def keep(nu: Any) -> Any:
+        return bases, nu
+
+    def begin(nu: Any) -> Any:
+        return {name: jax.vmap(eigenbasis)(x) for name, x in factors.items()}, nu
+
+    def renew(nu: Any) -> Any:
+        if not h.spread:
+            return _followed(factors, bases, nu)
+        rows = at + jnp.arange(share, dtype=jnp.int32)
+        some = jax.tree.map(lambda x: jnp.take(x, rows, 0, mode="clip"), (factors, bases, nu))
+        put = lambda x, y: x.at[rows].set(y, mode="drop")  # noqa: E731
+        return jax.tree.map(put, (bases, nu), _followed(*some))
+
+    which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
+    return jax.lax.switch(which, [keep, begin, renew], nu)  # type: ignore[no-any-return]
+
+
+def _followed(factors: Any, bases: Any, nu: Any) -> Any:
+    made = {}
+    for name, x in factors.items():
+        made[name], order = jax.vmap(followed)(x, bases[name])
+        along = order[:, :, None] if name == "short" else order[:, None, :]
+        nu = jnp.take_along_axis(nu, along, SIDES[name])
+    return made, nu
+
+
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, prepare=prepare)
+def soap(
+    learning_rate: Value = 3e-3,
+    b1: Value = 0.95,
+    b2: Value = 0.95,
+    b3: Value | None = None,
+    eps: Value = 1e-8,
+    *,
+    update_every: int = 10,
+    max_size: int = 10000,
+    one_sided: bool = False,
+    spread: bool = False,
+    weight_decay: Value = 0.01,
+    **common: Unpack[Decoupled],
+) -> dict[str, Any]:
+    """SOAP: Adam in the coordinates in which a parameter's gradients are least correlated.
+
+    With η the learning rate, λ the weight decay, t the step from 1, and for a matrix L and R its
+    factors, and Q and P their eigenvectors:
+
+        M ← β₁·M + (1 − β₁)·G
+        V ← β₂·V + (1 − β₂)·(Qᵀ·G·P)²
+        D ← Q·((Qᵀ·M·P) / (√V + ε))·Pᵀ·√(1 − β₂ᵗ⁻¹) / (1 − β₁ᵗ⁻¹)
+        p ← p·(1 − η·λ) − η·D
+        L ← β₃·L + (1 − β₃)·G·Gᵀ,  R ← β₃·R + (1 − β₃)·Gᵀ·G
+        Q ← qr(L·Q),  P ← qr(R·P)      at every f-th step, columns of the largest first
+
+    At the first step D, M and V are 0, and Q and P the eigenvectors of L and R. Vectors and
+    numbers have Adam's step. On a mesh all of it is done where matrices are whole, see
+    `jopt.matrixwise`.
+
+    **Arguments** (defaults are the authors'):
+
+    - `learning_rate`: η ≥ 0, a number or a schedule.
+    - `b1`, `b2`: β₁ and β₂ in [0, 1).
+    - `b3`: β₃ in [0, 1), of the factors; `None` takes β₂.
+    - `eps`: ε ≥ 0, added before the bias correction, unlike Adam's.
+    - `update_every`: f ≥ 1. Between, no program has the decompositions to do.
+    - `max_size`: a longer axis has no factor, and stays as it is: an embedding is one-sided.
+    - `one_sided`: leave out the factor of a matrix's longer side (of columns, if it is square), at
+      less state and arithmetic.
+    - `spread`: renew the bases of a share of the matrices of a shape at every step, where else
+      all are renewed at one: no step takes much longer than another. Which are of a share
+      depends on what other leaves there are, and on the mesh.
+    - `weight_decay`: λ ≥ 0, decoupled.
+    - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
+      takes, see `jopt.Decoupled`. A leaf of more axes needs `axes`.
+
+    **State:** `mu` and `nu` like the parameters; of a matrix `factor_short` and `basis_short`, n×n
+    if its shorter side is n long, `factor_long` and `basis_long`; all in at least float32; and
+    the step count. No `state_dtype` stores factors and bases in fewer bits.
+
+    **Raises:** `ConfigError` for a number out of range, `TreeError` for a complex parameter, or
+    one of more than two axes.
+
+    Source: Vyas et al., 2024, "SOAP: improving and stabilizing Shampoo using Adam", algorithm 3,
+    with ε, the order of columns and the first step as in the authors' code, where vectors, too,
+    rest at the first step, and decay follows the step. In float32 a gradient above 10¹⁹ counts in
+    factors as much as the largest whose squares are finite.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> tx = jopt.soap(0.1, weight_decay=0.0)
+    >>> params, g = {"w": jnp.zeros((2, 2))}, {"w": jnp.array([[3.0, 0.0], [0.0, 1.0]])}
+    >>> _, state = tx.update(g, tx.init(params), params)
+    >>> jnp.round(tx.update(g, state, params)[0]["w"], 3) + 0.0
+    Array([[-0.1,  0. ],
+           [ 0. , -0.1]], dtype=float32)
+    """
+    return {
+        "update_every": check_count("soap", "update_every", update_every, 1),
+        "max_size": check_count("soap", "max_size", max_size, 0, "entries"),
+    }
