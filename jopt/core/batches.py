@@ -14,7 +14,7 @@ from jax import Array
 
 from jopt.base import ConfigError, called
 from jopt.core.one_leaf import cast_numbers
-from jopt.core.ownership import Lie, classes_of, on_owners
+from jopt.core.ownership import Lie, classes_of, in_place, is_too_large, on_owners
 from jopt.numerics import real_dtype
 
 Batch = Callable[..., Any]
@@ -25,9 +25,9 @@ Kept = dict[str, Array]
 class Algebra:
     """What is done to a stack of matrices, and with what.
 
-    **Attributes:** `who`: the optimizer; `batch`, `alike`: see `matrixwise`; `owned`: the names of
-    the slots that it sees, with whether they lie as the matrix does; `numbers`: what else it
-    reads; `options`: of that what is no number.
+    **Attributes:** `who`: the optimizer; `batch`, `alike`, `spread`: see `matrixwise`; `owned`: the
+    names of the slots that it sees, with whether they lie as the matrix does; `numbers`: what else
+    it reads; `options`: of that what is no number.
     """
 
     who: str
@@ -36,12 +36,11 @@ class Algebra:
     owned: Mapping[str, bool]
     numbers: Mapping[str, Any]
     options: Mapping[str, Any]
+    spread: Batch | None = None
 
     def __call__(self, x: Array, kept: Kept, numbers: Mapping[str, Any]) -> tuple[Array, Kept]:
         """What becomes of a stack `(k, m, n)`, and of what is kept beside each of its matrices."""
-        h = SimpleNamespace(
-            **cast_numbers(numbers, real_dtype(x.dtype)), **self.rest, **self.options
-        )
+        h = self._seen(x, numbers)
         given = called(self.who, "batch", self.batch, x, *self._slots(kept), h)
         y, new = given if self._pairs(given, kept) else (given, {})
         if getattr(y, "shape", ())[:1] != x.shape[:1]:
@@ -52,6 +51,12 @@ class Algebra:
                 found=repr(y)[:100],
             )
         return y.astype(x.dtype), {k: new[k].astype(v.dtype) for k, v in kept.items()}
+
+    def on_columns(self, x: Array, numbers: Mapping[str, Any], over: tuple[str, ...]) -> Array:
+        """The same of matrices of which this device has columns."""
+        h = self._seen(x, numbers)
+        found: Array = called(self.who, "spread", self.spread or self.batch, x, h, over)
+        return found.astype(x.dtype)
 
     @property
     def turns(self) -> bool:
@@ -67,6 +72,10 @@ class Algebra:
     def rest(self) -> dict[str, Any]:
         """The others."""
         return {k: x for k, x in self.numbers.items() if not isinstance(x, Array)}
+
+    def _seen(self, x: Array, numbers: Mapping[str, Any]) -> Any:
+        numbers = cast_numbers(numbers, real_dtype(x.dtype))
+        return SimpleNamespace(**numbers, **self.rest, **self.options)
 
     def _slots(self, kept: Kept) -> list[Any]:
         return [SimpleNamespace(**kept)] if self.owned else []
@@ -104,6 +113,11 @@ def batched(
     found = [lie for lie in lies if lie is not None]
     for cls in classes_of([xs[i] for i in away], found, alike=algebra.alike):
         members = [away[member.index] for member in cls.members]
+        if algebra.spread is not None and is_too_large(cls):
+            mine = in_place(algebra.on_columns, cls, [xs[i] for i in members], algebra.arrays)
+            results |= zip(members, mine, strict=True)
+            after |= {i: kept[i] for i in members}
+            continue
         done = on_owners(
             algebra,
             cls,

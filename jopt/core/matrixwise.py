@@ -54,6 +54,7 @@ def matrixwise(
     batch: Batch,
     *,
     alike: bool = False,
+    spread: Batch | None = None,
     prepare: Prepare | None = None,
     options: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -65,13 +66,16 @@ def matrixwise(
     - `batch`: `batch(stack, h)`, or with slots that are `owned`, `batch(stack, s, h)`, which gives
       the new stack and a dict of these slots; see the module.
     - `alike`: whether `batch` does to a transposed matrix the same, transposed.
+    - `spread`: `spread(stack, h, names)`, the same for matrices of which each device along these
+      mesh axes has some columns, if there is a way: for those too large to be one device's. It
+      is for `alike` and without slots that are owned.
 
     The spec declares `ndim=2`, or other numbers of axes beside: the rule of a leaf that is no
     matrix sees all of its slots, also those that are owned, and never yields.
     """
     check_rule(spec, rule, prepare, options, batch=batch)
     part = MatrixPart(spec, rule, prepare, options, arguments)
-    part.batch, part.alike = batch, alike
+    part.batch, part.alike, part.spread = batch, alike, spread
     return Transform({spec.name: part})
 
 
@@ -80,12 +84,14 @@ class MatrixPart(SpecPart):
 
     batch: Batch
     alike: bool = False
+    spread: Batch | None = None
     told: Told = MappingProxyType({})
 
     def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
         """See `SpecPart.remade`."""
         made = super().remade(spec, ending, numbers)
-        made.batch, made.alike, made.told = self.batch, self.alike, self.told
+        made.batch, made.alike, made.spread = self.batch, self.alike, self.spread
+        made.told = self.told
         return made
 
     def laid_out(self, told: Told) -> Self:
@@ -115,7 +121,8 @@ class MatrixPart(SpecPart):
     def _of_one_age(self, leaves: Sequence[Leaf]) -> list[Outcome]:
         numbers = leaves[0].numbers.read()
         owned, options = self.owned, dict(self.frozen_options)
-        algebra = Algebra(self.name, self.batch, self.alike, owned, numbers, options)
+        spread = self.spread if self.alike and not owned else None
+        algebra = Algebra(self.name, self.batch, self.alike, owned, numbers, options, spread)
         begun_all = [
             begun(self._started, leaf, owned if is_matrix(leaf) else {}, self.held)
             for leaf in leaves

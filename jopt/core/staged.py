@@ -159,8 +159,8 @@ def _spec(stage: Stage, spec: Spec) -> Spec:
     )
 
 
-def check_bare(who: str, part: Part, other: str, known: Known) -> None:
-    """Raise `ConfigError` for an optimizer with stages or stacks, which `other` does not have.
+def check_whole(who: str, part: Part, other: str, known: Known) -> None:
+    """Raise `ConfigError` for an optimizer with stacks, which `other` does not have.
 
     **Arguments:** `known`: the shapes of its leaves by name, and of all others.
     """
@@ -172,6 +172,10 @@ def check_bare(who: str, part: Part, other: str, known: Known) -> None:
             found=repr(part.axes)[:100],
             fix="Split the stacks into leaves of their own.",
         )
+
+
+def check_bare(who: str, part: Part, other: str) -> None:
+    """Raise `ConfigError` for an optimizer with stages, which `other` does not have."""
     if isinstance(part, SpecPart) and part.ending.stages:
         names = ", ".join(f"jopt.{stage.name}" for stage in part.ending.stages)
         raise ConfigError(

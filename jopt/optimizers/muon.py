@@ -14,7 +14,7 @@ from jopt.core.iteration import (
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
-from jopt.numerics import lerp, newton_schulz
+from jopt.numerics import lerp, newton_schulz, newton_schulz_in_place
 
 SPEC = Spec(
     name="muon",
@@ -60,7 +60,13 @@ def batch(x: Any, h: Any) -> Any:
     )
 
 
-@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
+def spread(x: Any, h: Any, over: tuple[str, ...]) -> Any:
+    """The same for matrices of which each device has some columns."""
+    coefficients = polynomials(h.ns_coefficients)
+    return newton_schulz_in_place(x, coefficients, h.ns_steps, h.eps, h.ns_dtype, over)
+
+
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, spread=spread)
 def muon(
     learning_rate: Value = 1e-3,
     *,

@@ -142,7 +142,10 @@ NOVOGRAD = jopt.novograd(1e-3, axes=AXES)
             ),
             "without axes=",
         ),
-        (lambda p: torch_states.export_optimizer(FACTORED, p, FACTORED.init(p)), "without axes="),
+        (
+            lambda p: torch_states.export_optimizer(FACTORED, p, FACTORED.init(p)),
+            "of several tensors",
+        ),
     ],
 )
 def test_where_there_are_no_stacks_axes_are_refused(made, said):

@@ -210,3 +210,27 @@ def test_a_step_moves_gradient_and_direction_once(kind, split):
     assert found.nbytes["all-to-all"] <= 2 * 2 * numbers / 8
     # Two products with each matrix, one with its Gram matrix; a device's share of eight.
     assert found.flops == 4 * 8**2 * 16 + 2 * 8**3
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        P(("f", "t")),
+        *(pytest.param(p, marks=pytest.mark.slow) for p in (P("f", "t"), P(None, "t"))),
+    ],
+    ids=str,
+)
+def test_a_matrix_too_large_for_one_device_stays_where_it_lies(split):
+    mesh = jax.make_mesh((2, 4), ("f", "t"))
+    tx = jopt.muon(0.1, ns_dtype="float32", ns_steps=2)
+    rng = np.random.default_rng(0)
+    params = {"embedding": rng.normal(size=(512, 4)).astype(np.float32)}
+    placed = jax.device_put(params, NamedSharding(mesh, split))
+    made = jax.jit(tx.update).lower(placed, tx.init(placed), placed).compile()
+    found = cost(made.as_text(), small=32)
+    if split == P(("f", "t")):
+        assert found.counts == {"all-reduce": 1}  # of the Gram matrix
+        assert found.flops < 5 * 2 * 4**2 * 512 / 4
+    updates, _ = made(placed, tx.init(placed), placed)
+    one, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    np.testing.assert_allclose(updates["embedding"], one["embedding"], rtol=0, atol=1e-6)

@@ -20,7 +20,7 @@ from jopt.core.hyperparams import nodes
 from jopt.core.numbers import own_at, own_factors, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import NODE_KEYS
-from jopt.core.staged import check_bare
+from jopt.core.staged import check_bare, check_whole
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Path, flatten_dict, shown
 from jopt.interop.optax.known import SOURCES, SQUARED, STATES
@@ -64,7 +64,8 @@ class _Matching:
         for label, part in parts.items():
             node, here = state[label], (*path, label)
             if isinstance(part, SpecPart):
-                check_bare(self.who, part, "optax", {shown(p): x for p, x in self.shapes.items()})
+                check_bare(self.who, part, "optax")
+                check_whole(self.who, part, "optax", {shown(p): x for p, x in self.shapes.items()})
                 off = part.freezes
                 self.frozen |= {p for p in self.shapes if not off.isdisjoint(self._labels(part, p))}
             for entry in sorted(node.keys() - _OWN):

@@ -71,24 +71,31 @@ def import_params(
     weights = by_path(who, layout.names, flax_weights(like) if names is None else names)
     lines: list[str] = []
     leaves = []
+    known: set[str] = set()
     for path, target in zip(layout.names, targets, strict=True):
-        weight = weights[path]
         shape, dtype = tuple(target.shape), np.dtype(target.dtype)
-        want = shape if weight.axes is None else _turned(who, path, shape, weight)
-        if weight.name not in state_dict:
-            lines.append(f"missing     {weight.name}: expected {dtype} {want} for {path}")
-            continue
-        value = to_numpy(who, weight.name, state_dict[weight.name])
-        if value.shape != want:
-            found = f"expected {want} for {path}, found {value.shape}"
-            lines.append(f"shape       {weight.name}: {found}")
-        elif value.dtype != dtype and not cast:
-            found = f"expected {dtype} for {path}, found {value.dtype}"
-            lines.append(f"dtype       {weight.name}: {found}")
-        else:
-            turned = value if weight.back is None else value.transpose(weight.back)
-            leaves.append(_placed(np.array(turned, dtype, order="C"), target))
-    known = {weight.name for weight in weights.values()}
+        each = weights[path].each(shape)
+        one = shape[weights[path].layers :]
+        layers = []
+        for _, weight in each:
+            known.add(weight.name)
+            want = one if weight.axes is None else _turned(who, path, one, weight)
+            if weight.name not in state_dict:
+                lines.append(f"missing     {weight.name}: expected {dtype} {want} for {path}")
+                continue
+            value = to_numpy(who, weight.name, state_dict[weight.name])
+            if value.shape != want:
+                found = f"expected {want} for {path}, found {value.shape}"
+                lines.append(f"shape       {weight.name}: {found}")
+            elif value.dtype != dtype and not cast:
+                found = f"expected {dtype} for {path}, found {value.dtype}"
+                lines.append(f"dtype       {weight.name}: {found}")
+            else:
+                turned = value if weight.back is None else value.transpose(weight.back)
+                layers.append(np.array(turned, dtype, order="C"))
+        if len(layers) == len(each):
+            together = np.stack(layers).reshape(shape) if layers else np.zeros(shape, dtype)
+            leaves.append(_placed(together, target))
     for name in state_dict:
         if name not in known and not (ignore is not None and re.search(ignore, name)):
             lines.append(f"left over   {name}: no parameter has this name")
@@ -119,11 +126,13 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
     weights = by_path(who, layout.names, flax_weights(params) if names is None else names)
     tensors = {}
     for keys, path, leaf in zip(layout.paths, layout.names, values, strict=True):
-        weight, value = weights[path], host(who, keys, leaf)
-        if weight.axes is not None:
-            _turned(who, path, value.shape, weight)
-            value = value.transpose(weight.axes)
-        tensors[weight.name] = to_torch(who, path, value)
+        value = host(who, keys, leaf)
+        for layer, weight in weights[path].each(value.shape):
+            one = value[layer]
+            if weight.axes is not None:
+                _turned(who, path, one.shape, weight)
+                one = one.transpose(weight.axes)
+            tensors[weight.name] = to_torch(who, path, one)
     return tensors
 
 

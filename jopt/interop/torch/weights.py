@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from jopt.core.kinds import in_stack
 from jopt.core.tree import Path, Tree, layout_of
 from jopt.interop.torch.given import parameters, pattern, table, word, words, wrong
 
+LAYER = "{}"
+"""What stands for the number of a layer in torch's name of a stacked leaf."""
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -19,8 +23,13 @@ class Weight:
     **Attributes:** `name`, such as `"encoder.0.weight"`; `axes`: torch's array is jopt's with
     `array.transpose(axes)`, `None` for the same order.
 
+    A `{}` in the name stands for the number of a layer: the leaf is a stack, whose first axis
+    numbers what torch has one by one, and `axes` are those of one layer. Two are two such axes.
+
     >>> Weight("fc.weight", (1, 0))
     Weight(name='fc.weight', axes=(1, 0))
+    >>> Weight("layers.{}.fc.weight", (1, 0)).one((3,))
+    Weight(name='layers.3.fc.weight', axes=(1, 0))
     """
 
     name: str
@@ -44,6 +53,35 @@ class Weight:
         if self.axes is None:
             return None
         return tuple(self.axes.index(i) for i in range(len(self.axes)))
+
+    @property
+    def layers(self) -> int:
+        """How many leading axes of the leaf number torch's parameters."""
+        return self.name.count(LAYER)
+
+    def one(self, layer: tuple[int, ...]) -> Weight:
+        """What it says of one layer."""
+        words = self.name.split(LAYER)
+        numbers = (*map(str, layer), "")
+        return Weight("".join(a + b for a, b in zip(words, numbers, strict=True)), self.axes)
+
+    def each(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], Weight]]:
+        """Every layer of a leaf of this shape, and what it says of it."""
+        numbered = itertools.product(*map(range, shape[: self.layers]))
+        return [(layer, self.one(layer)) for layer in numbered]
+
+
+class Ordered(dict[str, Weight]):
+    """Torch's names and axes by path, in torch's order, which is remembered name by name."""
+
+    def __init__(self, weights: Mapping[str, Weight], order: Iterable[str]) -> None:
+        super().__init__(weights)
+        self.order = tuple(order)
+
+    def sorted(self, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+        """Others, of single layers, in the same order."""
+        place = {name: n for n, name in enumerate(self.order)}
+        return dict(sorted(weights.items(), key=lambda item: place[item[1].name]))
 
 
 class Unordered(dict[str, Weight]):
@@ -87,7 +125,8 @@ def flax_weights(
     - `params`: the parameters, or all variables of a linen model, `{"params": ...,
       "batch_stats": ...}`, whose first key is then no part of torch's names.
     - `rename`: `{pattern: replacement}`, regular expressions replaced in torch's name one after
-      another, as by `re.sub`; or a function of the name.
+      another, as by `re.sub`; or a function of the name. A `{}` in the result makes the leaf a
+      stack of what torch has one by one: `{r"^block\.": "layers.{}."}`.
     - `prefix`: put before every name at last: `"module."` for a model that was saved in
       `DistributedDataParallel`.
     - `given`: `{path: name or Weight}` for leaves that are not to follow the table.
@@ -98,7 +137,7 @@ def flax_weights(
     **Raises:** `ConfigError` for a parameter that is not in `order`, for two parameters with one
     name, and, naming all of them, for parameters that are no permutation of torch's: recurrent
     cells (torch packs the gates into one matrix), attention and `DenseGeneral` kernels (torch has
-    a matrix), layers stacked by `nn.scan` (torch has one by one), and `ConvTranspose` (its kernel
+    a matrix), layers stacked by `nn.scan` unless renamed by a `{}`, and `ConvTranspose` (its kernel
     is flipped in space, except with `transpose_kernel=True`, whose axes are those of a `Conv`). A
     tree has no classes: a `ConvTranspose` by another name passes for a `Conv`, and so does a
     stack in which no bias or scale shows the layers.
@@ -132,16 +171,23 @@ def flax_weights(
     inside = {p[0] for p in leaves if p} <= _COLLECTIONS and all(len(p) > 1 for p in leaves)
     found: dict[str, Weight] = {}
     refused: dict[str, str] = {}
+
+    def called_in_torch(path: Path) -> str:
+        leaf, _ = _translated(path, leaves)
+        dotted = ".".join((*path[1 if inside else 0 : -1], leaf))
+        return prefix + _renamed(dotted, rename)
+
+    # Of stacks what torch has is one layer.
+    torch = {path: called_in_torch(path) for path in leaves}
+    single = {path: shape[torch[path].count(LAYER) :] for path, shape in leaves.items()}
     for path, name in zip(layout.paths, layout.names, strict=True):
         if name in own:
             found[name] = own[name]
             continue
-        if reason := _refusal(path, leaves):
+        if reason := _refusal(path, single):
             refused[name] = reason
             continue
-        leaf, axes = _translated(path, leaves)
-        dotted = ".".join((*path[1 if inside else 0 : -1], leaf))
-        found[name] = Weight(prefix + _renamed(dotted, rename), axes)
+        found[name] = Weight(torch[path], _translated(path, single)[1])
     if refused:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in refused.items())
         raise ConfigError(
@@ -150,7 +196,8 @@ def flax_weights(
             fix="Say in given={path: Weight(name, axes)} what they are, or convert them yourself.",
         )
     _check_distinct(found)
-    return Unordered(found) if order is None else _ordered(found, order)
+    sizes = dict(zip(layout.names, shapes, strict=True))
+    return Unordered(found) if order is None else _ordered(found, order, sizes)
 
 
 def _refusal(path: Path, leaves: Mapping[Path, tuple[int, ...]]) -> str | None:
@@ -207,9 +254,12 @@ def _renamed(name: str, rename: Rename | None) -> str:
     return name
 
 
-def _ordered(weights: Mapping[str, Weight], order: Iterable[str]) -> dict[str, Weight]:
+def _ordered(
+    weights: Mapping[str, Weight], order: Iterable[str], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Weight]:
     place = {name: n for n, name in enumerate(order)}
-    absent = sorted(w.name for w in weights.values() if w.name not in place)
+    names = {path: [one.name for _, one in w.each(shapes[path])] for path, w in weights.items()}
+    absent = sorted(name for row in names.values() for name in row if name not in place)
     if absent:
         raise ConfigError(
             "flax_weights",
@@ -217,7 +267,8 @@ def _ordered(weights: Mapping[str, Weight], order: Iterable[str]) -> dict[str, W
             expected=", ".join(absent),
             found=", ".join(place) or "none",
         )
-    return dict(sorted(weights.items(), key=lambda item: place[item[1].name]))
+    first = {path: min((place[name] for name in row), default=0) for path, row in names.items()}
+    return Ordered(dict(sorted(weights.items(), key=lambda item: first[item[0]])), place)
 
 
 def _check_distinct(weights: Mapping[str, Weight]) -> None:

@@ -12,7 +12,7 @@ from jopt.checkpoint.leaves import join
 from jopt.core.groups import Labels, key_of
 from jopt.core.spec import Shape
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.weights import Unordered, Weight
+from jopt.interop.torch.weights import Ordered, Unordered, Weight
 
 Axes = tuple[int, ...]
 Names = Sequence[str] | Mapping[str, Any] | None
@@ -47,8 +47,10 @@ def named(who: str, all_names: Sequence[str], target: Target, names: Names) -> N
         )
     mine = set(target.layout.names)
     if isinstance(names, Mapping):
-        kind = Unordered if isinstance(names, Unordered) else dict
-        return kind({p: w for p, w in names.items() if p in mine})
+        kept = {p: w for p, w in names.items() if p in mine}
+        if isinstance(names, Ordered):
+            return Ordered(kept, names.order)
+        return Unordered(kept) if isinstance(names, Unordered) else kept
     return [p for p in names if p in mine]
 
 

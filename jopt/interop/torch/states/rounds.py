@@ -68,14 +68,15 @@ def gradients(
 ) -> tuple[dict[Any, Any], list[str]]:
     """By torch's ids what `p.grad` holds in torch, where each loss is divided by the round."""
     node, out, lines = around.node(state), {}, []
+    sums = target.parted(node["sum"])
     for m in members:
         path, p = target.layout.paths[m.leaf], target.params[m.leaf]
-        if not int(node["micro"]) or not has(node["sum"], path):
+        if not int(node["micro"]) or not has(sums, path):
             continue
-        if has(node.get("leaf_micro", {}), path):
+        if has(node.get("leaf_micro", {}), target.path(m.leaf)):
             lines.append(f"{m.shown(target)}: it joined in the middle of the round")
             continue
-        total: Array = np.asarray(lookup(node["sum"], path))
+        total: Array = np.asarray(lookup(sums, path))
         small = narrowed(total / total.dtype.type(around.every), parameter_dtype(total, p))
         if small is None:
             lines.append(f"{m.shown(target)}: its gradients are beyond {np.dtype(p.dtype).name}")
@@ -91,7 +92,7 @@ def lost(who: str, target: Target, around: Round, state: State) -> CheckpointErr
     summed = [
         name
         for name, path in zip(target.layout.names, target.layout.paths, strict=True)
-        if has(node["sum"], path)
+        if has(target.parted(node["sum"]), path)
     ]
     shown = ", ".join(summed[:6]) + (", ..." if len(summed) > 6 else "")
     return CheckpointError(
@@ -129,11 +130,12 @@ def put_gradients(
     if not isinstance(grads, Mapping):
         return state, [f"grads: expected a dict by parameter, found a {type(grads).__name__}"]
     node, lines, sums = around.node(state), [], {}
+    before = target.parted(node["sum"])
     for m in members:
         path = target.layout.paths[m.leaf]
-        if not has(node["sum"], path):
+        if not has(before, path):
             continue
-        old = lookup(node["sum"], path)
+        old = lookup(before, path)
         array = array_of(grads.get(m.id, np.zeros(m.shape(target), old.dtype)))
         if isinstance(array, str):
             lines.append(f"{m.shown(target)}: grads: expected an array, found {array}")
@@ -150,7 +152,7 @@ def put_gradients(
         sums[path] = like(jnp.asarray(turned, old.dtype) * around.every, old)
     if lines:
         return state, lines
-    fresh = _merged(node["sum"], nest(sums, sums.values()))
+    fresh = target.joined(_merged(before, nest(sums, sums.values())), node["sum"])
     count = like(jnp.asarray(micro, node["micro"].dtype), node["micro"])
     return target.put(state, {**node, "sum": fresh, "micro": count}, around.keys), []
 

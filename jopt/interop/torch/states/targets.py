@@ -14,7 +14,7 @@ from jopt.core.part import SpecPart
 from jopt.core.seats import Seat, seats
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
-from jopt.core.tree import Layout, shown
+from jopt.core.tree import Layout, Path, shown
 from jopt.interop.torch.flattened import is_optimizer
 
 
@@ -55,6 +55,18 @@ class Target:
             node = node["inner"][key]
         return node
 
+    def path(self, leaf: int) -> Path:
+        """Where a state has what it has once for a leaf."""
+        return self.layout.paths[leaf]
+
+    def parted(self, tree: Any) -> Any:
+        """A tree of arrays like parameters, as the leaves here have it."""
+        return tree
+
+    def joined(self, tree: Any, old: Any) -> Any:
+        """What `parted` took apart, laid as the `old` one."""
+        return tree
+
     def put(self, state: State, node: Node, keys: tuple[str, ...] | None = None) -> State:
         """The state with another node in its place."""
         head, *rest = self.keys if keys is None else keys
@@ -73,7 +85,7 @@ def targets(who: str, tx: Any, params: Any) -> list[Target]:
     layout, leaves = tx.layout(params)
     every = [*seats(tx.parts, layout, list(leaves))]
     for seat in every:
-        check_bare(who, seat.part, "torch", seat.layout.known)
+        check_bare(who, seat.part, "torch")
     found = [_target(s) for s in every if s.part.spec.torch]
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)

@@ -44,6 +44,7 @@ from jopt.interop.torch.states.rounds import (
     round_of,
 )
 from jopt.interop.torch.states.slots import Reader, misplaced, write
+from jopt.interop.torch.states.stacked import unstacked
 from jopt.interop.torch.states.targets import Target, by_label, checked, targets
 
 IMPORT, EXPORT = "import_optimizer", "export_optimizer"
@@ -110,7 +111,7 @@ def import_optimizer(
     everything, names = tx.layout(params)[0].names, in_a_row(names)
     state, boxes = taken_off(tx.init(params))
     for target in found:
-        own = named(IMPORT, everything, target, names)
+        target, own = unstacked(IMPORT, target, named(IMPORT, everything, target, names))
         state = _imported(tx, target, state, files[target.label], own, count, cast)
     whole: State = put_on(state, boxes)
     return whole
@@ -163,7 +164,7 @@ def export_optimizer(
     everything, names = tx.layout(params)[0].names, in_a_row(names)
     out = {}
     for target in found:
-        own = named(EXPORT, everything, target, names)
+        target, own = unstacked(EXPORT, target, named(EXPORT, everything, target, names))
         around = round_of(tx, target, state)
         if around is not None and is_open(around, state) and not mid_round:
             raise lost(EXPORT, target, around, state)
@@ -200,8 +201,8 @@ def from_state_dict(
     groups = checked(IMPORT, state_dict)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
     names = in_a_row(names)
-    own = named(IMPORT, target.layout.names, target, names)
-    members = matched(IMPORT, target, groups, own)
+    split, own = unstacked(IMPORT, target, named(IMPORT, target.layout.names, target, names))
+    members = matched(IMPORT, split, groups, own)
     base: dict[str, Any] = ours[0] if ours else {}
     if "kernels" in spec.options and members and all(m.axes is not None for m in members):
         base = {**base, "kernels": "in_out"}
