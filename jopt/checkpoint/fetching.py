@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -50,6 +50,34 @@ def host(who: str, path: Path, leaf: Any) -> Host:
     return _array(_ready(who, path, leaf)[0])
 
 
+def another_writes(who: str, leaves: Mapping[Path, Any]) -> bool:
+    """Whether these leaves are also another process's, which writes them.
+
+    **Raises:** `CheckpointError`, in every process, for an array of which none has all.
+    """
+    shared = [(path, x) for path, x in leaves.items() if _is_shared(x)]
+    for path, x in shared:
+        _check_here(who, path, x)
+    return bool(shared) and jax.process_index() != 0
+
+
+def _is_shared(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not _where(leaf.sharding)[0]
+
+
+def _check_here(who: str, path: Path, leaf: jax.Array) -> None:
+    if not leaf.is_fully_replicated:
+        raise CheckpointError(
+            who,
+            "parts of the array live in other processes",
+            path=shown(path),
+            expected="an array of which this process holds all",
+            found=f"{leaf.sharding}, over {jax.process_count()} processes",
+            fix="Call jopt.interop.orbax.save(path, tree, tx=tx) in every process: each writes "
+            "what it holds.",
+        )
+
+
 def _arrays(batch: list[Any]) -> Iterator[Host]:
     batch.reverse()
     while batch:
@@ -85,13 +113,9 @@ def _ready(who: str, path: Path, leaf: Any) -> tuple[Any, bool]:
         )
     here, away = _where(leaf.sharding)
     if not here:
-        raise CheckpointError(
-            who,
-            "parts of the array live in other processes",
-            path=shown(path),
-            fix="Gather it with jax.experimental.multihost_utils.process_allgather, or save with "
-            "orbax: a state is a plain dict.",
-        )
+        _check_here(who, path, leaf)
+        leaf = leaf.addressable_data(0)  # as every process has it
+        away = next(iter(leaf.devices())).platform != "cpu"
     if not away:
         return leaf, False  # NumPy sees the memory itself
     # An array keeps what jax fetches of it for as long as it lives: save would leave a

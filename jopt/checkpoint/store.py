@@ -12,6 +12,7 @@ from jopt.checkpoint import manifest as present
 from jopt.checkpoint import progress as bars
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.fetching import another_writes
 from jopt.checkpoint.leaves import flatten
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.rounds import without_frozen
@@ -134,6 +135,11 @@ def save(
     the disk and take its name in one step: killed at any moment, `path` holds the old
     checkpoint or the new one.
 
+    In a run of several processes the first one writes a tree with arrays that all of them hold,
+    and the others return at once: let them meet, by
+    `jax.experimental.multihost_utils.sync_global_devices`, before one reads the file. Arrays that
+    are split over processes are for `jopt.interop.orbax.save`, where each writes its part.
+
     **Arguments:**
 
     - `path`: the file; its folder has to exist.
@@ -151,6 +157,8 @@ def save(
     ...     jopt.load(f"{folder}/run.jopt")
     {'step': 3, 'w': array([1., 1.], dtype=float32)}
     """
+    if another_writes("save", flatten("save", tree)):
+        return
     files.replace("save", path, lambda file: _write("save", file, tree, tx, progress))
 
 

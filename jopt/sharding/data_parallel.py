@@ -1,4 +1,4 @@
-"""A data-parallel step of ZeRO-1: gradients scattered, the state's part stepped, parameters gathered.
+"""A data-parallel step of ZeRO-1: gradients scattered, parts stepped, parameters gathered.
 
 Left to itself XLA adds gradients up on every device and then takes a part of them. Here each
 device makes the gradients of its own examples, and one reduce-scatter a parameter gives it the

@@ -201,6 +201,11 @@ OF = {
     "jopt.sharding.init": {"params": PLACED, "mesh": MESH},
     "jopt.sharding.state_sharding": {"params": PLACED, "state": STATE, "mesh": MESH},
     "jopt.sharding.zero1": {"params": PLACED, "axis": "data"},
+    "jopt.sharding.zero1_step": {
+        "value_and_grad": jax.value_and_grad(lambda p, x: jnp.sum(p["w"])),
+        "params": PLACED,
+        "axis": "data",
+    },
     "jopt.Slot": {"name": "mu"},
     "jopt.Spec": {"name": "made", "hypers": SPEC.hypers, "slots": SPEC.slots},
     "jopt.step": {"rounding": "nearest", "key": jax.random.key(0)},

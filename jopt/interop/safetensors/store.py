@@ -10,7 +10,7 @@ from jopt.base import CheckpointError, checked
 from jopt.checkpoint import files, memory
 from jopt.checkpoint.compare import Report
 from jopt.checkpoint.config import describe, mismatch
-from jopt.checkpoint.fetching import fetched
+from jopt.checkpoint.fetching import another_writes, fetched
 from jopt.checkpoint.leaves import flatten, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import ArrayEntry, blank
@@ -46,6 +46,8 @@ def save(path: str | os.PathLike[str], tree: Tree, *, tx: Transform | None = Non
     ...     jopt.interop.safetensors.load(file)
     {'step': 3, 'w': array([1., 1.], dtype=float32)}
     """
+    if another_writes("save", flatten("save", tree)):
+        return
     files.replace("save", path, lambda file: _write("save", file, tree, tx))
 
 
