@@ -14,7 +14,8 @@ The rule is `rule(g, s, p, h)`:
 It returns a direction (or what else `Spec.gives` says) and a dict of all new slots; `Ending` makes
 the update of it. In a treewise rule `g`, `p` and each slot
 of the leaves are lists, one entry a leaf, as are `h.names`, their paths, and `h.grad`; slots of
-the group are single arrays, and `h.value_fn` takes such a list.
+the group are single arrays, and `h.value_fn` takes such a list. So do and are all extra arguments
+of their kinds, see `extras.py`.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import configured
-from jopt.core.checks import check_gradient
+from jopt.core.extras import FUNCTIONS, TREES
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
+from jopt.core.seen import function_seen, leaves_seen
 from jopt.core.side_by_side import Numbers
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack
 from jopt.core.transform import ENTRYWISE, Flow, Transform
-from jopt.core.tree import match_leaves
-from jopt.numerics import as_complex, compute_dtype, is_complex, real_dtype, widest
+from jopt.numerics import compute_dtype, real_dtype, widest
 
 Prepare = Callable[[Any], dict[str, Any]]
 
@@ -199,10 +200,14 @@ class TreePart(SpecPart):
         s = {slot.name: [v[1].get(slot.name) for v in views] for slot in self.slots}
         dtype = widest(*(real_dtype(v[0].dtype) for v in views))
         numbers = cast_numbers(leaves[0].numbers.read(), dtype)
-        if "value_fn" in numbers:
-            numbers["value_fn"] = self._of_leaves(numbers["value_fn"], leaves, flow)
-        if numbers.get("grad") is not None:
-            numbers["grad"] = self._seen_grad(numbers["grad"], leaves, flow)
+        members = [x.index for x in leaves]
+        for name in FUNCTIONS:
+            if numbers.get(name) is not None:
+                numbers[name] = function_seen(numbers[name], members, flow)
+        for name in TREES:
+            if numbers.get(name) is not None:
+                given = leaves_seen(self.name, name, numbers[name], members, flow)
+                numbers[name] = [_filled(x, g) for x, g in zip(leaves, given, strict=True)]
         numbers["names"] = [x.name for x in leaves]
         numbers |= dict(self.frozen_options)
         # Around the rule each leaf has its own dtype, and numbers in that.
@@ -226,15 +231,6 @@ class TreePart(SpecPart):
             outcomes.append(Outcome(u, slots=slots))
         return outcomes, {slot.name: jnp.asarray(new[slot.name]) for slot in self.shared}
 
-    def _seen_grad(self, grad: Any, leaves: Sequence[Leaf], flow: Flow) -> list[Array]:
-        given = match_leaves(self.name, "the gradients of grad=", flow.layout, grad)
-        seen = []
-        for leaf in leaves:
-            like = leaf.g if leaf.p is None else leaf.p
-            g = check_gradient(self.name, leaf.name, given[leaf.index], like)
-            seen.append(view(jnp.zeros_like(like) if g is None else g, {}, leaf.p)[0])
-        return seen
-
     def _started(self, leaf: Leaf, g: Array, p: Any, h: Any) -> Any:
         stack = leaf.stack
         if stack is None:
@@ -256,16 +252,7 @@ class TreePart(SpecPart):
         of = [None if x is None else stack.apart(x) for x in (d, g)]
         return stack.together(finish(*of, seen, None if p is None else stack.apart(p)))
 
-    def _of_leaves(
-        self, value_fn: Callable[[Any], Any], leaves: Sequence[Leaf], flow: Flow
-    ) -> Callable[[list[Array]], Array]:
-        # The user's function takes the whole tree in its own dtypes; the rule holds the live
-        # leaves as it sees them. The others stay as they are.
-        def of_leaves(seen: list[Array]) -> Array:
-            whole = list(flow.params or [])
-            for leaf, x in zip(leaves, seen, strict=True):
-                x = as_complex(x) if is_complex(leaf.g.dtype) else x
-                whole[leaf.index] = x.astype(leaf.p.dtype)
-            return jnp.asarray(value_fn(flow.tree(whole)))
 
-        return of_leaves
+def _filled(leaf: Leaf, given: Any) -> Array:
+    like = leaf.g if leaf.p is None else leaf.p
+    return view(jnp.zeros_like(like) if given is None else given, {}, leaf.p)[0]

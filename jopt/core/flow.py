@@ -10,6 +10,7 @@ from typing import Any, Self
 from jax import Array
 
 from jopt.core.checks import on_values
+from jopt.core.extras import FUNCTIONS, TREES
 from jopt.core.places import by_path
 from jopt.core.tree import Layout, Tree, match_leaves
 from jopt.numerics import cast
@@ -59,23 +60,27 @@ class Flow:
     ) -> dict[str, Any]:
         """The extra arguments for a part that sees these leaves only, as a `tree` of its own.
 
-        A gradient is that of its leaves; a function of all parameters is one of its leaves, the
-        others staying as they are.
+        Of a tree like the parameters it gets its leaves; a function of all parameters is one of
+        its leaves, the others staying as they are.
         """
         extra, params = dict(self.extra), self.params
-        if extra.get("grad") is not None:
-            whole = match_leaves("update", "the gradients of grad=", self.layout, extra["grad"])
-            extra["grad"] = tree([whole[i] for i in members])
-        value_fn = extra.get("value_fn")
-        if value_fn is not None and params is not None:
+        for name, what in TREES.items():
+            if extra.get(name) is not None:
+                whole = match_leaves("update", what, self.layout, extra[name])
+                extra[name] = tree([whole[i] for i in members])
 
-            def of_members(mine: Tree) -> Any:
+        def of_members(function: Callable[..., Any], params: Leaves) -> Callable[..., Any]:
+            def of_mine(mine: Tree, *rest: Any) -> Any:
                 all_of_them = list(params)
                 for i, x in zip(members, leaves(mine), strict=True):
                     all_of_them[i] = x
-                return value_fn(self.tree(all_of_them))
+                return function(self.tree(all_of_them), *rest)
 
-            extra["value_fn"] = of_members
+            return of_mine
+
+        for name in FUNCTIONS:
+            if extra.get(name) is not None and params is not None:
+                extra[name] = of_members(extra[name], params)
         return extra
 
 

@@ -13,10 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.core.extras import NO_NUMBERS
 from jopt.numerics import number_dtype
-
-NO_NUMBERS = frozenset({"grad", "value_fn", "key", "flush"})
-"""The extra arguments that are no metrics."""
 
 
 def metrics_of(extra: Iterable[str]) -> frozenset[str]:

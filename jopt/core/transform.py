@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jopt.base import ConfigError, Configured, StateError
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.checks import as_array, check_examples, check_gradient
+from jopt.core.extras import renamed
 from jopt.core.flow import ENTRYWISE as ENTRYWISE
 from jopt.core.flow import Add as Add
 from jopt.core.flow import Flow as Flow
@@ -101,8 +102,9 @@ class Transform(Configured):
         - `state`: from `init` or the last `update`.
         - `params`: the parameters the gradients were taken at. They may be missing where the
           step needs none: gradient transforms, optimizers without decay.
-        - `**extra`: `value=`, `grad=`, `value_fn=` or `key=` for transforms that use them; the
-          others ignore them.
+        - `**extra`: `value=`, `grad=`, `value_fn=` or `key=` for transforms that use them, and
+          what else one asks for; the others ignore them. `obj_fn=` is optax's other name for
+          `value_fn=`.
 
         **Returns:** the updates, in the structure of `params`, and the new state. The step for
         a bfloat16 or float16 parameter is float32, so that `apply_updates` rounds only once.
@@ -152,6 +154,7 @@ class Transform(Configured):
         self, updates: Tree, state: State, params: Tree | None, extra: Mapping[str, Any]
     ) -> Flow:
         """What goes into the first part, checked; see `update` for the arguments."""
+        extra = renamed(extra)
         self._check_extra(extra)
         self.check_labels(state, params)
         if params is None:

@@ -35,6 +35,7 @@ from jopt.numerics.newton_schulz import each_step as each_step
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz
 from jopt.numerics.noise import drawn as drawn
 from jopt.numerics.noise import gaussian as gaussian
+from jopt.numerics.noise import signs as signs
 from jopt.numerics.norms import all_finite as all_finite
 from jopt.numerics.norms import global_norm as global_norm
 from jopt.numerics.norms import norm as norm

@@ -23,6 +23,14 @@ def drawn(key: Array) -> tuple[Array, Array]:
     return this, jax.random.key_data(following)
 
 
+def signs(key: Array, name: str, like: Array) -> Array:
+    """Independent signs, 1 or −1 with equal chances, for each entry of a real array."""
+    own = jax.random.fold_in(key, jnp.uint32(zlib.crc32(f"signs/{name}".encode())))
+    where = laid(like, *range(like.ndim))
+    bits = jax.random.bits(own, like.shape, "uint32", out_sharding=where)
+    return jnp.where(bits >> 31 == 0, 1, -1).astype(like.dtype)
+
+
 def gaussian(key: Array, name: str, like: Array) -> Array:
     """Independent normal numbers with mean 0 and variance 1, for each entry of a real array."""
     own = jax.random.fold_in(key, jnp.uint32(zlib.crc32(f"noise/{name}".encode())))

@@ -50,6 +50,7 @@ from jopt.optimizers.signum import signum as signum
 from jopt.optimizers.simplified_ademamix import simplified_ademamix as simplified_ademamix
 from jopt.optimizers.sm3 import sm3 as sm3
 from jopt.optimizers.soap import soap as soap
+from jopt.optimizers.sophia import sophia as sophia
 from jopt.optimizers.sparse_adam import sparse_adam as sparse_adam
 from jopt.optimizers.tiger import tiger as tiger
 from jopt.optimizers.yogi import yogi as yogi

@@ -93,6 +93,8 @@ def extras(tx: jopt.Transform, params: Any, grads: Any) -> dict[str, Any]:
         "value": jnp.float32(1.0),
         "grad": grads,
         "value_fn": value_fn,
+        "sampled_fn": lambda at, key: value_fn(at) * jax.random.uniform(key),
+        "hessian": jax.tree.map(jnp.abs, grads),
         "key": jax.random.key(0),
     }
     return {name: known[name] for name in wanted(tx)}

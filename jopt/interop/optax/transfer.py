@@ -41,10 +41,11 @@ def import_state(
     `lion`, `noisy_sgd`, `novograd`, `optimistic_adam_v2`, `optimistic_gradient_descent`,
     `polyak_sgd`, `sign_sgd`, `signum`, `sm3` and `yogi`, and of `contrib`'s `acprop`, `ademamix`,
     `simplified_ademamix`, `adopt`, `cocob`, `dadapt_adamw`, `dog`, `dowg`, `madgrad`, `momo`,
-    `momo_adam`, `muon` and `prodigy`, in any `chain` or `named_chain` with what has no state
-    (clipping, `add_decayed_weights`, `scale`) and with schedules; inside `inject_hyperparams`,
-    `masked`, `partition`, `MultiSteps`, `schedule_free` and `apply_if_finite`. optax need not be
-    installed: states are known by the names of their types, or of their fields if they went
+    `momo_adam`, `muon`, `prodigy` and `sophia`, in any `chain` or `named_chain` with what has no
+    state (clipping, `add_decayed_weights`, `scale`) and with schedules; inside
+    `inject_hyperparams`, `masked`, `partition`, `MultiSteps`, `galore`, `mechanize`, `sam`,
+    `schedule_free` and `apply_if_finite`. optax need not be installed: states are known by the
+    names of their types, or of their fields if they went
     through `flax.serialization` or orbax.
 
     The moments are carried over as they are, with four exceptions. A trace that ends its chain,
