@@ -95,6 +95,7 @@ from jopt.wrappers import cautious_decay as cautious_decay
 from jopt.wrappers import conditionally as conditionally
 from jopt.wrappers import ema as ema
 from jopt.wrappers import eval_params as eval_params
+from jopt.wrappers import galore as galore
 from jopt.wrappers import grams as grams
 from jopt.wrappers import hyperball as hyperball
 from jopt.wrappers import lookahead as lookahead

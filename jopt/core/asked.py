@@ -79,15 +79,24 @@ class Asked(Part):
         self.counts = self.ticks or bool(values) or self.store.rounds
         self._plans: dict[Any, Plan] = {}
 
-    def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
-        """The same rule under another declaration, less the numbers that this one lacks.
+    def remade(
+        self,
+        spec: Spec,
+        ending: Ending,
+        numbers: Mapping[str, Any] | None = None,
+        *,
+        rule: Callable[..., Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The same rule, or another, under another declaration, less the numbers that it lacks.
 
-        `numbers` are those that it has beside.
+        `numbers` and `options` are those that it has beside.
         """
-        prepare, options, arguments = self.made_of
+        prepare, own, arguments = self.made_of
         lacking = self.spec.by_name.keys() - spec.by_name.keys()
-        kept = {k: v for k, v in arguments.items() if k not in lacking}
-        return type(self)(spec, self.rule, prepare, options, {**kept, **(numbers or {})}, ending)
+        kept = {k: v for k, v in arguments.items() if k not in lacking} | {**(numbers or {})}
+        chosen = {**(own or {}), **options} if options else own
+        return type(self)(spec, rule or self.rule, prepare, chosen, kept, ending)
 
     def plan(self, layout: Layout, leaves: Leaves) -> Plan:
         """Which leaves it moves, with whose numbers, and what it keeps for them."""

@@ -87,9 +87,11 @@ class MatrixPart(SpecPart):
     spread: Batch | None = None
     told: Told = MappingProxyType({})
 
-    def remade(self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None) -> Self:
+    def remade(
+        self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None, **other: Any
+    ) -> Self:
         """See `SpecPart.remade`."""
-        made = super().remade(spec, ending, numbers)
+        made = super().remade(spec, ending, numbers, **other)
         made.batch, made.alike, made.spread = self.batch, self.alike, self.spread
         made.told = self.told
         return made

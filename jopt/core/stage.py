@@ -39,6 +39,7 @@ class Stage:
     - `takes_decay`: it acts on the direction with decoupled decay in it.
     - `ends_decay`: what it does stands for decay, so there is none beside it.
     - `reads_gradient`: it compares with the gradient, which a direction made before is not.
+    - `reads_slots`: it reads slots of the rule, as arrays like the parameter.
     """
 
     spec: Spec
@@ -51,6 +52,7 @@ class Stage:
     takes_decay: bool = False
     ends_decay: bool = False
     reads_gradient: bool = False
+    reads_slots: bool = False
 
     @property
     def name(self) -> str:

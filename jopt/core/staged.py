@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def staged(
     """
     name = stage.name
     check_transform(name, tx)
-    last = _last(tx.parts)
+    last = last_optimizers(tx.parts)
     if not last:
         raise ConfigError(name, "there is no optimizer here", found=repr(tx))
     if stage.reads_gradient:
@@ -62,15 +62,15 @@ def staged(
     return Transform({label: part.altered(changed) for label, part in tx.parts.items()})
 
 
-def _last(parts: Mapping[str, Part]) -> set[int]:
+def last_optimizers(parts: Mapping[str, Part]) -> set[int]:
     """The last optimizer of a row of parts; of routes side by side that of each."""
     for part in reversed([*parts.values()]):
         if isinstance(part, SpecPart):
             found = {id(part)} if part.spec.steps else set()
         elif isinstance(part, RoutePart):
-            found = {i for row in part.labelled.values() for i in _last(row)}
+            found = {i for row in part.labelled.values() for i in last_optimizers(row)}
         else:
-            found = _last(part.wrapped)
+            found = last_optimizers(part.wrapped)
         if found:
             return found
     return set()
@@ -133,11 +133,16 @@ def _check(stage: Stage, part: SpecPart, tx: Transform) -> None:
             found=repr(tx),
             fix="Build it with decoupled=True." if part.ending.decay else None,
         )
+    mine = (*stage.spec.by_name, *(s.name for s in stage.spec.slots))
+    check_unused(name, spec, mine, tx)
+
+
+def check_unused(who: str, spec: Spec, names: Sequence[str], tx: Transform) -> None:
+    """Raise `ConfigError` if an optimizer has a number, slot or choice of such a name."""
     taken = {*spec.by_name, *spec.options, *(s.name for s in spec.slots), *SHARED, *NODE_KEYS}
-    mine = [*stage.spec.by_name, *(s.name for s in stage.spec.slots)]
-    if clash := [n for n in mine if n in taken]:
+    if clash := [n for n in names if n in taken]:
         raise ConfigError(
-            name,
+            who,
             f"{spec.name} has a {clash[0]!r} of its own",
             expected="numbers and slots that the optimizer and other stages do not have",
             found=repr(tx),

@@ -7,6 +7,7 @@ from jopt.wrappers.cautious import cautious as cautious
 from jopt.wrappers.cautious_decay import cautious_decay as cautious_decay
 from jopt.wrappers.conditionally import conditionally as conditionally
 from jopt.wrappers.evaluated import eval_params as eval_params
+from jopt.wrappers.galore import galore as galore
 from jopt.wrappers.grams import grams as grams
 from jopt.wrappers.hyperball import hyperball as hyperball
 from jopt.wrappers.lookahead import lookahead as lookahead

@@ -35,7 +35,7 @@ def _clipped(d: Any, ratio: Any, factor: Any, h: Any) -> Any:
     return d / jnp.maximum(1, rms / h.max_rms)
 
 
-MOMENT = Stage(SPEC, direction=by_moment, takes_decay=True)
+MOMENT = Stage(SPEC, direction=by_moment, takes_decay=True, reads_slots=True)
 DIRECTION = Stage(SPEC, direction=by_direction)
 
 

@@ -77,6 +77,7 @@ STATES: dict[str, dict[str, str]] = {
     "DAdaptAdamWState": {**_FREE, "grad_sum": "grad_sum"},
     "ProdigyState": {**_FREE, "grad_sum": "grad_sum", "params0": "start"},
     "SophiaState": {"count": COUNT, "mu": "mu", "nu": "nu", "hessian_fn_state": IGNORED},
+    "GaLoreState": {"count": COUNT, "base_optimizer_state": INNER, "projector": "projector"},
     "MomoState": _MOMO,
     "MomoAdamState": {**_MOMO, "exp_avg_sq": "nu"},
     "MaskedState": {"inner_state": INNER},
@@ -158,6 +159,9 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "skip_nonfinite": ("ApplyIfFiniteState",),
 }
 """Which of optax's states a jopt transform takes its slots from."""
+
+ADDED: dict[str, tuple[str, ...]] = {"projector": ("GaLoreState",)}
+"""The same of slots that wrappers add to those of any optimizer."""
 
 SQUARED = frozenset({("dog", "grad_norm"), ("dowg", "grad_norm"), ("dowg", "distance")})
 """The slots of which optax has the square."""

@@ -23,7 +23,7 @@ from jopt.core.spec import NODE_KEYS
 from jopt.core.staged import check_bare, check_whole
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import Path, flatten_dict, shown
-from jopt.interop.optax.known import SOURCES, SQUARED, STATES
+from jopt.interop.optax.known import ADDED, SOURCES, SQUARED, STATES
 from jopt.interop.optax.states import Contents, Held
 
 
@@ -133,7 +133,7 @@ class _Matching:
         return None, None
 
     def _take(self, part: Part, slot: str, leaf: Path) -> Held | None:
-        sources = set(SOURCES.get(part.name, ()))
+        sources = set(ADDED.get(slot) or SOURCES.get(part.name, ()))
         again = part.name == "adafactor"  # three arrays there make up two here
         for held in self.theirs.slots:
             fits = held.slot == slot and held.leaf == leaf and held.kinds & sources
@@ -212,6 +212,8 @@ class _Matching:
             f"{shown(held.path)}: nothing here takes it"
             for held in self.theirs.slots
             if held.path not in self.used and held.leaf not in self.frozen
+            # GaLore has an empty projector for what it does not project.
+            if held.slot not in ADDED or np.size(held.value)
         ]
         if self.missing or spare:
             lines = [*_short(self.missing), *_short(spare), "It holds", *self.theirs.sketch]
