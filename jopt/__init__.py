@@ -103,6 +103,7 @@ from jopt.wrappers import loss_scale as loss_scale
 from jopt.wrappers import loss_scale_of as loss_scale_of
 from jopt.wrappers import mars as mars
 from jopt.wrappers import master_weights as master_weights
+from jopt.wrappers import mechanize as mechanize
 from jopt.wrappers import sam as sam
 from jopt.wrappers import schedule_free as schedule_free
 from jopt.wrappers import skip_large_updates as skip_large_updates

@@ -160,8 +160,8 @@ WRAPPERS: dict[str, jopt.Transform] = {
         matrices=("kernel$", jopt.hyperball(jopt.muon(0.02))),
         slow=("bias$", jopt.grams(jopt.trust_ratio(jopt.sgd(0.01, momentum=0.9), form="lars"))),
     ),
-    "subspaces": jopt.galore(
-        jopt.adamw(s.cosine(0.01, 20), weight_decay=0.1, skips=ABSENT), rank=2, update_proj_gap=4
+    "subspaces": jopt.mechanize(
+        jopt.galore(jopt.adamw(s.cosine(1.0, 20), skips=ABSENT), rank=2, update_proj_gap=4)
     ),
     "muon_adamw": jopt.recipes.muon_adamw(
         s.warmup_cosine(0.02, 3, 20),

@@ -53,7 +53,11 @@ def _acquainted(parts: dict[str, Part]) -> dict[str, Part]:
     """The parts, each that may rest knowing what those behind it want to hear of then."""
     wanted: frozenset[str] = frozenset()
     remembering: Part | None = None
+    behind: Part | None = None
     for label, part in reversed(parts.items()):
+        if part.buried and behind is not None:
+            raise _buried(part, behind)
+        behind = part
         if part.uneven and remembering is not None:
             raise _uneven(part, remembering)
         if part.rests and wanted - part.metrics:
@@ -61,6 +65,17 @@ def _acquainted(parts: dict[str, Part]) -> dict[str, Part]:
         wanted |= part.metrics
         remembering = part if part.remembers else remembering
     return parts
+
+
+def _buried(part: Part, behind: Part) -> ConfigError:
+    who = behind.name
+    return ConfigError(
+        who,
+        f"it stands behind {part.name}, inside of which parameters move without a step",
+        expected="nothing behind what is around it",
+        found=f"{who} behind {part.name}, with sam or asam in_turn=True inside",
+        fix=f"Put {who} inside of that, around the optimizer, which then sees steps only.",
+    )
 
 
 def _uneven(part: Part, behind: Part) -> ConfigError:

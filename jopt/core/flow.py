@@ -99,6 +99,12 @@ class Part(abc.ABC):
     uneven: bool = False
     """Whether it takes a step for some leaves at updates at which others rest."""
 
+    moves: bool = False
+    """Whether it moves parameters at updates at which it takes no step; then it leads."""
+
+    buried: bool = False
+    """Whether a part inside of it `moves`, which then leads nothing that is behind it."""
+
     remembers: bool = True
     """Whether what it does depends on earlier updates."""
 

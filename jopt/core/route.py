@@ -86,6 +86,7 @@ class RoutePart(Part):
         parts = [p for row in self.labelled.values() for p in row.values()]
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
         self.rests = self.uneven = any(p.rests for p in parts)
+        self.buried = any(p.moves or p.buried for p in parts)
         self.metrics = frozenset[str]().union(*(p.metrics for p in parts))
 
     @property

@@ -30,6 +30,7 @@ class WrapperPart(Part):
         self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
         self.rests = any(p.rests for p in parts)
         self.uneven = any(p.uneven for p in parts)
+        self.buried = any(p.moves or p.buried for p in parts)
         self.metrics = frozenset[str]().union(*(p.metrics for p in parts))
 
     @property

@@ -12,6 +12,7 @@ from jopt.core.checks import check_count
 
 AVERAGE = "average"  # a slot that `eval_params` looks for
 AHEAD, MIX = "z", "mix"  # two more, of which an average follows: see `schedule_free`
+ANCHOR, ASCENDED = "anchor", "ascended"  # where parameters are from, if they are away: see `sam`
 
 EMA = Spec(
     name="ema",

@@ -18,7 +18,7 @@ from jopt.core.hyperparams import nodes
 from jopt.core.sites import sites
 from jopt.core.transform import Node, T
 from jopt.core.tree import Layout, Path, has, layout_of, lookup
-from jopt.wrappers.averages import AHEAD, AVERAGE, MIX
+from jopt.wrappers.averages import AHEAD, ANCHOR, ASCENDED, AVERAGE, MIX
 
 Seen = Callable[[Array, Array], Array]
 """What of a slot and its parameter is evaluated."""
@@ -27,7 +27,8 @@ Seen = Callable[[Array, Array], Array]
 def eval_params(state: State, params: T, *, label: str | None = None) -> T:
     """The parameters to evaluate with: the average that the state holds, else `params`.
 
-    Works through chains and wrappers, so that evaluation code need not know the optimizer.
+    Works through chains and wrappers, so that evaluation code need not know the optimizer. Where
+    `jopt.sam` has moved the parameters to a place nearby, it is from where they were.
 
     **Arguments:**
 
@@ -50,7 +51,10 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
             expected=", ".join(found) or "no averages in this state",
             found=repr(label)[:100],
         )
-    if not found:
+    anchors = [
+        node for _, node in nodes(state, "eval_params") if ANCHOR in node and ASCENDED in node
+    ]
+    if not found and not anchors:
         if not [*nodes(state, "eval_params")] and isinstance(params, Mapping) and [*sites(params)]:
             raise StateError(
                 "eval_params",
@@ -60,6 +64,11 @@ def eval_params(state: State, params: T, *, label: str | None = None) -> T:
         return params
     layout = layout_of("eval_params", params)
     leaves = layout.treedef.flatten_up_to(params)
+    for node in anchors:
+        tree, away = taken_off(node[ANCHOR])[0], jnp.asarray(node[ASCENDED])
+        for i, path in _members(layout, tree).items():
+            p = as_array("eval_params", layout.names[i], leaves[i])
+            leaves[i] = _evaluated(layout.names[i], lookup(tree, path), p, _back_if(away))
     owner: dict[int, str] = {}
     for name in found if label is None else [label]:
         tree, seen = found[name]
@@ -87,6 +96,10 @@ def _kept(node: Node) -> tuple[Any, Seen] | None:
         mix = node[MIX][DEFAULT]
         return taken_off(node[AHEAD])[0], lambda z, y: z + (y - z) / jnp.asarray(mix, y.dtype)
     return None
+
+
+def _back_if(away: Array) -> Seen:
+    return lambda anchor, p: jnp.where(away, anchor, p)
 
 
 def _members(layout: Layout, tree: Any) -> dict[int, Path]:

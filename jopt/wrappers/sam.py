@@ -7,21 +7,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jopt.base import configured
+from jopt.base import ConfigError, configured
 from jopt.core import Hyper, Spec, Transform, Value, chain, treewise
 from jopt.numerics import global_norm
+from jopt.wrappers.in_turn import InTurnPart
 
 SAM = Spec(
     name="sam",
     hypers=(Hyper("rho", "[0, inf)"),),
-    extra=("value_fn",),
+    options={"in_turn": None},
+    extra=lambda on: () if on["in_turn"] else ("value_fn",),
     steps=False,
     needs_params=True,
 )
 ASAM = Spec(
     name="asam",
     hypers=(Hyper("rho", "[0, inf)"), Hyper("eta", "[0, inf)")),
-    extra=("value_fn",),
+    options={"in_turn": None},
+    extra=lambda on: () if on["in_turn"] else ("value_fn",),
     steps=False,
     needs_params=True,
 )
@@ -29,26 +32,39 @@ ASAM = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `sam`."""
-    return _beyond(g, p, g, h), {}
+    return _answer(g, g, p, h), {}
 
 
 def adaptive(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `asam`."""
     sizes = [jnp.abs(x) + h.eta.astype(x.dtype) for x in p]
     steep = [t * x for t, x in zip(sizes, g, strict=True)]
-    return _beyond(steep, p, [t * x for t, x in zip(sizes, steep, strict=True)], h), {}
+    return _answer(steep, [t * x for t, x in zip(sizes, steep, strict=True)], p, h), {}
 
 
-def _beyond(steep: Any, p: Any, along: Any, h: Any) -> Any:
-    """The gradients at p + ρ·along / ‖steep‖."""
+def _answer(steep: Any, along: Any, p: Any, h: Any) -> Any:
+    """The way up, ρ·along / ‖steep‖; or the gradients there."""
     size = global_norm(steep)
     far = jnp.where(size > 0, h.rho.astype(size.dtype) / jnp.where(size > 0, size, 1), 0)
-    there = [x + far.astype(x.dtype) * d for x, d in zip(p, along, strict=True)]
-    return jax.grad(h.value_fn)(there)
+    up = [far.astype(d.dtype) * d for d in along]
+    if h.in_turn:
+        return up
+    return jax.grad(h.value_fn)([x + d for x, d in zip(p, up, strict=True)])
+
+
+def _made(tx: Any, spec: Spec, rule: Any, in_turn: bool, **numbers: Any) -> Transform:
+    if not isinstance(in_turn, bool):
+        raise ConfigError(
+            spec.name, "in_turn is a choice", expected="True or False", found=repr(in_turn)[:100]
+        )
+    part = treewise(spec, rule, options={"in_turn": in_turn}, **numbers)
+    if in_turn:
+        return Transform({spec.name: InTurnPart(spec.name, tx, part)})
+    return chain(part, tx)
 
 
 @configured("jopt.")
-def sam(tx: Any, *, rho: Value = 0.05) -> Transform:
+def sam(tx: Any, *, rho: Value = 0.05, in_turn: bool = False) -> Transform:
     """Take the gradient where the loss nearby is highest, for flat minima.
 
     With g the gradient at the parameters p, L the loss, all leaves together:
@@ -57,19 +73,28 @@ def sam(tx: Any, *, rho: Value = 0.05) -> Transform:
 
     and that is what `tx` takes for the gradient, at p.
 
-    **Arguments:** `tx`: any optimizer; `rho`: ρ ≥ 0, 0.05 in the paper, a number or a schedule.
+    **Arguments:** `tx`: any optimizer; `rho`: ρ ≥ 0, 0.05 in the paper, a number or a schedule;
+    `in_turn`: see below.
 
     **In `update` and `jopt.step`:** `value_fn=`, the loss as a function of the parameters, on this
     batch; its gradient is taken once more in every update. Leaves that have no gradient, or are
     frozen, stay where they are in it.
 
-    **State:** that of `tx`, and under `sam` ρ and the step count: there is no second phase, and no
-    copy of the parameters.
+    **In turn.** Without the loss as a function, with `in_turn=True`, two updates make a step: the
+    first moves the parameters to p + ρ·g / ‖g‖, and the second takes the gradient there, and makes
+    the step of `tx` from p. What stands behind sees those steps, and p; nothing of `tx` changes at
+    the first. `jopt.eval_params` gives p at any time. Put `jopt.accumulate` and the like inside or
+    outside, and nothing behind them.
 
-    **Raises:** `ConfigError` without `value_fn`.
+    **State:** that of `tx`, and under `sam` ρ and the step count. In turn it is `{"sam":
+    {"ascended": ..., "anchor": ..., "inner": {...}}}`: whether the last update was a first one,
+    and p, in its own dtype, of all leaves that `tx` does not freeze.
+
+    **Raises:** `ConfigError` without `value_fn`, but for `in_turn`.
 
     Source: Foret et al., 2021, "Sharpness-aware minimization for efficiently improving
-    generalization", algorithm 1. optax's divides 0 by 0 where all gradients are 0.
+    generalization", algorithm 1. optax's divides 0 by 0 where all gradients are 0; in turn is what
+    it does with `opaque_mode=False` and a `sync_period` of 2.
 
     >>> import jax.numpy as jnp, jopt
     >>> loss = lambda w: 0.5 * w**2
@@ -78,24 +103,24 @@ def sam(tx: Any, *, rho: Value = 0.05) -> Transform:
     >>> tx.update(w, tx.init(w), w, value_fn=loss)[0]  # the gradient at 1.5
     Array(-1.5, dtype=float32)
     """
-    return chain(treewise(SAM, rule, rho=rho), tx)
+    return _made(tx, SAM, rule, in_turn, rho=rho)
 
 
 @configured("jopt.")
-def asam(tx: Any, *, rho: Value = 0.5, eta: Value = 0.01) -> Transform:
+def asam(tx: Any, *, rho: Value = 0.5, eta: Value = 0.01, in_turn: bool = False) -> Transform:
     """As `jopt.sam`, with a neighbourhood that grows with each entry of the parameters.
 
         T = |p| + η
         g ← ∇L(p + ρ·T²·g / ‖T·g‖)
 
     **Arguments:** `tx`: any optimizer; `rho`: ρ ≥ 0 and `eta`: η ≥ 0, 0.5 and 0.01 in the paper,
-    numbers or schedules.
+    numbers or schedules; `in_turn`: up at one update and down at the next, see `jopt.sam`.
 
     **In `update` and `jopt.step`:** `value_fn=`, as for `jopt.sam`.
 
-    **State:** that of `tx`, and under `asam` the numbers and the step count.
+    **State:** that of `tx`, and under `asam` the numbers and the step count; in turn as `jopt.sam`.
 
-    **Raises:** `ConfigError` without `value_fn`.
+    **Raises:** `ConfigError` without `value_fn`, but for `in_turn`.
 
     Source: Kwon et al., 2021, "ASAM: adaptive sharpness-aware minimization", algorithm 1. The
     authors' code has η for all leaves named weights only.
@@ -106,4 +131,4 @@ def asam(tx: Any, *, rho: Value = 0.5, eta: Value = 0.01) -> Transform:
     >>> tx.update(w, tx.init(w), w, value_fn=lambda w: 0.5 * w**2)[0]  # the gradient at 3
     Array(-3., dtype=float32)
     """
-    return chain(treewise(ASAM, adaptive, rho=rho, eta=eta), tx)
+    return _made(tx, ASAM, adaptive, in_turn, rho=rho, eta=eta)

@@ -184,6 +184,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "nested": {"spoiled": True},
     "route": {"absent": True},
     "direction": {"absent": True},
+    "subspaces": {"absent": True},
     "stages": {"absent": True},
     "int8": {"tree": large, "absent": True},
     "bfloat16": {"tree": large, "spoiled": True},

@@ -9,7 +9,7 @@ import pytest
 
 from jopt.core.spec import REGISTRY
 from tests.catalog import BY_NAME, CATALOG
-from tests.laws.harness import assert_same_bits
+from tests.laws.harness import assert_same_bits, extras
 
 SHAPE = (32, 32)
 ORDER = np.random.default_rng(0).permutation(SHAPE[0] * SHAPE[1])
@@ -28,7 +28,8 @@ def run(entry, at=lambda entry, x: x):
     """The parameter after three steps, and the slots."""
     tx = entry.make()
     params = {"w": at(entry, leaf(0))}
-    state, update = tx.init(params), jax.jit(tx.update)
+    state = tx.init(params)
+    update = jax.jit(lambda g, state, p: tx.update(g, state, p, **extras(tx, p, g)))
     for seed in (1, 2, 3):
         updates, state = update({"w": at(entry, leaf(seed))}, state, params)
         params = {"w": params["w"] + updates["w"]}

@@ -125,6 +125,8 @@ class _Matching:
     def _ways(self, part: Part, entry: str, leaf: Path, held: Held) -> tuple[Any, Any]:
         if (part.name, entry) in SQUARED:
             return jnp.sqrt, jnp.square
+        if entry == "ascended":  # of two updates, optax tells by a number which is next
+            return (lambda x: jnp.asarray(x) != 0), None
         if part.name == "sm3" and entry != "mu":
             shape = tuple(self._param(leaf).shape)
             axis = len(shape) - int(entry.split("_")[1])
