@@ -152,4 +152,5 @@ def _moving(layout: Layout, params: Leaves) -> list[int]:
 
 def _from(anchor: Any, p: Any, u: Array) -> Array:
     """The update of `p` that leads to `anchor` + `u`."""
-    return anchor.astype(u.dtype) + u - p.astype(u.dtype)
+    update: Array = anchor.astype(u.dtype) + u - p.astype(u.dtype)
+    return update
