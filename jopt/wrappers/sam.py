@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, configured
+from jopt.base import configured
 from jopt.core import Hyper, Spec, Transform, Value, chain, treewise
 from jopt.numerics import global_norm
 from jopt.wrappers.in_turn import InTurnPart
@@ -53,10 +53,6 @@ def _answer(steep: Any, along: Any, p: Any, h: Any) -> Any:
 
 
 def _made(tx: Any, spec: Spec, rule: Any, in_turn: bool, **numbers: Any) -> Transform:
-    if not isinstance(in_turn, bool):
-        raise ConfigError(
-            spec.name, "in_turn is a choice", expected="True or False", found=repr(in_turn)[:100]
-        )
     part = treewise(spec, rule, options={"in_turn": in_turn}, **numbers)
     if in_turn:
         return Transform({spec.name: InTurnPart(spec.name, tx, part)})

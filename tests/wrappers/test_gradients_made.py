@@ -126,7 +126,7 @@ def test_in_turn_nothing_stands_behind_what_is_around():
     bare = jopt.sam(jopt.identity(), in_turn=True)
     with pytest.raises(jopt.ConfigError, match="no optimizer"):
         bare.update(w, bare.init(w), w)
-    with pytest.raises(jopt.ConfigError, match="choice"):
+    with pytest.raises(jopt.ConfigError, match="yes or no"):
         jopt.sam(jopt.sgd(0.1), in_turn=2)
 
 
