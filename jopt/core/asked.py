@@ -86,17 +86,18 @@ class Asked(Part):
         numbers: Mapping[str, Any] | None = None,
         *,
         rule: Callable[..., Any] | None = None,
+        prepare: Callable[[Any], dict[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Self:
         """The same rule, or another, under another declaration, less the numbers that it lacks.
 
         `numbers` and `options` are those that it has beside.
         """
-        prepare, own, arguments = self.made_of
+        before, own, arguments = self.made_of
         lacking = self.spec.by_name.keys() - spec.by_name.keys()
         kept = {k: v for k, v in arguments.items() if k not in lacking} | {**(numbers or {})}
         chosen = {**(own or {}), **options} if options else own
-        return type(self)(spec, rule or self.rule, prepare, chosen, kept, ending)
+        return type(self)(spec, rule or self.rule, prepare or before, chosen, kept, ending)
 
     def plan(self, layout: Layout, leaves: Leaves) -> Plan:
         """Which leaves it moves, with whose numbers, and what it keeps for them."""

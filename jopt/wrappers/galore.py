@@ -72,6 +72,19 @@ class Lowered:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What a rule has prepared, and whether the basis is found anew at this step."""
+
+    prepare: Callable[[Any], dict[str, Any]] | None
+
+    def __call__(self, h: Any) -> dict[str, Any]:
+        """See `jopt.leafwise`."""
+        due = jnp.mod(h.t - 1, h.update_proj_gap) == 0
+        own = {} if self.prepare is None else self.prepare(h)
+        return {**own, "due": due.astype(h.t.dtype)}
+
+
+@dataclass(frozen=True)
 class Projected:
     """A rule in the subspace: what it sees of a matrix is projected, what it gives put back."""
 
@@ -121,7 +134,7 @@ class Subspace:
             vectors = (u if left else v.T)[:, : last.shape[1]]
             return like(_upright(vectors).astype(last.dtype), laid(last, 0, 1))
 
-        kept = jax.lax.cond(jnp.mod(h.t - 1, h.update_proj_gap) == 0, new, lambda g: last, g)
+        kept = jax.lax.cond(h.due == 1, new, lambda g: last, g)
         return cls(kept, whole(kept, 0, 1), left)
 
     def seen(self, g: Array, s: Any, p: Any) -> tuple[Array, Any, Any]:
@@ -224,6 +237,7 @@ def galore(
             part.ending,
             {"scale": scale},
             rule=by(part.rule),
+            prepare=Prepared(part.prepare),
             options=options,
         )
 
