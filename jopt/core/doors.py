@@ -236,7 +236,8 @@ class TreePart(SpecPart):
         if stack is None:
             return self.ending.start(g, p, h)
         start = stack.mapped(lambda g, p: self.ending.start(g, p, h))
-        return stack.together(start(stack.apart(g), None if p is None else stack.apart(p)))
+        seen = None if p is None else stack.apart(p)
+        return stack.together(start(stack.apart(g), seen), like=g)
 
     def _finished(self, leaf: Leaf, d: Any, g: Array, s: dict[str, Array], p: Any, h: Any) -> Any:
         stack = leaf.stack
@@ -250,7 +251,8 @@ class TreePart(SpecPart):
             for k, x in like.items()
         }
         of = [None if x is None else stack.apart(x) for x in (d, g)]
-        return stack.together(finish(*of, seen, None if p is None else stack.apart(p)))
+        step = finish(*of, seen, None if p is None else stack.apart(p))
+        return stack.together(step, like=g)
 
 
 def _filled(leaf: Leaf, given: Any) -> Array:

@@ -63,7 +63,7 @@ def apply_stack(
 
     seen = None if p is None else stack.apart(p)
     u, new = stack.mapped(one)(stack.apart(g), held.parted(stack, slots), seen)
-    return stack.together(u), held.joined(stack, new)
+    return stack.together(u, like=g), held.joined(stack, new, slots)
 
 
 def view(

@@ -95,8 +95,9 @@ class WaitingStack(Waiting):
             self.x = found
             return True
         update, slots = found
-        joined = self.held.joined(self.stack, {**slots, **self.kept})
-        self.outcome = Outcome(self.stack.together(update), slots=joined)
+        leaf = self.leaf
+        joined = self.held.joined(self.stack, {**slots, **self.kept}, leaf.slots)
+        self.outcome = Outcome(self.stack.together(update, like=leaf.g), slots=joined)
         return False
 
 

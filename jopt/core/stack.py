@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from jopt.core.declared import Axes, Options, Shape, Slot
+from jopt.numerics import explicit
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class Stack:
 
     def stacked(self, trees: Sequence[Any]) -> Any:
         """What `each` took apart."""
-        return jax.tree.map(lambda *xs: _shaped(jnp.stack(xs), (*self.lead, *xs[0].shape)), *trees)
+        return jax.tree.map(
+            lambda *xs: explicit.reshaped(jnp.stack(xs), (*self.lead, *xs[0].shape)), *trees
+        )
 
     def of(self, slot: Slot) -> Slot:
         """The same slot, for leaves like this."""
@@ -77,10 +80,10 @@ class Stack:
         slot = self.of(slot)
         return slot.parted(x, options) if isinstance(slot, StackedSlot) else x
 
-    def joined(self, slot: Slot, x: Array, options: Options) -> Array:
-        """What `parted` took apart."""
+    def joined(self, slot: Slot, x: Array, options: Options, like: Array | None = None) -> Array:
+        """What `parted` took apart, split as `like`."""
         slot = self.of(slot)
-        return slot.joined(x, options) if isinstance(slot, StackedSlot) else x
+        return slot.joined(x, options, like) if isinstance(slot, StackedSlot) else x
 
     def mapped(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """A function of one tensor, for all of them."""
@@ -95,19 +98,21 @@ class Stack:
         """
         sizes, more = self._sizes(gone), x.shape[len(self.shape) :]
         order = (*self._order, *range(len(sizes), len(sizes) + len(more)))
-        seen = _shaped(x, (*sizes, *more))
+        seen = explicit.reshaped(x, (*sizes, *more))
         seen = seen if order == tuple(sorted(order)) else seen.transpose(order)
-        return _shaped(seen, (*self._seen(sizes), *more))
+        return explicit.reshaped(seen, (*self._seen(sizes), *more))
 
-    def together(self, x: Array, gone: frozenset[int] = frozenset()) -> Array:
-        """What `apart` took apart."""
+    def together(
+        self, x: Array, gone: frozenset[int] = frozenset(), like: Array | None = None
+    ) -> Array:
+        """What `apart` took apart, split as `like`."""
         sizes = self._sizes(gone)
         more = x.shape[len(self.batch) + len(self.groups) :]
         back = sorted(range(len(sizes)), key=self._order.__getitem__)
         order = (*back, *range(len(sizes), len(sizes) + len(more)))
-        seen = _shaped(x, (*(sizes[a] for a in self._order), *more))
+        seen = explicit.reshaped(x, (*(sizes[a] for a in self._order), *more))
         seen = seen if order == tuple(sorted(order)) else seen.transpose(order)
-        return _shaped(seen, (*self.without(gone), *more))
+        return lying(explicit.reshaped(seen, (*self.without(gone), *more)), like)
 
     def without(self, gone: frozenset[int]) -> Shape:
         """The leaf's shape, less these pieces."""
@@ -192,7 +197,8 @@ class StackedSlot(Slot):
 
     def first(self, p: Array, options: Options, dtype: Any) -> Array:
         """See `Slot.first`: of each tensor."""
-        first = self.stack.mapped(lambda one: self.one.first(one, options, dtype))
+        # As one program: mapped alone, JAX does not know on which mesh to make numbers.
+        first = jax.jit(self.stack.mapped(lambda one: self.one.first(one, options, dtype)))
         return self.joined(first(self.stack.apart(p)), options)
 
     def parted(self, x: Array, options: Options) -> Array:
@@ -200,10 +206,10 @@ class StackedSlot(Slot):
         gone = self._gone(options)
         return x if gone is None else self.stack.apart(x, gone)
 
-    def joined(self, x: Array, options: Options) -> Array:
-        """What `parted` took apart."""
+    def joined(self, x: Array, options: Options, like: Array | None = None) -> Array:
+        """What `parted` took apart, split as `like`."""
         gone = self._gone(options)
-        return x if gone is None else self.stack.together(x, gone)
+        return lying(x, like) if gone is None else self.stack.together(x, gone, like)
 
     def _gone(self, options: Options) -> frozenset[int] | None:
         """The pieces of the leaf that it is summed over; `None` if its axes are no leaf's."""
@@ -227,10 +233,12 @@ class Held:
         known = {s.name: s for s in self.slots}
         return {k: stack.parted(known[k], x, dict(self.options)) for k, x in slots.items()}
 
-    def joined(self, stack: Stack, slots: Mapping[str, Array]) -> dict[str, Array]:
-        """What `parted` took apart."""
-        known = {s.name: s for s in self.slots}
-        return {k: stack.joined(known[k], x, dict(self.options)) for k, x in slots.items()}
+    def joined(
+        self, stack: Stack, slots: Mapping[str, Array], like: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """What `parted` took apart, each split as the one of `like`."""
+        known, options = {s.name: s for s in self.slots}, dict(self.options)
+        return {k: stack.joined(known[k], x, options, like[k]) for k, x in slots.items()}
 
 
 Stacks = Mapping[int, Stack]
@@ -244,5 +252,6 @@ def fitted(slot: Slot, stack: Stack | None) -> Slot:
     return slot if stack is None else stack.of(slot)
 
 
-def _shaped(x: Array, shape: Shape) -> Array:
-    return x if x.shape == shape else x.reshape(shape)
+def lying(x: Array, like: Array | None) -> Array:
+    """`x`, split as an array of its shape is: what types do not say of it, or say otherwise."""
+    return x if like is None else explicit.like(x, explicit.laid(like, *range(like.ndim)))

@@ -6,7 +6,9 @@ is refused, and what is to move has to be said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from jax import Array
@@ -66,3 +68,55 @@ def whole(x: Array, *axes: int) -> Array:
     if all(jax.typeof(x).sharding.spec[i] is None for i in axes):
         return x
     return like(x, laid(x, *(None if i in axes else i for i in range(x.ndim))))
+
+
+def reshaped(x: Array, shape: tuple[int, ...]) -> Array:
+    """`x.reshape(shape)`; on explicit axes it says how the result is split.
+
+    An axis that stays as it is, is split as before. Of those that become one, and of those that one
+    becomes, the first is: where the others are split, or it cannot be, they are gathered.
+    """
+    own: NamedSharding = jax.typeof(x).sharding
+    if x.shape == shape:
+        return x
+    if AxisType.Explicit not in own.mesh.axis_types or x.size == 0:
+        return x.reshape(shape)
+    before: list[Any] = list(own.spec)
+    after: list[Any] = [None] * len(shape)
+    for old, new in _blocks(x.shape, shape):
+        into = [i for i in new if shape[i] > 1]
+        if not into:
+            continue
+        first, *others = (i for i in old if x.shape[i] > 1)
+        for i in others:
+            before[i] = None
+        if before[first] is None:
+            continue
+        if (others and len(into) > 1) or shape[into[0]] % _parts(own, before[first]):
+            before[first] = None
+        after[into[0]] = before[first]
+    split = own.update(spec=PartitionSpec(*before)), own.update(spec=PartitionSpec(*after))
+    return jax.lax.reshape(like(x, split[0]), shape, out_sharding=split[1])
+
+
+def _parts(of: NamedSharding, entry: str | tuple[str, ...]) -> int:
+    """Into how many an entry of a spec splits an axis."""
+    names = (entry,) if isinstance(entry, str) else entry
+    return math.prod(of.mesh.shape[name] for name in names)
+
+
+def _blocks(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[range, range]]:
+    """Axes of the one shape and of the other that hold the same entries, as few as can be."""
+    i = j = 0
+    while i < len(old) or j < len(new):
+        ends, sizes = [i, j], [1, 1]
+        for side, shape in enumerate((old, new)):
+            if ends[side] < len(shape):
+                sizes[side] = shape[ends[side]]
+                ends[side] += 1
+        while sizes[0] != sizes[1]:
+            side = int(sizes[1] < sizes[0])
+            sizes[side] *= (old, new)[side][ends[side]]
+            ends[side] += 1
+        yield range(i, ends[0]), range(j, ends[1])
+        i, j = ends

@@ -6,6 +6,7 @@ together, and not at all.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,43 @@ def layouts(mesh):
     }
 
 
+AXES = {
+    "^layers/": "layer ...",
+    "^inner/": "i layer o -> layer i o",
+    "^heads/": "d (heads k)",
+    "^out/": "(heads k) d",
+    "^qkv/": "d (3 e) -> 3 d e",
+}
+
+
+def stacks(mesh):
+    """The same of leaves that hold tensors as `AXES` says, split by what numbers them or within."""
+    first, last, every = mesh.axis_names[0], mesh.axis_names[-1], mesh.axis_names
+    both = (first, last) if len(every) > 1 else (first, None)
+    return {
+        "layers": {
+            "bias": ((8, 16), P(*both)),
+            "scale": ((8, 16), P(None, last)),
+            "by_layer": ((8, 8, 16), P(first)),
+            "by_row": ((8, 8, 16), P(None, first)),
+            "by_both": ((8, 8, 16), P(first, None, last)),
+            "by_all": ((8, 8, 16), P(every)),
+            "whole": ((8, 8, 16), P()),
+            "large": ((8, 2, 1024), P(both[0], None, both[1])),  # for a state in fewer bits
+        },
+        "inner": {"by_layer": ((8, 4, 16), P(None, first)), "by_both": ((8, 4, 16), P(*both))},
+        "heads": {
+            "by_row": ((8, 8, 4), P(first)),
+            "by_head": ((8, 8, 4), P(None, first)),
+            "by_entry": ((8, 8, 4), P(None, None, last)),
+            "by_both": ((8, 8, 4), P(None, *both)),
+            "large": ((4, 4, 512), P(None, first)),
+        },
+        "out": {"by_entry": ((8, 4, 8), P(None, last)), "by_both": ((8, 4, 8), P(*both))},
+        "qkv": {"by_row": ((8, 24), P(first)), "by_column": ((8, 24), P(None, first))},
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """A transform, the ranks of parameter it takes, and how its step is taken."""
@@ -58,6 +96,7 @@ class Case:
     tx: jopt.Transform
     ndims: tuple[int, ...] = (0, 1, 2, 3)
     dtype: str = "float64"
+    layouts: Callable[[Any], Any] = layouts
     sparse: bool = False
     step: Callable[..., Any] | None = None
 
@@ -68,7 +107,7 @@ class Case:
             found = {k: kept(v) for k, v in tree.items()}
             return {k: v for k, v in found.items() if v is not None} or None
 
-        return kept(layouts(mesh))
+        return kept(self.layouts(mesh))
 
     def values(self, mesh, seed):
         rng = np.random.default_rng(seed)
@@ -133,4 +172,39 @@ CASES: dict[str, Case] = {
     "matrices in all": Case(
         jopt.skip_nonfinite(jopt.ema(jopt.accumulate(jopt.muon(0.02), every=2), decay=0.5)), (2,)
     ),
+}
+
+
+def _clips(**on):
+    each = (jopt.clip_by_norm(1.0, **on), jopt.clip_by_block_rms(0.5, **on))
+    return jopt.chain(
+        *each, jopt.clip_by_unit_norm(0.5, **on), jopt.centralize(**on), jopt.sgd(0.1)
+    )
+
+
+STACKS: dict[str, Case] = {
+    f"stacks, {name}": Case(make(axes=AXES), layouts=stacks)
+    for name, make in {
+        "adafactor": jopt.adafactor,
+        "fromage": jopt.fromage,
+        "lamb": jopt.lamb,
+        "lars": functools.partial(jopt.lars, weight_decay=0.1),
+        "novograd": jopt.novograd,
+        "sm3": jopt.sm3,
+        "clips": _clips,
+        "adaptive clip": functools.partial(jopt.adaptive_grad_clip, 0.1),
+        "mars": lambda **on: jopt.mars(jopt.sgd(0.1), **on),
+        "stages": lambda **on: jopt.hyperball(jopt.stable(jopt.adam(0.1, **on))),
+        "trust ratio": lambda **on: jopt.trust_ratio(jopt.adamw(0.1, **on)),
+        "rounds": lambda **on: jopt.accumulate(jopt.lamb(0.1, **on), every=2),
+        "8 bits": functools.partial(jopt.lamb, state_dtype="int8"),
+        "16 bits": functools.partial(jopt.novograd, state_dtype="bfloat16"),
+        "16 bits, factored": functools.partial(
+            jopt.adafactor, momentum=0.9, state_dtype={"mu": "bfloat16"}
+        ),
+    }.items()
+} | {
+    "stacks, muon": Case(
+        jopt.muon(axes={k: v for k, v in AXES.items() if k != "^qkv/"}), (3,), layouts=stacks
+    )
 }

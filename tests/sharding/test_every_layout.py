@@ -16,7 +16,7 @@ import pytest
 from jax.sharding import AxisType
 
 import jopt
-from tests.sharding.layouts import CASES, MESHES, mesh_of
+from tests.sharding.layouts import CASES, MESHES, STACKS, mesh_of, stacks
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
@@ -71,13 +71,29 @@ def furthest(found, wanted):
     return worst, at
 
 
-@pytest.mark.parametrize("label", CASES)
-def test_types_stand_still(label):
-    case, mesh = CASES[label], mesh_of((2, 2, 2), EXPLICIT)
+def assert_types_stand_still(case):
+    mesh = mesh_of((2, 2, 2), EXPLICIT)
     params = case.placed(mesh, 0)
     state = case.tx.init(params)
     after = jax.eval_shape(case.taken, params, state, case.placed(mesh, 1))
     assert types(after) == types((params, state))
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_types_stand_still(label):
+    assert_types_stand_still(CASES[label])
+
+
+def few(mesh):
+    """Of the stacks those of which both are split, what numbers tensors and what they hold."""
+    found = {k: {n: x for n, x in of.items() if n == "by_both"} for k, of in stacks(mesh).items()}
+    return {**found, "qkv": {"by_column": stacks(mesh)["qkv"]["by_column"]}}
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("label", STACKS)
+def test_types_of_stacks_stand_still(label):
+    assert_types_stand_still(replace(STACKS[label], layouts=few))
 
 
 def check(case, shape, kind, **how):
@@ -100,12 +116,16 @@ def test_what_moves_data_on_explicit_axes(label, ndims):
     check(replace(CASES[label], ndims=ndims), (2, 2), EXPLICIT, donate=(0, 1))
 
 
+def test_stacks_on_explicit_axes():
+    check(replace(STACKS["stacks, adafactor"], layouts=few), (2, 2), EXPLICIT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [AUTO, EXPLICIT], ids=["auto", "explicit"])
 @pytest.mark.parametrize("shape", MESHES, ids=str)
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize("label", CASES | STACKS)
 def test_every_case_on_every_mesh(label, shape, kind):
-    case = CASES[label]
+    case = (CASES | STACKS)[label]
     check(case, shape, kind, init=functools.partial(jopt.sharding.init, case.tx))
 
 
