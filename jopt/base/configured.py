@@ -174,30 +174,49 @@ def configured(
     _check("shared", shared, fields, "a TypedDict")
 
     def decorate(function: Callable[P, C]) -> Callable[P, C]:
+        def called(written: inspect.BoundArguments) -> C:
+            return function(*written.args, **written.kwargs)
+
         _check("the factory", function, inspect.isroutine(function), "a function")
-        signature, names = _opened(function, shared)
-        known = named_by is None or (isinstance(named_by, str) and named_by in signature.parameters)
-        _check("named_by", named_by, known, "an argument of the factory")
-        takes = Signature(function.__name__, signature, torch)
-
-        @functools.wraps(function)
-        def factory(*args: P.args, **kwargs: P.kwargs) -> C:
-            # A transform holds no arrays: one that the user donates later would be gone.
-            written = takes.bind(args, kwargs)
-            made = function(*written.args, **written.kwargs)
-            if not isinstance(made, Configured):
-                raise ConfigError(
-                    function.__name__,
-                    "a factory returns a transform",
-                    expected="a jopt.Transform",
-                    found=repr(made)[:100],
-                )
-            return made._made_by(Call(prefix, factory, written, names, named_by))
-
-        factory.__signature__ = signature  # type: ignore[attr-defined]
-        return factory
+        return factory(function, called, prefix, torch, shared=shared, named_by=named_by)
 
     return decorate
+
+
+def factory(
+    function: Callable[P, Any],
+    make: Callable[[inspect.BoundArguments], C],
+    prefix: str,
+    torch: Mapping[str, str] | None = None,
+    *,
+    shared: type | None = None,
+    named_by: str | None = None,
+) -> Callable[P, C]:
+    """The factory with the signature of `function`, whose calls are bound to it once.
+
+    `make` gives the transform for what was written, see `configured` for the rest.
+    """
+    signature, names = _opened(function, shared)
+    known = named_by is None or (isinstance(named_by, str) and named_by in signature.parameters)
+    _check("named_by", named_by, known, "an argument of the factory")
+    takes = Signature(function.__name__, signature, torch)
+
+    @functools.wraps(function)
+    def factory(*args: P.args, **kwargs: P.kwargs) -> C:
+        # A transform holds no arrays: one that the user donates later would be gone.
+        written = takes.bind(args, kwargs)
+        made = make(written)
+        if not isinstance(made, Configured):
+            raise ConfigError(
+                function.__name__,
+                "a factory returns a transform",
+                expected="a jopt.Transform",
+                found=repr(made)[:100],
+            )
+        return made._made_by(Call(prefix, factory, written, names, named_by))
+
+    factory.__signature__ = signature  # type: ignore[attr-defined]
+    return factory
 
 
 def _check(name: str, given: Any, holds: bool, expected: str) -> None:

@@ -7,12 +7,11 @@ once, where a reader of it looks.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
-from jopt.base import configured
+from jopt.base import factory, settled
 from jopt.core.doors import leafwise
 from jopt.core.groups import SHARED
 from jopt.core.rules import check_rule
@@ -66,25 +65,26 @@ def optimizer(
     check_rule(spec, rule, lifted.get("prepare"), None, door=door)
 
     def decorate(function: Callable[P, Mapping[str, Any] | None]) -> Callable[P, Transform]:
-        signature = inspect.signature(function)
+        own = inspect.signature(function).parameters.values()
+        unsaid = {p.name: p.default for p in own if p.default is not p.empty}
 
-        @functools.wraps(function)
-        def made(*args: P.args, **kwargs: P.kwargs) -> Transform:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            given: dict[str, Any] = {}
-            for name, value in bound.arguments.items():
-                rest = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-                given |= value if rest else {name: value}
+        def make(written: inspect.BoundArguments) -> Transform:
+            given = {**unsaid, **written.arguments}
+            given |= given.pop(rest, {})
             for name, number in (also or {}).items():
                 if (value := given.pop(name, None)) is not None:
                     given[number] = value
-            given |= function(*args, **kwargs) or {}
+            given |= settled(function(*written.args, **written.kwargs) or {})
             options = {k: given.pop(k) for k in spec.options if k in given and k not in SHARED}
-            return door(spec, rule, options=options, **lifted, **given)
+            return lift(spec, rule, options=options, **lifted, **given)
 
-        shown = signature.replace(return_annotation=Transform)
+        made = factory(function, make, prefix, spec.torch_names)
+        takes = inspect.signature(made).parameters.values()
+        rest = next((p.name for p in takes if p.kind is p.VAR_KEYWORD), "")
+        # The door need not bind again what is bound, unless something came by no name.
+        lift = door if rest else inspect.unwrap(door)
+        shown = inspect.signature(made).replace(return_annotation=Transform)
         made.__signature__ = shown  # type: ignore[attr-defined]
-        return configured(prefix, spec.torch_names)(made)
+        return made
 
     return decorate

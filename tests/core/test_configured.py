@@ -172,3 +172,13 @@ def test_signatures_show_what_all_optimizers_take(factory):
     assert shown["kernel"].default == "xla"
     assert "common" not in shown
     assert not any(p.kind is p.VAR_KEYWORD for p in shown.values()) or factory in FACTORIES[:4]
+
+
+@pytest.mark.parametrize(
+    ("factory", "given"), [(jopt.adamw, ()), (jopt.muon, ()), (jopt.trace, (1,))]
+)
+def test_a_call_is_bound_once(factory, given, monkeypatch):
+    bound, bind = [], inspect.Signature.bind
+    monkeypatch.setattr(inspect.Signature, "bind", lambda *a, **k: bound.append(1) or bind(*a, **k))
+    factory(*given)
+    assert bound == [1]
