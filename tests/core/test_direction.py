@@ -10,7 +10,7 @@ import pytest
 import jopt
 from jopt.core.spec import REGISTRY
 from tests.catalog import CATALOG
-from tests.laws.harness import grads_like, params_of
+from tests.laws.harness import extras, grads_like, params_of
 
 POINTING = [
     e for e in CATALOG if REGISTRY[e.name].gives == "direction" and REGISTRY[e.name].sparse == "no"
@@ -34,7 +34,7 @@ def ran(tx, params, grads, steps=2):
 
     @jax.jit
     def one(state):
-        return tx.update(grads, state, params)
+        return tx.update(grads, state, params, **extras(tx, params, grads))
 
     state, found = tx.init(params), []
     for _ in range(steps):
