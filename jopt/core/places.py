@@ -6,7 +6,7 @@ Everything about where a state lives on a mesh is read off from this; it knows n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import jax
 from jopt.core.boxes import closed
 from jopt.core.codecs import PLAIN, Codec
 from jopt.core.spec import Axes, Options, Shape, Slot
-from jopt.core.stack import NO_STACKS, Stacks, fitted
+from jopt.core.stack import NO_STACKS, StackedSlot, Stacks, fitted
 from jopt.core.tree import Layout, has, lookup, nest
 
 
@@ -25,12 +25,15 @@ class Place:
     **Attributes:** `index`, the parameter it belongs to, in the order of the layout, or `None`
     for counts, numbers and what else all parameters share; `axes`, for each of its axes the
     parameter's axis that it runs along, or `None`; `grain`, for each of its axes how many
-    entries in a row stay on one device, 1 for all axes if it is empty.
+    entries in a row stay on one device, 1 for all axes if it is empty; `spread`, the first axis
+    that is not the parameter's of what belongs to a whole matrix, which is split over all mesh
+    axes that nothing before it is split over, where it can be.
     """
 
     index: int | None = None
     axes: Axes = ()
     grain: Shape = ()
+    spread: int | None = None
 
 
 SHARED = Place()
@@ -73,10 +76,14 @@ def by_slot(
     axis, and one number a block. They keep the slot's axes from the first one on.
     """
     axes = slot.axes_for(shape, options)
+    first = len(slot.stack.batch) if isinstance(slot, StackedSlot) else 0
+    spread = first if slot.owned and slot.shape != "like" and first < len(axes) else None
+    if spread is not None:  # what is as long as an axis of the matrix is none of its axes
+        axes = (*axes[:first], *(None,) * (len(axes) - first))
 
     def place(x: Any, grain: Shape) -> Place:
         spare = max(len(x.shape) - len(axes), 0)
-        return Place(index, (*axes[: len(x.shape)], *(None,) * spare), grain)
+        return Place(index, (*axes[: len(x.shape)], *(None,) * spare), grain, spread)
 
     return jax.tree.map(place, stored, codec.of(slot).grain(stored))
 
@@ -115,7 +122,7 @@ def boxed(layout: Layout, params: Sequence[Any], node: Any, places: Any) -> Any:
 def renumbered(places: Any, members: Sequence[int]) -> Any:
     """The places of a part that saw only some parameters, counted among all of them."""
     return jax.tree.map(
-        lambda p: p if p.index is None else Place(members[p.index], p.axes, p.grain),
+        lambda p: p if p.index is None else replace(p, index=members[p.index]),
         places,
         is_leaf=lambda x: isinstance(x, Place),
     )

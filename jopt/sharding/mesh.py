@@ -88,6 +88,9 @@ def along(sharding: NamedSharding, place: Place, shape: Shape, of: Shape) -> Nam
         return sharding
     entries = _entries(sharding, of)
     chosen = [None if axis is None else entries[axis] for axis in place.axes]
+    if place.spread is not None:
+        taken = {name for entry in chosen for name in _names(entry)}
+        chosen[place.spread] = tuple(n for n in sharding.mesh.axis_names if n not in taken) or None
     for i, size in enumerate(shape):
         parts = math.prod(sharding.mesh.shape[name] for name in _names(chosen[i]))
         if size % parts:  # a codec's blocks need not divide evenly

@@ -67,10 +67,12 @@ class Class:
         return (*self.beyond, *self.within)
 
     def beside(self, shape: Shape) -> Class:
-        """The same matrices' arrays of this shape, of which every device has all."""
-        whole = ((),) * len(shape)
+        """The same matrices' arrays of this shape, each lying as `Place.spread` says."""
+        own = tuple(name for name in self.lie.names if name not in self.stay)
+        split = bool(shape) and shape[0] % self.devices == 0
+        over = (own if split else (), *((),) * (len(shape) - 1))[: len(shape)]
         members = tuple(
-            replace(m, lie=replace(m.lie, over=(*m.lie.over[: len(m.lead)], *whole)), turned=False)
+            replace(m, lie=replace(m.lie, over=(*m.lie.over[: len(m.lead)], *over)), turned=False)
             for m in self.members
         )
         return replace(self, shape=shape, beyond=(), within=self.names, members=members)
