@@ -29,6 +29,7 @@ from jopt.numerics.line_search import backtracking as backtracking
 from jopt.numerics.line_search import strong_wolfe as strong_wolfe
 from jopt.numerics.moments import Ratio as Ratio
 from jopt.numerics.moments import debias as debias
+from jopt.numerics.moments import in_place as in_place
 from jopt.numerics.moments import lerp as lerp
 from jopt.numerics.newton_schulz import POLAR_EXPRESS as POLAR_EXPRESS
 from jopt.numerics.newton_schulz import each_step as each_step

@@ -53,3 +53,13 @@ def debias(decay: Array, t: Array) -> Array:
     In float32 the direct form loses five digits at t = 1 for decay = 0.999; this one none.
     """
     return -jnp.expm1(t * jnp.log(decay))
+
+
+def in_place(new: Array, old: Array, surely: Array) -> Array:
+    """`new`, where `surely`, which always is so and which no compiler sees.
+
+    For a slot that takes no part in its own next value, such as the last gradient. XLA writes a
+    buffer over another in the kernel that reads it only if each entry depends on that of the old;
+    else it makes a copy, in a kernel of its own for every leaf.
+    """
+    return jnp.where(surely, new, old)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, RATE, SQUARES
-from jopt.numerics import Ratio, debias, lerp, safe_sqrt
+from jopt.numerics import Ratio, debias, in_place, lerp, safe_sqrt
 
 SPEC = Spec(
     name="adan",
@@ -36,7 +36,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     nu = h.b3 * s.nu + (1 - h.b3) * jnp.square(g + h.b2 * change)
     square = h.k3 * nu if h.eps_root is None else h.k3 * nu + h.eps_root
     d = Ratio(h.k1 * mu + h.b2 * h.k2 * delta, safe_sqrt(square) + h.eps)
-    return d, {"mu": mu, "delta": delta, "nu": nu, "prev_grad": g}
+    last = in_place(g, s.prev_grad, h.t > 0)
+    return d, {"mu": mu, "delta": delta, "nu": nu, "prev_grad": last}
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, EPS_ROOT, MU, RATE, SQUARES
-from jopt.numerics import adam_corrections, adam_moments, debias, safe_sqrt
+from jopt.numerics import adam_corrections, adam_moments, debias, in_place, safe_sqrt
 
 SPEC = Spec(
     name="optimistic_adam",
@@ -36,7 +36,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     square = nu * h.k2 * h.k2
     r = m / (safe_sqrt(square if h.eps_root is None else square + h.eps_root) + h.eps)
     change = jnp.where(h.t == 1, 0, r - s.previous)
-    return h.alpha * r + h.beta * change, {"mu": mu, "nu": nu, "previous": r}
+    previous = in_place(r, s.previous, h.t > 0)
+    return h.alpha * r + h.beta * change, {"mu": mu, "nu": nu, "previous": previous}
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Coupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.vocabulary import DECAY, RATE
+from jopt.numerics import in_place
 
 SPEC = Spec(
     name="optimistic_gradient_descent",
@@ -25,7 +26,7 @@ SPEC = Spec(
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `optimistic_gradient_descent`."""
     change = jnp.where(h.t == 1, 0, g - s.previous)
-    return h.alpha * g + h.beta * change, {"previous": g}
+    return h.alpha * g + h.beta * change, {"previous": in_place(g, s.previous, h.t > 0)}
 
 
 @optimizer(SPEC, rule)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jopt.base import configured
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, chain, leafwise
 from jopt.core.axes import StackAxes
-from jopt.numerics import norm
+from jopt.numerics import in_place, norm
 
 SPEC = Spec(
     name="mars",
@@ -34,7 +34,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     if h.max_norm is not None:
         size = norm(c)
         c = c * jnp.where(size > h.max_norm, h.max_norm / jnp.where(size > 0, size, 1), 1)
-    return c, {"previous": g}
+    return c, {"previous": in_place(g, s.previous, h.correction >= 0)}
 
 
 @configured("jopt.")
