@@ -8,7 +8,13 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, chain, leafwise
+from jopt.core.anew import anew
+from jopt.core.chain import unused_label
 from jopt.core.checks import check_count
+from jopt.core.row import only_if
+from jopt.core.transform import Flow, Leaves, Node, Part
+from jopt.core.tree import Layout
+from jopt.core.wrap import WrapperPart
 from jopt.wrappers.averages import AVERAGE
 
 SPEC = Spec(
@@ -48,6 +54,37 @@ def rule(u: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return jnp.where(ends, reached - p, u), {AVERAGE: jnp.where(ends, reached, slow), **kept}
 
 
+class AnewPart(WrapperPart):
+    """The wrapped parts with the rule behind them; where a period ends, they begin anew."""
+
+    def __init__(self, name: str, tx: Any, slow: Part, period: int) -> None:
+        super().__init__(name, tx)
+        self.period = period
+        self.slow = unused_label(name, self.inner)
+        self.inner = {**self.inner, self.slow: slow}
+
+    def own_init(self, layout: Layout, params: Leaves) -> Node:
+        """Nothing: the rule has a node of its own."""
+        return {}
+
+    def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
+        """One step of all."""
+        self.check_own(node)
+        after, inner = self.inner_update(flow, node["inner"])
+        before, count = node["inner"][self.slow]["count"], inner[self.slow]["count"]
+        ends = (count != before) & (jnp.mod(count, self.period) == 0)
+        reached = flow.plus(after.updates, _plus)
+        for label, part in self.inner.items():
+            if label != self.slow:
+                fresh = anew(part, part.init(flow.layout, reached), inner[label])
+                inner[label] = only_if(ends, fresh, inner[label])
+        return after, {"inner": inner}
+
+
+def _plus(name: str, p: Any, u: Any) -> Any:
+    return p if u is None else (p.astype(u.dtype) + u).astype(p.dtype)
+
+
 @configured("jopt.")
 def lookahead(
     tx: Any,
@@ -56,6 +93,7 @@ def lookahead(
     slow_step_size: Value = 0.5,
     momentum: Value = False,
     nesterov: bool = True,
+    reset_state: bool = False,
     groups: Groups = None,
 ) -> Transform:
     """Let `tx` run ahead for k steps, then go back to slow weights that have moved towards it.
@@ -79,11 +117,14 @@ def lookahead(
     - `slow_step_size`: α ≥ 0, a number or a schedule; 0.5 in the paper, 0.7 in DiLoCo.
     - `momentum`: μ in [0, 1); 0 for none, 0.9 in DiLoCo.
     - `nesterov`: whether the outer momentum is Nesterov's.
+    - `reset_state`: whether `tx` begins anew where a period ends, its count and with that its
+      schedules, too; its numbers stay, and the keys of random numbers.
     - `groups`: other numbers for some leaves; those of a group that is frozen here have no slow
       weights, and move as before.
 
     **State:** that of `tx`, and under `lookahead` the step count and the slow weights, `average`,
-    in at least float32, with momentum the `velocity` too. Leaves that `tx` freezes have none.
+    in at least float32, with momentum the `velocity` too. Leaves that `tx` freezes have none. With
+    `reset_state` both are under `inner` of one `lookahead`.
 
     **Raises:** `ConfigError` for numbers out of range.
 
@@ -100,19 +141,18 @@ def lookahead(
     3.0 4.0
     3.0 3.0
     """
-    options = {
-        "sync_period": check_count("lookahead", "sync_period", sync_period, 1),
-        "nesterov": nesterov,
-    }
-    return chain(
-        tx,
-        leafwise(
-            SPEC,
-            rule,
-            prepare=prepare,
-            options=options,
-            slow_step_size=slow_step_size,
-            momentum=momentum,
-            groups=groups,
-        ),
+    period = check_count("lookahead", "sync_period", sync_period, 1)
+    options = {"sync_period": period, "nesterov": nesterov}
+    slow = leafwise(
+        SPEC,
+        rule,
+        prepare=prepare,
+        options=options,
+        slow_step_size=slow_step_size,
+        momentum=momentum,
+        groups=groups,
     )
+    if not reset_state:
+        return chain(tx, slow)
+    [part] = slow.parts.values()
+    return Transform({"lookahead": AnewPart("lookahead", tx, part, period)})

@@ -40,8 +40,9 @@ def test_a_plain_loop(k, alpha, mu, nesterov, x64):
     assert ("velocity" in state["lookahead"]) == (mu > 0)
 
 
-def test_optax(x64):
-    theirs = optax.lookahead(optax.adam(0.05, eps_root=0.0), 5, 0.5)
+@pytest.mark.parametrize("reset", [False, True])
+def test_optax(reset, x64):
+    theirs = optax.lookahead(optax.adam(0.05, eps_root=0.0), 5, 0.5, reset_state=reset)
     params = optax.LookaheadParams.init_synced(jax.tree.map(jnp.asarray, START))
     state = theirs.init(params)
 
@@ -51,7 +52,7 @@ def test_optax(x64):
         updates, state = theirs.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    ours = run(jopt.lookahead(jopt.adam(0.05), sync_period=5), 50)
+    ours = run(jopt.lookahead(jopt.adam(0.05), sync_period=5, reset_state=reset), 50)
     for t, (p, s) in enumerate(ours):
         with jax.numpy_dtype_promotion("standard"):
             params, state = one(params, state, jnp.float64(t))
@@ -99,3 +100,33 @@ def test_the_state_is_edited_and_a_schedule_drives():
     tx = jopt.lookahead(jopt.sgd(1.0), sync_period=1)
     state = jopt.set_hyperparams(tx.init(p), slow_step_size=0.25)
     assert float(tx.update(jnp.float32(1), state, p)[0]) == pytest.approx(-0.25)
+
+
+def test_what_begins_anew_keeps_its_numbers_and_keys():
+    plan = jopt.schedules.linear(1.0, 0.0, 4)
+    tx = jopt.lookahead(
+        jopt.accumulate(
+            jopt.route(
+                jopt.adam(0.1, skips=True),
+                v=("v", jopt.chain(jopt.add_noise(0.1), jopt.sgd(plan, momentum=0.5))),
+            ),
+            every=2,
+        ),
+        sync_period=2,
+        reset_state=True,
+    )
+    params = {"v": jnp.ones(2), "w": jnp.ones(2)}
+    begun = jopt.set_hyperparams(tx.init(params), label="lookahead/accumulate/route/adam", b1=0.5)
+    step, state = jax.jit(lambda p, s: jopt.step(tx, params, s, p)), begun
+    for _ in range(4):  # two steps: one period
+        params, state = step(params, state)
+    node = state["lookahead"]["inner"]["accumulate"]
+    inner, fresh = (
+        s["lookahead"]["inner"]["accumulate"]["inner"]["route"]["inner"] for s in (state, begun)
+    )
+    assert int(state["lookahead"]["inner"]["lookahead"]["count"]) == 2
+    assert int(node["micro"]) == int(inner["adam"]["count"]) == int(inner["sgd"]["count"]) == 0
+    for name in ("adam", "sgd"):
+        jax.tree.map(np.testing.assert_array_equal, inner[name], fresh[name])
+    keys = [np.asarray(x["add_noise"]["key"]["default"]) for x in (inner, fresh)]
+    assert not np.array_equal(*keys)
