@@ -44,7 +44,6 @@ OF_FRONTIER: tuple[Entry, ...] = (
         settings={"learning_rate": 0.01, "weight_decay": 0.1, "rank": 2, "update_every": 2},
         complex=False,
         runs=(
-            {},
             {"rank": 2, "update_every": 7, "weight_decay": 0.1},
             {"rank": 1, "per": "tensor", "scale": 128.0, "max_growth": None, "seed": 3},
         ),
@@ -62,7 +61,6 @@ OF_FRONTIER: tuple[Entry, ...] = (
         complex=False,
         ndims=(0, 1, 2),
         runs=(
-            {"max_size": 4},
             {
                 "b1": 0.5,
                 "b2": 0.9,
@@ -107,6 +105,44 @@ OF_FRONTIER: tuple[Entry, ...] = (
                 "adjust_lr": None,
                 "momentum": 0.5,
                 "weight_decay": 0.1,
+            },
+        ),
+    ),
+    Entry(
+        jopt.shampoo,
+        settings={
+            "learning_rate": 0.01,
+            "weight_decay": 0.1,
+            "update_every": 2,
+            "ridge": 1e-2,
+            "block_size": 4,
+        },
+        complex=False,
+        runs=(
+            {
+                "b1": 0.5,
+                "b2": 0.9,
+                "block_size": 2,
+                "start": 2,
+                "update_every": 4,
+                "ridge": 1e-3,
+                "weight_decay": 0.1,
+            },
+        ),
+    ),
+    Entry(
+        jopt.kron,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1, "update_probability": 0.5},
+        complex=False,
+        runs=(
+            {
+                "b1": 0.5,
+                "preconditioner_rate": 0.2,
+                "update_probability": 0.7,
+                "seed": 3,
+                "init_scale": 0.1,
+                "weight_decay": 0.1,
+                "diagonal": "one",
             },
         ),
     ),

@@ -22,6 +22,7 @@ from jopt.optimizers.dion2 import dion2 as dion2
 from jopt.optimizers.dog import dog as dog
 from jopt.optimizers.dowg import dowg as dowg
 from jopt.optimizers.fromage import fromage as fromage
+from jopt.optimizers.kron import kron as kron
 from jopt.optimizers.lamb import lamb as lamb
 from jopt.optimizers.lars import lars as lars
 from jopt.optimizers.lbfgs import lbfgs as lbfgs
@@ -45,6 +46,7 @@ from jopt.optimizers.radam import radam as radam
 from jopt.optimizers.rmsprop import rmsprop as rmsprop
 from jopt.optimizers.rprop import rprop as rprop
 from jopt.optimizers.sgd import sgd as sgd
+from jopt.optimizers.shampoo import shampoo as shampoo
 from jopt.optimizers.sign_sgd import sign_sgd as sign_sgd
 from jopt.optimizers.signum import signum as signum
 from jopt.optimizers.simplified_ademamix import simplified_ademamix as simplified_ademamix

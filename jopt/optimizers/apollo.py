@@ -96,11 +96,10 @@ def _project(g: Any, axis: int, h: Any) -> Any:
     """Pᵀ·g or g·P: this turn's, of entries with variance 1 / r; the same for all of a shape."""
     seed, turn = (x.astype(jnp.uint32) for x in (h.seed, h.turn))
     key = jax.random.fold_in(jax.random.key(seed, impl=IMPL), turn)
-    # Drawn in float32 whatever the parameters are, so that it is one matrix for all.
     drawn = jax.random.normal(
-        key, (h.rank, g.shape[axis]), jnp.float32, out_sharding=laid(g, None, axis)
+        key, (h.rank, g.shape[axis]), g.dtype, out_sharding=laid(g, None, axis)
     )
-    along = drawn.astype(g.dtype) / math.sqrt(h.rank)
+    along = drawn / math.sqrt(h.rank)
     if axis == 0:
         return jnp.matmul(along, g, out_sharding=laid(g, None, 1))
     return jnp.matmul(g, along.T, out_sharding=laid(g, 0, None))

@@ -26,6 +26,9 @@ from jopt.numerics import (
 SIDES = {"short": -2, "long": -1}
 """The axis of each, in a stack, where tall matrices are turned over."""
 
+ROUNDINGS = 16
+"""So many of the largest entry's are taken for what a change of coordinates leaves anywhere."""
+
 
 def has_side(name: str, shape: tuple[int, ...], on: Any) -> bool:
     """Whether matrices of this shape have a basis for their shorter, or longer side."""
@@ -84,13 +87,24 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     if g.ndim == 2:
         return (yield g), {}
     mu, nu = adam_moments(g, s.mu, s.nu, h.b1, h.b2)
-    return h.k * divided(mu, nu, h), {"mu": mu, "nu": nu}
+    return h.k * divided(mu, safe_sqrt(nu), h), {"mu": mu, "nu": nu}
 
 
-def divided(mu: Any, nu: Any, h: Any) -> Any:
+def divided(mu: Any, root: Any, h: Any) -> Any:
     """μ / (√ν + ε), 0 where both are."""
-    under = safe_sqrt(nu) + h.eps
+    under = root + h.eps
     return mu / jnp.where(under > 0, under, 1)
+
+
+def seen_root(nu: Any) -> Any:
+    """√ν of each matrix of a stack, where it is more than rounding.
+
+    In other coordinates an entry without a gradient has what is rounded off the others, and its
+    moments have different roundings, so that their quotient may be any number.
+    """
+    root = safe_sqrt(nu)
+    most = jnp.max(root, axis=(-2, -1), keepdims=True, initial=0.0)
+    return jnp.maximum(root, ROUNDINGS * float(jnp.finfo(nu.dtype).eps) * most)
 
 
 def batch(x: Any, s: Any, h: Any) -> Any:
@@ -99,9 +113,9 @@ def batch(x: Any, s: Any, h: Any) -> Any:
     bases = {name: getattr(s, f"basis_{name}") for name in held}
     mu = lerp(s.mu, x, 1 - h.b1)
     nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(_seen(x, bases))
-    d = _seen(divided(_seen(mu, bases), nu, h), bases, back=True)
     if not held:
-        return h.k * d, {"mu": mu, "nu": nu}
+        return h.k * divided(mu, safe_sqrt(nu), h), {"mu": mu, "nu": nu}
+    d = _seen(divided(_seen(mu, bases), seen_root(nu), h), bases, back=True)
     mu, nu, d = (jnp.where(h.first, 0, y) for y in (mu, nu, h.k_behind * d))
     b3 = h.b2 if h.b3 is None else h.b3
     factors = {}
@@ -214,8 +228,9 @@ def soap(
 
     Source: Vyas et al., 2024, "SOAP: improving and stabilizing Shampoo using Adam", algorithm 3,
     with ε, the order of columns and the first step as in the authors' code, where vectors, too,
-    rest at the first step, and decay follows the step. In float32 a gradient above 10¹⁹ counts in
-    factors as much as the largest whose squares are finite.
+    rest at the first step, and decay follows the step. √V counts as at least 16 roundings of its
+    largest entry: there, where no gradient is, two roundings are divided by each other. In float32
+    a gradient above 10¹⁹ counts in factors as much as the largest whose squares are finite.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.soap(0.1, weight_decay=0.0)

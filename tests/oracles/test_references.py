@@ -249,6 +249,12 @@ PAIRS = (
         ndims=(2,),  # vectors rest at its first step
         within=1e-5,  # its decompositions are in float32
     ),
+    Pair(
+        PO + "Shampoo",
+        {"lr": 0.01, "momentum": 0.0, "preconditioning_compute_steps": 1, "matrix_eps": 1e-3},
+        lambda: jopt.shampoo(0.01, b1=0.0, b2=1.0, eps=1e-3, ridge=0.0, graft=None, update_every=1),
+        ndims=(2,),  # vectors have a factor there
+    ),
 )
 
 

