@@ -18,3 +18,12 @@ SQUARES = Slot("nu", signed=False)
 """Some other mean of squares."""
 NU_MAX = Slot("nu_max", torch="max_exp_avg_sq", signed=False, when=lambda on: on["amsgrad"])
 BUFFER = Slot("momentum_buffer", torch="momentum_buffer")
+
+BOUND = Hyper("lower_bound", scheduled=False)
+MODEL = (
+    Slot("mean_value", scope="group"),
+    Slot("mean_dot", scope="group"),
+    Slot("bound", init="lower_bound", scope="group"),
+    Slot("steps", scope="group", dtype="int32"),
+)
+"""What MoMo keeps of the loss, of which `BOUND` is the least."""

@@ -20,8 +20,9 @@ from jopt.numerics.eigenbases import eigenbasis as eigenbasis
 from jopt.numerics.eigenbases import followed as followed
 from jopt.numerics.eigenbases import gram as gram
 from jopt.numerics.eigenbases import in_basis as in_basis
+from jopt.numerics.estimates import above as above
 from jopt.numerics.estimates import longer as longer
-from jopt.numerics.estimates import met as met
+from jopt.numerics.estimates import modelled as modelled
 from jopt.numerics.factored import mean_along as mean_along
 from jopt.numerics.factored import rms as rms
 from jopt.numerics.in_place import newton_schulz_in_place as newton_schulz_in_place

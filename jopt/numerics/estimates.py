@@ -5,6 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.dtypes import cast
+from jopt.numerics.vectors import Vector, vector_dot
+
 
 def longer(distance: Array, numerator: Array, length: Array) -> Array:
     """The larger of d and the estimate numerator / length, where that is a number at all."""
@@ -12,10 +15,26 @@ def longer(distance: Array, numerator: Array, length: Array) -> Array:
     return jnp.where((found > distance) & (length > 0) & jnp.isfinite(found), found, distance)
 
 
-def met(bound: Array, cap: Array, share: Array, least: Array) -> Array:
-    """MoMo's lower bound f of the loss; cap / (2·share) in its place if share·f is above cap.
+def modelled(
+    b: Array, means: tuple[Array, Array], loss: Array, g: Vector, mu: Vector, p: Vector
+) -> tuple[Array, Array, Array]:
+    """MoMo's means of the loss and of g·p, and what the model that they make with μ is at p.
 
-    It never falls below `least`.
+    v ← β·v + (1 − β)·f;  d ← β·d + (1 − β)·g·p;  v − d + μ·p
     """
-    lower = jnp.maximum(cap / (2 * share), least)
-    return jnp.where(cap < share * bound, lower, bound)
+    value, dot = (b * cast(x, b.dtype) for x in means)
+    value, dot = value + (1 - b) * loss, dot + (1 - b) * cast(vector_dot(g, p), b.dtype)
+    return value, dot, value - dot + cast(vector_dot(mu, p), b.dtype)
+
+
+def above(held: Array | None, cap: Array, share: Array, least: Array) -> tuple[Array, Array]:
+    """MoMo's lower bound f of the loss, and how far cap lies above share·f, at least 0.
+
+    The bound is `held`, and cap / (2·share), never below `least`, if share·f is above cap; without
+    one it is `least`.
+    """
+    bound = least
+    if held is not None:
+        held = cast(held, cap.dtype)
+        bound = jnp.where(cap < share * held, jnp.maximum(cap / (2 * share), least), held)
+    return bound, jnp.maximum(cap - share * bound, 0)

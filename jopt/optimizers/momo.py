@@ -6,21 +6,14 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.core import Hyper, Number, Slot, Spec, Steps, Value, optimizer, treewise
-from jopt.core.vocabulary import DECAY, MU, RATE
-from jopt.numerics import cast, met, scaled_norm, vector_dot
+from jopt.core import Hyper, Number, Spec, Steps, Value, optimizer, treewise
+from jopt.core.vocabulary import BOUND, DECAY, MODEL, MU, RATE
+from jopt.numerics import above, cast, modelled, scaled_norm
 
-BOUND = Hyper("lower_bound", scheduled=False)
 SPEC = Spec(
     name="momo",
     hypers=(RATE, Hyper("beta", "[0, 1)"), BOUND, DECAY),
-    slots=(
-        MU,
-        Slot("mean_value", scope="group"),
-        Slot("mean_dot", scope="group"),
-        Slot("bound", init="lower_bound", scope="group"),
-        Slot("steps", scope="group", dtype="int32"),
-    ),
+    slots=(MU, *MODEL),
     options={"adapt_lower_bound": None},
     extra=("value",),
     gives="step",
@@ -29,14 +22,12 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `momo`."""
-    steps, dtype = s.steps + 1, h.beta.dtype
+    steps = s.steps + 1
     beta = jnp.where(steps == 1, 0, h.beta)
     mu = [
         cast(beta, x.dtype) * m + cast(1 - beta, x.dtype) * x for x, m in zip(g, s.mu, strict=True)
     ]
-    value = beta * cast(s.mean_value, dtype) + (1 - beta) * h.value
-    dot = beta * cast(s.mean_dot, dtype) + (1 - beta) * cast(vector_dot(g, p), dtype)
-    model = value - dot + cast(vector_dot(mu, p), dtype)
+    value, dot, model = modelled(beta, (s.mean_value, s.mean_dot), h.value, g, mu, p)
     factor, norm = scaled_norm(mu)
     none = norm == 0
     norm = jnp.where(none, 1, norm)
@@ -44,11 +35,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
     decay = h.learning_rate * h.weight_decay
     grown, more = 1 + decay, decay * (value - dot)
-    bound = cast(s.bound, dtype) if h.adapt_lower_bound else h.lower_bound
-    if h.adapt_lower_bound:
-        cap = model + more
-        bound = met(bound, cap, grown, h.lower_bound)
-    gap = jnp.maximum(model + more - grown * bound, 0)
+    held = s.bound if h.adapt_lower_bound else None
+    bound, gap = above(held, model + more, grown, h.lower_bound)
     # How far to go, along μ / ‖μ‖: ‖μ‖² may be out of range where this is not.
     far = jnp.where(none, 0, jnp.minimum(h.learning_rate * length, gap / length))
     if h.adapt_lower_bound:

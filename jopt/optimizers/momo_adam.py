@@ -6,22 +6,14 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.core import Hyper, Number, Slot, Spec, Steps, Value, optimizer, treewise
-from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
-from jopt.numerics import cast, debias, met, safe_sqrt, vector_dot
+from jopt.core import Number, Spec, Steps, Value, optimizer, treewise
+from jopt.core.vocabulary import B1, B2, BOUND, DECAY, EPS, MODEL, MU, RATE, SQUARES
+from jopt.numerics import above, cast, debias, modelled, safe_sqrt, vector_dot
 
-BOUND = Hyper("lower_bound", scheduled=False)
 SPEC = Spec(
     name="momo_adam",
     hypers=(RATE, B1, B2, EPS, BOUND, DECAY),
-    slots=(
-        MU,
-        SQUARES,
-        Slot("mean_value", scope="group"),
-        Slot("mean_dot", scope="group"),
-        Slot("bound", init="lower_bound", scope="group"),
-        Slot("steps", scope="group", dtype="int32"),
-    ),
+    slots=(MU, SQUARES, *MODEL),
     options={"adapt_lower_bound": None},
     extra=("value",),
     gives="step",
@@ -40,19 +32,14 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         return mu, nu, mu / (safe_sqrt(nu) / root + eps)
 
     mu, nu, d = map(list, zip(*map(moments, g, s.mu, s.nu), strict=True))
-    value = h.b1 * cast(s.mean_value, dtype) + (1 - h.b1) * h.value
-    dot = h.b1 * cast(s.mean_dot, dtype) + (1 - h.b1) * cast(vector_dot(g, p), dtype)
-    model = value - dot + cast(vector_dot(mu, p), dtype)
+    value, dot, model = modelled(h.b1, (s.mean_value, s.mean_dot), h.value, g, mu, p)
     square = cast(vector_dot(mu, d), dtype)
     none = square == 0
 
     decay = h.learning_rate * h.weight_decay
     grown, more = 1 + decay, decay * (value - dot)
-    bound = cast(s.bound, dtype) if h.adapt_lower_bound else h.lower_bound
-    if h.adapt_lower_bound:
-        cap = model + more
-        bound = met(bound, cap, grown * k1, h.lower_bound)
-    gap = jnp.maximum(model + more - grown * k1 * bound, 0)
+    held = s.bound if h.adapt_lower_bound else None
+    bound, gap = above(held, model + more, grown * k1, h.lower_bound)
     far = jnp.minimum(h.learning_rate / k1, gap / jnp.where(none, 1, square))
     far = jnp.where(none, 0, far)
     if h.adapt_lower_bound:
