@@ -62,6 +62,13 @@ def check_axes(who: str, axes: Any) -> Pairs:
         )
     for match, text in axes.items():
         settled_match(who, "a key of axes=", match)
+        if not isinstance(text, str):
+            raise ConfigError(
+                who,
+                "axes=: no text says what the axes are",
+                expected=EXPECTED,
+                found=repr(text)[:100],
+            )
         parsed(who, text)
     return tuple(axes.items())
 
@@ -157,7 +164,7 @@ def _stacks(
 @functools.lru_cache(maxsize=256)
 def parsed(who: str, text: str) -> tuple[Groups, Groups]:
     """The axes of the leaf, each as what it is split into, and the axes that it is seen with."""
-    left, arrow, right = text.partition("->") if isinstance(text, str) else ("", "", "")
+    left, arrow, right = text.partition("->")
     seen = _groups(who, text, right if arrow else left)
     held = _groups(who, text, left) if arrow else tuple((n,) for group in seen for n in group)
     problem = None

@@ -46,6 +46,10 @@ class Layer(Picker):
         return hash(self.settings)
 
 
+DEEPEST = 10_000
+"""More layers than any model has: to make so many groups takes a second."""
+
+
 @checked
 def layer_decay(
     pattern: str, *, decay: float, depth: int, below: Match | None = None
@@ -81,6 +85,10 @@ def layer_decay(
         problem, wanted = "the pattern has one group, the layer's number", r"such as 'layer_(\d+)'"
         raise ConfigError("layer_decay", problem, expected=wanted, found=repr(pattern)[:100])
     depth = check_count("layer_decay", "depth", depth, 1, "layers")
+    if depth > DEEPEST:
+        raise ConfigError(
+            "layer_decay", "each layer is a group", expected=f"depth <= {DEEPEST}", found=depth
+        )
     Hyper("decay", "(0, 1]").check("layer_decay", decay)
     lowest = {} if below is None else {"below": (below, depth + 1)}
     layers = {f"layer_{i}": (Layer(pattern, i, depth), depth - i) for i in range(depth)}
