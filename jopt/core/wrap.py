@@ -23,6 +23,8 @@ class WrapperPart(Part):
     `own_init` gives the wrapper's own entries of the node, and `update` calls `inner_update`.
     """
 
+    keeps = True  # the metrics of what rests, among its own entries
+
     def __init__(self, name: str, tx: Any) -> None:
         self.name = name
         self.inner = as_parts(tx)
@@ -74,7 +76,7 @@ class WrapperPart(Part):
 
     def check_own(self, node: Node, *entries: str) -> None:
         """Raise `StateError` unless a node has the wrapper's own entries."""
-        expected = {*entries, "inner", *(["metrics"] if self.metrics else [])}
+        expected = {*entries, "inner", *(["metrics"] if self.metrics and self.keeps else [])}
         found = {*node} - {"leaf_micro"} if isinstance(node, dict) else {type(node).__name__}
         if found != expected:
             raise StateError(

@@ -57,6 +57,8 @@ def rule(u: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 class AnewPart(WrapperPart):
     """The wrapped parts with the rule behind them; where a period ends, they begin anew."""
 
+    keeps = False
+
     def __init__(self, name: str, tx: Any, slow: Part, period: int) -> None:
         super().__init__(name, tx)
         self.period = period

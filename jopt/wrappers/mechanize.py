@@ -94,6 +94,8 @@ class TunerPart(TreePart):
 class MechanizePart(WrapperPart):
     """The wrapped parts, and behind them the rule, which sees the gradient that went in."""
 
+    keeps = False
+
     def __init__(self, name: str, tx: Any, tuner: TunerPart) -> None:
         super().__init__(name, tx)
         self.inner = {**self.inner, unused_label(name, self.inner): tuner}

@@ -84,3 +84,14 @@ def test_what_has_no_gradient_stays_and_a_round_is_its_mean():
         jopt.mechanize(base, num_betas=0)
     with pytest.raises(jopt.ConfigError):
         jopt.mechanize(base, s_init=jopt.schedules.linear(1.0, 0.0, 3))
+
+
+@pytest.mark.parametrize(
+    "made", [jopt.mechanize, lambda tx: jopt.lookahead(tx, sync_period=2, reset_state=True)]
+)
+@pytest.mark.parametrize("inner", [jopt.momo, lambda: jopt.accumulate(jopt.momo(), every=2)])
+def test_what_asks_for_the_loss_goes_inside(made, inner):
+    tx, params = made(inner()), {"w": jnp.ones(2)}
+    state = tx.init(params)
+    after = jax.eval_shape(lambda v: tx.update(params, state, params, value=v)[1], 1.0)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
