@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
@@ -16,13 +17,20 @@ from jopt.sharding.mesh import param_shardings
 
 @dataclass(frozen=True, repr=False)
 class Layouts:
-    """How parameters lie: the mesh, and by name the sharding of each."""
+    """How parameters lie: the mesh, and by name the sharding of each.
 
-    mesh: AbstractMesh
+    Two are equal if their meshes are, whatever the devices; pickled, they leave these behind.
+    """
+
+    axes: AbstractMesh
     specs: tuple[tuple[str, PartitionSpec], ...]
+    mesh: Mesh | AbstractMesh = field(compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Layouts, (self.axes, self.specs, self.axes)
 
     def __repr__(self) -> str:
-        return f"<Layouts of {len(self.specs)} parameters on {dict(self.mesh.shape)}>"
+        return f"<Layouts of {len(self.specs)} parameters on {dict(self.axes.shape)}>"
 
 
 def laid_out(tx: Transform, params: Tree, mesh: Mesh | None = None) -> Transform:
@@ -54,7 +62,7 @@ def laid_out(tx: Transform, params: Tree, mesh: Mesh | None = None) -> Transform
     layout, leaves = tx.layout(params)
     found, shardings = param_shardings("laid_out", layout, leaves, mesh)
     specs = tuple(zip(layout.names, (s.spec for s in shardings), strict=True))
-    return with_layouts(tx, Layouts(found.abstract_mesh, specs))
+    return with_layouts(tx, Layouts(found.abstract_mesh, specs, found))
 
 
 @configured("jopt.sharding.")

@@ -96,13 +96,13 @@ def test_types_of_stacks_stand_still(label):
     assert_types_stand_still(replace(STACKS[label], layouts=few))
 
 
-def check(case, shape, kind, **how):
+def check(case, shape, kind, plain=None, **how):
     mesh = mesh_of(shape, kind)
     params = case.placed(mesh, 0)
     if kind is AUTO:  # there the compiler is free to leave results where it likes
         how["where"] = case.where(mesh), jopt.sharding.state_sharding(case.tx, params)
     found = run(case, params, functools.partial(case.placed, mesh), **how)
-    off, at = furthest(found, whole(case))
+    off, at = furthest(found, whole(plain or case))
     # In float64 what is summed in another order; else what XLA rounds once more or less.
     assert off <= (1e-11 if case.dtype == "float64" else 1e-6), at
     assert_laid_out(case, mesh, *found)
@@ -127,6 +127,19 @@ def test_stacks_on_explicit_axes():
 def test_every_case_on_every_mesh(label, shape, kind):
     case = (CASES | STACKS)[label]
     check(case, shape, kind, init=functools.partial(jopt.sharding.init, case.tx))
+
+
+MATRICES = ["muon", "normuon", "dion2", "soap", "muon_adamw()", "matrices in all"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", MESHES, ids=str)
+@pytest.mark.parametrize("label", MATRICES)
+def test_matrices_told_how_they_lie(label, shape):
+    case = CASES[label]
+    told = jopt.sharding.laid_out(case.tx, case.placed(mesh_of(shape, AUTO), 0))
+    born = functools.partial(jopt.sharding.init, told)
+    check(replace(case, tx=told), shape, AUTO, plain=case, init=born)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ class Lie:
     an array is replicated, too; `over`: for each axis of the array those that split it, in order.
     """
 
-    mesh: AbstractMesh
+    mesh: Mesh | AbstractMesh
     names: tuple[str, ...]
     over: tuple[tuple[str, ...], ...]
 
@@ -58,7 +58,7 @@ def _lie(mesh: Any, spec: Any, ndim: int, kind: AxisType) -> Lie | None:
     names = tuple(n for n, k in zip(mesh.axis_names, mesh.axis_types, strict=True) if k == kind)
     entries = (*spec, *(None,) * (ndim - len(spec)))
     over = tuple(tuple(n for n in names_of(entry) if n in names) for entry in entries)
-    found = Lie(getattr(mesh, "abstract_mesh", mesh), names, over)
+    found = Lie(mesh, names, over)
     return found if found.size(names) > 1 else None
 
 
