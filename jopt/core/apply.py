@@ -15,6 +15,7 @@ from jopt.base import ConfigError, TreeError, is_one_of
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.checks import as_values, is_sparse
 from jopt.core.entrance import check_key
+from jopt.core.offloaded import entered, left
 from jopt.core.row import stepped
 from jopt.core.rows import add_rows
 from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, check_transform
@@ -181,6 +182,7 @@ def step(
     state, boxes = taken_off(state)
     flow = tx.flow(updates, state, params, extra)
     add = _adding("step", flow.layout, flow.params or [], rounding, key)
-    leaves, new = stepped(tx.parts, flow, state, add)
+    leaves, new = stepped(tx.parts, flow, entered(tx.parts, state), add)
+    new = left(new, state)
     after: T = flow.tree(leaves)
     return after, put_on(new, boxes)

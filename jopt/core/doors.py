@@ -35,6 +35,7 @@ from jopt.core.extras import FUNCTIONS, TREES
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.offloaded import AHEAD
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
@@ -99,7 +100,12 @@ class LeafPart(SpecPart):
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
-        return [self._one(leaf) for leaf in leaves], {}
+        done: list[Outcome] = []
+        for i, leaf in enumerate(leaves):
+            behind = done[i - AHEAD].stored if i >= AHEAD else None
+            leaf = self.store.fetched(leaf, behind)
+            done.append(self.store.returned(leaf, self._one(leaf)))
+        return done, {}
 
     def _one(self, leaf: Leaf) -> Outcome:
         if self.fuses and fits(self.store.codec, self.slots, leaf):

@@ -108,6 +108,9 @@ class Part(abc.ABC):
     remembers: bool = True
     """Whether what it does depends on earlier updates."""
 
+    streams: bool = False
+    """Whether it brings in by itself what of its node rests in the host's memory."""
+
     by_example: bool = False
     """Whether its gradients have a first axis more: those of single examples. It stands first."""
 

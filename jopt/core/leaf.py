@@ -27,6 +27,7 @@ class Leaf:
     - `step`: what dither goes by.
     - `add`: if there is one, a door may move the parameter itself.
     - `stack`: how the leaf holds its tensors, where it is not one as it is.
+    - `resting`: what is stored as it rests, where that is in the host's memory.
     """
 
     index: int
@@ -38,6 +39,7 @@ class Leaf:
     step: Any = None
     add: Add | None = None
     stack: Stack | None = None
+    resting: Mapping[str, Any] = field(default_factory=dict)
     numbers: Numbers = NONE
 
 

@@ -31,6 +31,8 @@ from jopt.core.tree import Layout, merged, nest
 class SpecPart(Asked):
     """A part made of a spec and a rule; doors say how the rule meets the leaves."""
 
+    streams = True
+
     @abc.abstractmethod
     def run(
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
@@ -120,8 +122,9 @@ class SpecPart(Asked):
                 check_rows(self.name, name, g, self.spec.sparse == "rows")
                 p = seen(self.spec, flow, i)
                 like, stack = g if p is None else p, plan.stacks.get(i)
-                stored, slots = self.store.before(node, flow.layout, i, like, stack)
-                found[i] = Leaf(i, name, g, p, stored, slots, node.get("count"), add, stack)
+                stored, slots, rest = self.store.before(node, flow.layout, i, like, stack)
+                step = node.get("count")
+                found[i] = Leaf(i, name, g, p, stored, slots, step, add, stack, rest)
         return found
 
     def _with_numbers(

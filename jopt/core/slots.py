@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jopt.base import StateError
 from jopt.core.checks import EXTEND, check_gone, check_shape, check_slot
 from jopt.core.codecs import Codec, dtype_of, fresh
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.offloaded import after, brought_in, put_back, rests
 from jopt.core.plan import Plan
 from jopt.core.spec import Options, Slot
 from jopt.core.stack import NO_STACKS, Stack, Stacks, fitted
@@ -112,12 +114,33 @@ class Store:
 
     def before(
         self, node: Any, layout: Layout, i: int, p: Any, stack: Stack | None
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """What the state holds for the leaf `p` before a step, and the values of it, by slot."""
+    ) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any]]:
+        """What the state holds for the leaf `p` before a step, and the values of it, by slot.
+
+        The first is in the device's memory, and the last as it rests, if it does elsewhere.
+        """
         shape, options = tuple(p.shape), self.options
         held = [s for s in self.slots if fitted(s, stack).held_by(shape, options)]
-        stored = {s.name: self.found(s, node, layout, i) for s in held}
-        return stored, self.decoded_all(stored, layout.names[i], p, stack)
+        found = {s.name: self.found(s, node, layout, i) for s in held}
+        resting = found if rests(found) else {}
+        stored = brought_in(found) if resting else found
+        return stored, self.decoded_all(stored, layout.names[i], p, stack), resting
+
+    def fetched(self, leaf: Leaf, behind: Any) -> Leaf:
+        """The leaf with what rests in the host's memory brought in, once `behind` is there."""
+        if not leaf.resting:
+            return leaf
+        stored = brought_in(after(leaf.resting, behind))
+        like = leaf.g if leaf.p is None else leaf.p
+        slots = self.decoded_all(stored, leaf.name, like, leaf.stack)
+        return replace(leaf, stored=stored, slots=slots)
+
+    def returned(self, leaf: Leaf, out: Outcome) -> Outcome:
+        """What came out of it, with the slots stored where they rested."""
+        if not leaf.resting:
+            return out
+        held = [s for s in self.slots if s.name in leaf.resting]
+        return replace(out, stored={s.name: self.kept(s, leaf, out) for s in held})
 
     def of(self, slot: Slot, leaf: Leaf, out: Outcome) -> Any:
         """What the state holds of the slot after this step of a leaf."""
@@ -125,6 +148,11 @@ class Store:
             return out.stored[slot.name]
         value, measured = out.slots[slot.name], out.measured.get(slot.name)
         return self.written(slot, value, leaf.g, leaf.p, leaf.step, measured)
+
+    def kept(self, slot: Slot, leaf: Leaf, out: Outcome) -> Any:
+        """The same, in the memory where it rested."""
+        new = self.of(slot, leaf, out)
+        return put_back(new, leaf.resting[slot.name]) if leaf.resting else new
 
     def after(
         self,
@@ -140,7 +168,7 @@ class Store:
             paths = plan.paths_of(holders)
             check_slot(self.who, slot.name, old, paths)
             stored = [
-                self.of(slot, leaves[i], outcomes[i]) if i in outcomes else lookup(old, path)
+                self.kept(slot, leaves[i], outcomes[i]) if i in outcomes else lookup(old, path)
                 for i, path in zip(holders, paths, strict=True)
             ]
             entries[slot.name] = nest(paths, stored)

@@ -27,6 +27,7 @@ from jopt.core.flow import Part as Part
 from jopt.core.flow import State as State
 from jopt.core.flow import like_given as like_given
 from jopt.core.flow import moved as moved
+from jopt.core.offloaded import entered, left
 from jopt.core.outline import is_stand_in, outline
 from jopt.core.places import boxed
 from jopt.core.row import through
@@ -139,7 +140,8 @@ class Transform(Configured):
         state, boxes = taken_off(state)
         flow = self.flow(updates, state, params, extra)
         given = flow.updates
-        flow, new = through(self.parts, flow, state)
+        flow, new = through(self.parts, flow, entered(self.parts, state))
+        new = left(new, state)
         wide = flow.stepped and not narrow
         out = list(flow.updates) if wide else like_given(flow.updates, given)
         still = flow.layout.still

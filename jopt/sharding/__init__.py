@@ -5,5 +5,6 @@ from jopt.sharding.laid_out import Layouts as Layouts
 from jopt.sharding.laid_out import laid_out as laid_out
 from jopt.sharding.laid_out import with_layouts as with_layouts
 from jopt.sharding.state import init as init
+from jopt.sharding.state import offload as offload
 from jopt.sharding.state import state_sharding as state_sharding
 from jopt.sharding.state import zero1 as zero1

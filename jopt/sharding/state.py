@@ -121,6 +121,19 @@ def _check_shardings(who: str, state: State, shardings: Tree) -> None:
     )
 
 
+def _resting(who: str, sharding: NamedSharding, memory: str) -> NamedSharding:
+    try:
+        return sharding.with_memory_kind(memory)
+    except ValueError as error:
+        known = sharding.mesh.devices.flat[0].addressable_memories()
+        raise ConfigError(
+            who,
+            "the devices have no such memory",
+            expected=", ".join(repr(m.kind) for m in known),
+            found=repr(memory),
+        ) from error
+
+
 def _straddled(who: str, path: str, axis: int, length: int, grain: int) -> TreeError:
     return TreeError(
         who,
@@ -173,6 +186,42 @@ def zero1(
     return _placed("zero1", tx, params, mesh, state, axis)
 
 
+def offload(
+    tx: Transform,
+    params: Tree,
+    mesh: Mesh | None = None,
+    *,
+    axis: str | None = None,
+    memory: str = "pinned_host",
+) -> Tree:
+    """`state_sharding`, with the arrays that belong to parameters in the host's memory.
+
+    There the state rests between steps. A step brings in a leaf's slots when it is that leaf's
+    turn, and puts the new ones back: on the device is at any time what two or three leaves have.
+    Rules that see all leaves or many matrices at once (L-BFGS, Muon) have all of theirs there.
+
+    **Arguments:**
+
+    - `tx`, `params`, `mesh`: as for `state_sharding`.
+    - `axis`: a mesh axis to split it over as well, as `zero1` does.
+    - `memory`: the kind of memory, as the devices call it.
+
+    Give the result to `jopt.sharding.init` and as `out_shardings` to the jitted step.
+
+    **Raises:** as `state_sharding`; `ConfigError` for a kind of memory that the devices lack.
+
+    >>> import jax, jax.numpy as jnp, jopt
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> params = {"w": jax.device_put(jnp.ones((4, 8)), jax.NamedSharding(mesh, jax.P()))}
+    >>> found = jopt.sharding.offload(jopt.adamw(1e-3), params)["adamw"]
+    >>> found["mu"]["w"].memory_kind
+    'pinned_host'
+    """
+    if not isinstance(memory, str):
+        raise ConfigError("offload", "memory is a kind of memory", found=repr(memory)[:200])
+    return _placed("offload", tx, params, mesh, axis=axis, memory=memory)
+
+
 def _placed(
     who: str,
     tx: Transform,
@@ -180,6 +229,7 @@ def _placed(
     mesh: Mesh | None,
     state: State | None = None,
     axis: str | None = None,
+    memory: str | None = None,
 ) -> Tree:
     check_transform(who, tx)
     if not isinstance(mesh, Mesh | AbstractMesh | None):
@@ -203,14 +253,15 @@ def _placed(
             own = along(shardings[place.index], place, shape, of)
         except ValueError as error:
             raise _straddled(who, layout.names[place.index], *error.args) from None
-        return own if axis is None else split(own, axis, shape, place)
+        own = own if axis is None else split(own, axis, shape, place)
+        return own if memory is None else _resting(who, own, memory)
 
     abstract, boxes = taken_off(jax.eval_shape(tx.init, params) if state is None else state)
     tx.check_labels(abstract)
     places = {k: part.places(layout, leaves, abstract[k]) for k, part in tx.parts.items()}
     try:
         return put_on(jax.tree.map(one, abstract, places), boxes)
-    except TreeError:
+    except (TreeError, ConfigError):
         raise
     except ValueError as error:
         raise TreeError(

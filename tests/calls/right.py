@@ -200,6 +200,7 @@ OF = {
     "jopt.set_hyperparams": {"values": {"learning_rate": 0.5}},
     "jopt.sharding.init": {"params": PLACED, "mesh": MESH},
     "jopt.sharding.state_sharding": {"params": PLACED, "state": STATE, "mesh": MESH},
+    "jopt.sharding.offload": {"params": PLACED, "mesh": MESH, "axis": "data"},
     "jopt.sharding.zero1": {"params": PLACED, "axis": "data"},
     "jopt.sharding.zero1_step": {
         "value_and_grad": jax.value_and_grad(lambda p, x: jnp.sum(p["w"])),
