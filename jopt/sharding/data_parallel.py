@@ -110,34 +110,32 @@ def zero1_step(
                 scattered.append(total / jnp.asarray(size, total.dtype))
         return jax.tree.map(lambda x: jax.lax.pmean(x, axis), value), scattered
 
-    gradients = jax.shard_map(
-        own_gradients,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(axis)),
-        out_specs=(PartitionSpec(), manual),
-        axis_names={axis},
-    )
-
-    def moved(params: Tree, state: State, grads: list[Array]) -> tuple[Tree, State]:
+    def run(params: Tree, state: State, batch: Any) -> tuple[Tree, State, Any]:
         here = jax.sharding.get_abstract_mesh()  # of automatic axes, as in `auto_axes`
-        own = layout.treedef.unflatten(
-            [NamedSharding(mesh if here.empty else here, s.spec) for s in parts]
-        )
+        on = mesh if here.empty else here
+        value, grads = jax.shard_map(
+            own_gradients,
+            mesh=on,
+            in_specs=(PartitionSpec(), PartitionSpec(axis)),
+            out_specs=(PartitionSpec(), manual),
+            axis_names={axis},
+        )(params, batch)
+        own = layout.treedef.unflatten([NamedSharding(on, s.spec) for s in parts])
         mine = jax.lax.with_sharding_constraint(params, own)
         after, state = step(tx, layout.treedef.unflatten(grads), state, mine)
         # Gathered when they are done, not what they are made of.
-        return jax.lax.with_sharding_constraint(after, own), state
+        return jax.lax.with_sharding_constraint(after, own), state, value
 
     placed = layout.treedef.unflatten(whole), of_state
     if AxisType.Explicit in mesh.axis_types:
-        moved = jax.sharding.auto_axes(moved, out_sharding=placed)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        run = jax.sharding.auto_axes(run, out_sharding=(*placed, everywhere))
 
-    def run(params: Tree, state: State, *batch: Any) -> tuple[Tree, State, Any]:
-        value, grads = gradients(params, batch)
-        params, state = moved(params, state, grads)
-        return params, state, value
+    def called(params: Tree, state: State, *batch: Any) -> tuple[Tree, State, Any]:
+        out: tuple[Tree, State, Any] = run(params, state, batch)
+        return out
 
-    jitted: Step = jax.jit(run, out_shardings=(*placed, None), donate_argnums=(0, 1))
+    jitted: Step = jax.jit(called, out_shardings=(*placed, None), donate_argnums=(0, 1))
     return jitted
 
 
