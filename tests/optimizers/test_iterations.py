@@ -35,6 +35,7 @@ def test_the_last_polynomial_goes_on_and_one_is_a_row_of_it():
     assert jnp.array_equal(one, row)
 
 
+@pytest.mark.slow
 def test_polar_express_comes_nearer_to_one_than_jordans():
     x = jnp.asarray(RNG.normal(size=(3, 32, 96)), jnp.bfloat16)
     off = {}

@@ -29,7 +29,10 @@ def steps(tx, params, grads):
     return jax.jit(lambda p, g: jax.lax.scan(one, (p, tx.init(p)), g)[1])(params, grads)
 
 
-@pytest.mark.parametrize("made", [jopt.soap, jopt.shampoo, jopt.kron, jopt.normuon, jopt.dion2])
+LATER = [pytest.param(f, marks=pytest.mark.slow) for f in (jopt.kron, jopt.normuon, jopt.dion2)]
+
+
+@pytest.mark.parametrize("made", [jopt.soap, jopt.shampoo, *LATER])
 def test_gradients_with_little_in_them_give_finite_steps(made):
     often = {} if made in (jopt.kron, jopt.normuon, jopt.dion2) else {"update_every": 2}
     params = {k: jnp.ones((4, 3)) for k in ODD}
