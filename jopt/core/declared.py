@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -160,8 +161,13 @@ class Slot:
         """Whether a parameter of this shape has the slot."""
         if self.fits is None:
             return True
-        given = (shape, options) if takes(self.fits, 2) else (shape,)
+        given = (shape, options) if self._fits_by_options else (shape,)
         return answer(self.name, "fits", self.fits, *given)
+
+    @functools.cached_property
+    def _fits_by_options(self) -> bool:
+        # Asked once: it is asked of every leaf, and takes longer to find out than to answer.
+        return self.fits is not None and takes(self.fits, 2)
 
     def shape_for(self, shape: Shape, options: Options) -> Shape:
         """The slot's shape for a parameter of this shape."""
