@@ -99,7 +99,9 @@ def draw(path: Path) -> None:
         every = panels()
         rows = -(-len(every) // 4)
         figure, axes = plt.subplots(rows, 4, figsize=(10, 1.75 * rows), layout="constrained")
-        for ax, (title, drawn) in zip(axes.flat, every.items(), strict=True):
+        for ax in axes.flat[len(every) :]:
+            ax.set_axis_off()
+        for ax, (title, drawn) in zip(axes.flat, every.items(), strict=False):
             metric = loss() if title == "plateau" else None
             jopt.plot.schedule(drawn, STEPS, ax, metric=metric)
             ax.set_title(title)

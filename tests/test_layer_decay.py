@@ -102,6 +102,7 @@ def test_layers_that_are_not_there():
         ({"pattern": "("}, "is no regular expression"),
         ({"decay": 1.5}, "decay is out of range"),
         ({"depth": 0}, "depth is a number of layers"),
+        ({"depth": 10**12}, "each layer is a group"),
     ],
 )
 def test_wrong_arguments(given, text):

@@ -62,7 +62,9 @@ def another_writes(who: str, leaves: Mapping[Path, Any]) -> bool:
 
 
 def _is_shared(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and not _where(leaf.sharding)[0]
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return False
+    return not _where(leaf.sharding)[0]
 
 
 def _check_here(who: str, path: Path, leaf: jax.Array) -> None:

@@ -65,4 +65,8 @@ def _leaves(who: str, tree: Tree) -> tuple[Any, list[Array]]:
             raise TreeError(
                 who, "a leaf has no numbers", path=name, expected="numbers", found=x.dtype
             )
-    return layout.treedef, [jnp.asarray(x) for x in leaves]
+    floating = jnp.result_type(float)
+    whole = [not jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    return layout.treedef, [
+        jnp.asarray(x, floating if n else None) for x, n in zip(leaves, whole, strict=True)
+    ]

@@ -244,5 +244,5 @@ def sophia(
             found=f"estimator={estimator!r}, batch_size={batch_size!r}",
         )
     check_seed("sophia", seed)
-    check_count("sophia", "update_interval", update_interval, 1)
-    return {"seed": None} if estimator == "given" else None
+    every = {"update_interval": check_count("sophia", "update_interval", update_interval, 1)}
+    return every | {"seed": None} if estimator == "given" else every

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError, is_traced, plain
 from jopt.schedules.schedule import Schedule, schedule
 from jopt.schedules.shapes import check, check_range, power
 
@@ -55,7 +55,8 @@ def exponential(
         found = init_value * power(gamma, times)
         if end_value is None:
             return found
-        least, most = jnp.maximum(found, end_value), jnp.minimum(found, end_value)
+        end = jnp.asarray(end_value if is_traced(end_value) else float(end_value), t.dtype)
+        least, most = jnp.maximum(found, end), jnp.minimum(found, end)
         return least if falls else jnp.where(jnp.asarray(gamma) < 1, least, most)
 
     return Schedule(value)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, is_traced
 from jopt.numerics import rectification
 from jopt.schedules.schedule import Schedule, schedule
-from jopt.schedules.shapes import as_function, between, check, check_choice
+from jopt.schedules.shapes import as_function, between, check, check_choice, check_range
 
 
 @schedule
@@ -148,7 +148,8 @@ def rectified(schedule: Any, b2: float = 0.999) -> Schedule:
     [0.0, 0.0, 0.049, 0.215, 1.0]
     """
     after = as_function("rectified", schedule)
-    if isinstance(b2, bool) or not 0 <= b2 < 1:
+    check_range("rectified", 0.0, 1.0, b2=b2)
+    if not is_traced(b2) and b2 == 1:
         raise ConfigError("rectified", "b2 is out of range", expected="[0, 1)", found=repr(b2))
 
     def value(t: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from jopt.base import configured
+from jopt.base import ConfigError, configured
 from jopt.core import Transform
 from jopt.core.matrixwise import MatrixPart
 from jopt.core.transform import Part, check_transform
@@ -68,6 +68,11 @@ def laid_out(tx: Transform, params: Tree, mesh: Mesh | None = None) -> Transform
 @configured("jopt.sharding.")
 def with_layouts(tx: Transform, layouts: Layouts) -> Transform:
     """See `laid_out`, which makes the `Layouts`."""
+    check_transform("with_layouts", tx)
+    if not isinstance(layouts, Layouts):
+        raise ConfigError(
+            "with_layouts", "these are no layouts", expected="Layouts", found=repr(layouts)[:100]
+        )
     told = {name: NamedSharding(layouts.mesh, spec) for name, spec in layouts.specs}
 
     def change(part: Part) -> Part:

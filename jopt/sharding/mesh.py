@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jopt.base import TreeError
+from jopt.base import ConfigError, TreeError
 from jopt.core.boxes import Box, spec_of
 from jopt.core.places import Place
 from jopt.core.spec import Shape
@@ -25,6 +25,8 @@ def param_shardings(
     One that is on no mesh is split as its box says, and replicated without a box. Shapes that
     come from a trace name their mesh without its devices: `mesh` gives them.
     """
+    if mesh is not None and not isinstance(mesh, Mesh | AbstractMesh):
+        raise ConfigError(who, "this is no mesh", expected="a Mesh", found=repr(mesh)[:200])
     found = [_named(who, path, x) for path, x in zip(layout.names, params, strict=True)]
     if mesh is None:
         known = (s.mesh for s in found if s is not None and isinstance(s.mesh, Mesh))

@@ -6,7 +6,7 @@ import functools
 from typing import Any, cast
 
 import jax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jopt.base import ConfigError, TreeError
 from jopt.core import State, Transform
@@ -232,8 +232,6 @@ def _placed(
     memory: str | None = None,
 ) -> Tree:
     check_transform(who, tx)
-    if not isinstance(mesh, Mesh | AbstractMesh | None):
-        raise ConfigError(who, "this is no mesh", expected="a Mesh", found=repr(mesh)[:200])
     layout, leaves = tx.layout(params)
     params = layout.treedef.unflatten(leaves)
     mesh, shardings = param_shardings(who, layout, leaves, mesh)

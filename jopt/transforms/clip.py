@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Common, Hyper, Spec, Transform, Value, leafwise, treewise
+from jopt.core.axes import check_axes
 from jopt.core.side_by_side import apart, in_turns
 from jopt.numerics import cast, scaled_norm, scaled_norms
 
@@ -122,7 +123,7 @@ def clip_by_norm(max_norm: Value, **common: Unpack[Common]) -> Transform:
     >>> tx.update(grads, tx.init(grads))[0]["w"].round(3)
     Array([0.6, 0.8], dtype=float32)
     """
-    if common.get("axes"):
+    if check_axes("clip_by_norm", common.get("axes")):
         return leafwise(BY_NORM, _by_own_norm, max_norm=max_norm, **common)
     # All leaves at once, which takes fewer kernels.
     return treewise(BY_NORM, _by_norm, max_norm=max_norm, **common)

@@ -51,15 +51,15 @@ ALSO = {"key": "seed"}
 def check_seed(who: str, seed: Any, key: Any = None) -> None:
     """Raise `ConfigError` for a seed, or a key in its place, that is known and no whole number."""
     name, value = ("seed", seed) if key is None else ("key", key)
-    dtype: Any = getattr(value, "dtype", float)
-    if isinstance(plain(value), bool | int | float | str):
+    dtype, shape = getattr(value, "dtype", float), getattr(value, "shape", ())
+    if value is None or isinstance(plain(value), bool | int | float | str):
         whole_number(who, name, value, 0, of="a stream of random numbers")
-    elif jnp.issubdtype(dtype, jax.dtypes.prng_key) or jnp.shape(value):
+    elif jnp.issubdtype(dtype, jax.dtypes.prng_key) or shape:
         raise ConfigError(
             who,
             f"{name}= is a whole number here, not a key of jax's",
             expected=f"a whole number up to {MOST_SEED}",
-            found=f"{dtype} {jnp.shape(value)}",
+            found=f"{dtype} {shape}",
             fix=f'Put it in the state: state["{who}"]["key"]["default"] = jax.random.key_data(key)',
         )
 

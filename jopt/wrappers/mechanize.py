@@ -173,7 +173,7 @@ def mechanize(
     >>> bool(abs(params["w"]) < 0.1)
     True
     """
-    check_count("mechanize", "num_betas", num_betas, 1, of="rates")
+    rates = check_count("mechanize", "num_betas", num_betas, 1, of="rates")
     numbers = {"weight_decay": weight_decay, "eps": eps, "s_init": s_init}
-    tuner = TunerPart(SPEC, rule, None, {"num_betas": num_betas}, numbers)
+    tuner = TunerPart(SPEC, rule, None, {"num_betas": rates}, numbers)
     return Transform({"mechanize": MechanizePart("mechanize", tx, tuner)})

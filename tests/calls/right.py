@@ -18,6 +18,7 @@ from tests.calls.things import STATE, TX, P
 
 S = jopt.schedules
 MESH = jax.make_mesh((1,), ("data",))
+FREE = jopt.schedule_free(jopt.sgd(0.1), 0.1)
 AVERAGED = jopt.ema(TX, decay=0.5)
 PLACED = jax.tree.map(lambda x: jax.device_put(x, jax.NamedSharding(MESH, jax.P())), P)
 WEIGHTS = {"weight": jnp.ones((2, 3)), "bias": jnp.ones(2)}
@@ -127,6 +128,12 @@ OF = {
     "jopt.interop.orbax.save": {"path": _fresh("made.orbax")},
     "jopt.interop.safetensors.load": {"path": "there.safetensors", "like": STATE, "tx": TX},
     "jopt.interop.safetensors.save": {"path": "made.safetensors"},
+    "jopt.interop.torch.export_schedule_free": {"tx": FREE, "state": FREE.init(P), "names": ORDER},
+    "jopt.interop.torch.import_schedule_free": {
+        "tx": FREE,
+        "state_dict": interop.export_schedule_free(FREE, P, FREE.init(P), ORDER),
+        "names": ORDER,
+    },
     "jopt.interop.torch.export_optimizer": {"names": ORDER},
     "jopt.interop.torch.export_params": {"params": WEIGHTS},
     "jopt.interop.torch.export_scheduler": {"schedule": S.step(0.1, 3), "count": 2},
@@ -198,6 +205,10 @@ OF = {
     "jopt.schedules.Plateau.update": {"memory": S.plateau(1.0).init()},
     "jopt.optimizer": {"spec": SPEC, "rule": rule, "lifted": {}},
     "jopt.set_hyperparams": {"values": {"learning_rate": 0.5}},
+    "jopt.sharding.laid_out": {"params": PLACED, "mesh": MESH},
+    "jopt.sharding.with_layouts": {
+        "layouts": jopt.sharding.Layouts(MESH.abstract_mesh, (("w", jax.P()),))
+    },
     "jopt.sharding.init": {"params": PLACED, "mesh": MESH},
     "jopt.sharding.state_sharding": {"params": PLACED, "state": STATE, "mesh": MESH},
     "jopt.sharding.offload": {"params": PLACED, "mesh": MESH, "axis": "data"},
@@ -212,6 +223,7 @@ OF = {
     "jopt.step": {"rounding": "nearest", "key": jax.random.key(0)},
     "jopt.Transform": {"parts": TX.parts},
     "jopt.treewise": {"spec": SPEC, "rule": _lists, "arguments": {"rate": 0.5}},
+    "jopt.recipes.Layer": {"pattern": r"layer_(\d)", "number": 1, "depth": 2},
     "jopt.recipes.layer_decay": {"pattern": r"layer_(\d)", "decay": 0.9, "depth": 2, "below": "^w"},
 }
 """What one callable needs besides, or in place of it."""

@@ -16,6 +16,8 @@ NESTED = {"dense": {"kernel": jnp.ones((2, 2))}}
 TX, FOREIGN = jopt.adam(1e-3), optax.adam(1e-3)
 STATE, THEIRS = TX.init(P), FOREIGN.init(P)
 MESH = jax.make_mesh((1,), ("x",))
+TRACED = []
+jax.eval_shape(lambda x: TRACED.append(x), P["w"])
 
 
 def averaged():
@@ -47,6 +49,12 @@ WRONG = [
     (lambda: jopt.eval_params(NESTED, averaged()), "in each other's place", "eval_params"),
     (lambda: jopt.sharding.state_sharding(FOREIGN, P, MESH), "this is no jopt tr", "jopt.chain"),
     (lambda: jopt.sharding.state_sharding(TX, P, "x"), "this is no mesh", "found:    'x'"),
+    (lambda: jopt.sharding.laid_out(TX, P, "x"), "this is no mesh", "found:    'x'"),
+    (lambda: jopt.sharding.with_layouts(TX, MESH), "these are no layouts", "found:    Mesh"),
+    (lambda: jopt.sgd(1.0, axes={"w": P}), "axes=: no text says what the axes", "'i layer o"),
+    (lambda: jopt.clip_by_norm(1.0, axes=P["w"]), "axes= takes a dict", "Array"),
+    (lambda: jopt.add_noise(0.1, seed=[1]), "add_noise: seed", r"found:    \[1\]"),
+    (lambda: jopt.to_bytes(TRACED), "is being traced and has no value", "outside of jit"),
     (lambda: jopt.sharding.state_sharding(TX, P, MESH, state=P), "another transform", "adam"),
     (lambda: jopt.chain([TX, TX]), "chain: this is no transform", r"chain\(\*\[\.\.\.\]\)"),
     (

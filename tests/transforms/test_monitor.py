@@ -75,6 +75,8 @@ def test_norms_of_trees():
     np.testing.assert_allclose(jopt.global_norm(tree), 5e30, rtol=1e-6)
     np.testing.assert_allclose(jopt.leaf_norms(tree)["c"], 4e30, rtol=1e-6)
     assert jopt.leaf_norms(tree)["b"] is None
+    whole = {"a": jnp.array([3, 4]), "b": jnp.array(12, "uint8")}
+    assert (float(jopt.global_norm(whole)), jopt.leaf_norms(whole)["a"].dtype) == (13.0, "float32")
     assert float(jopt.global_norm({})) == 0.0
     assert bool(jopt.all_finite(tree))
     assert not jopt.all_finite([jnp.float32(jnp.nan)])
