@@ -71,6 +71,10 @@ def strong_wolfe(
     go: Array | bool = True,
     c1: float = 1e-4,
     c2: float = 0.9,
+    t_max: Array | None = None,
+    stretch: Array | float = 10.0,
+    slack: Array | None = None,
+    approx: Array | None = None,
 ) -> Found:
     """A step length t with f(t) ≤ f + c₁·t·f′ and |f′(t)| ≤ c₂·|f′|, by bracketing and zooming.
 
@@ -88,6 +92,11 @@ def strong_wolfe(
     - `tolerance`: zooming ends when no entry of the bracket is longer.
     - `go`: `False` evaluates nothing and stays at 0.
     - `c1`, `c2`: the constants of Armijo's and of Wolfe's condition.
+    - `t_max`: the longest step; where the function falls still there, it is taken.
+    - `stretch`: how many times as long the next trial may be, while bracketing.
+    - `slack`: by how much either condition may fail.
+    - `approx`: the approximate condition of Hager and Zhang, too: f(t) ≤ f + ε·|f| and
+      f′(t) ≤ (2·c₁ − 1)·f′, where rounding leaves nothing of the differences of f.
 
     **Returns:** the lowest point found, which is 0 if there is none below.
 
@@ -110,14 +119,21 @@ def strong_wolfe(
         f_new, g_new, slope_new = evaluate(s.t)
         bad = ~(jnp.isfinite(f_new) & jnp.isfinite(slope_new))
         new = Point(s.t, jnp.where(bad, jnp.inf, f_new), slope_new)
-        high = new.f > f + c1 * s.t * slope
-        wolfe = jnp.abs(slope_new) <= -c2 * slope
+        more = 0 if slack is None else slack
+        high = new.f > f + c1 * s.t * slope + more
+        wolfe = jnp.abs(slope_new) <= -c2 * slope + more
+        fine = jnp.asarray(False)
+        if approx is not None:
+            fine = slope_new <= (2 * c1 - 1) * slope + more
+            fine &= new.f <= f + approx * jnp.abs(f)
+            high, fine = high & ~fine, fine & wolfe
         bracketing = s.phase == BRACKETING
 
         # Bracketing: does the last step contain a minimum? Else go further out.
         spent = s.steps >= max_steps
-        above = high | ((s.steps > 1) & (new.f >= s.prev.f))
-        done = ~spent & ~above & wolfe
+        above = (high | ((s.steps > 1) & (new.f >= s.prev.f))) & ~fine
+        capped = False if t_max is None else (slope_new < 0) & (s.t >= t_max)
+        done = ~spent & ~above & (wolfe | capped)
         enclosed = ~spent & (above | (~wolfe & (slope_new >= 0)))
         outwards = bracketing & ~(spent | done | enclosed)
         near = _where(spent, start, _where(done, new, s.prev))
@@ -128,7 +144,7 @@ def strong_wolfe(
 
         # Zooming: the new point replaces one end, or both.
         replaced = Point(*(x.at[1 - s.low].set(y) for x, y in zip(s.ends, new, strict=True)))
-        raised = high | (new.f >= s.ends.f[s.low])
+        raised = (high | (new.f >= s.ends.f[s.low])) & ~fine
         wolfe_z = ~raised & wolfe
         across = slope_new * (s.ends.t[1 - s.low] - s.ends.t[s.low]) >= 0
         turned = ~raised & ~wolfe & across
@@ -150,7 +166,10 @@ def strong_wolfe(
         g_low = _where(bracketing & spent, g, s.g)
         g_next = _where(jnp.where(bracketing, take_b, take_z), g_new, g_low)
 
-        further = cubic_minimum(s.prev, new, s.t + 0.01 * (s.t - s.prev.t), s.t * 10)
+        least, most = s.t + 0.01 * (s.t - s.prev.t), s.t * stretch
+        if t_max is not None:
+            least, most = jnp.minimum(least, t_max), jnp.minimum(most, t_max)
+        further = cubic_minimum(s.prev, new, least, most)
         inner, stuck = next_trial(ends, s.stuck & ~bracketing)
         return _Search(
             phase=phase,

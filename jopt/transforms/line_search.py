@@ -43,6 +43,10 @@ ZOOM = Spec(
     (
         Hyper("slope_rtol", "(0, 1)"),
         Hyper("curv_rtol", "(0, 1)"),
+        Hyper("max_learning_rate", "(0, inf)", optional=True),
+        Hyper("tol", "[0, inf)"),
+        Hyper("increase_factor", "[1.01, inf)"),
+        Hyper("approx_dec_rtol", "[0, inf)", optional=True),
         Hyper("stepsize_precision", "[0, inf)"),
     ),
     options={"max_linesearch_steps": None, "initial_guess_strategy": None},
@@ -109,9 +113,12 @@ def by_zoom(u: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
     keeps = h.initial_guess_strategy == "keep"
     largest = vector_max(u).astype(last.dtype)
+    trial = jnp.where(last > 0, last, 1) if keeps else jnp.ones_like(last)
+    if h.max_learning_rate is not None:
+        trial = jnp.minimum(trial, h.max_learning_rate)
     found = strong_wolfe(
         evaluate,
-        jnp.where(last > 0, last, 1) if keeps else jnp.ones_like(last),
+        trial,
         f,
         (),
         slope,
@@ -121,6 +128,10 @@ def by_zoom(u: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         go=slope < 0,
         c1=h.slope_rtol,
         c2=h.curv_rtol,
+        t_max=h.max_learning_rate,
+        stretch=h.increase_factor,
+        slack=h.tol,
+        approx=h.approx_dec_rtol,
     )
     return ended(u, found.t, s, found.evaluations.astype(jnp.int32) + cost)
 
@@ -178,8 +189,12 @@ def scale_by_backtracking_linesearch(
 def scale_by_zoom_linesearch(
     max_linesearch_steps: int,
     *,
+    max_learning_rate: Value | None = None,
+    tol: Value = 0.0,
+    increase_factor: Value = 2.0,
     slope_rtol: Value = 1e-4,
     curv_rtol: Value = 0.9,
+    approx_dec_rtol: Value | None = 1e-6,
     stepsize_precision: Value = 1e-5,
     initial_guess_strategy: Literal["keep", "one"] = "keep",
 ) -> None:
@@ -188,12 +203,17 @@ def scale_by_zoom_linesearch(
     With φ(t) = f(p + t·u), t is such that φ(t) ≤ φ(0) + c₁·t·φ′(0) and |φ′(t)| ≤ c₂·|φ′(0)|,
     found by bracketing and zooming as in `jopt.lbfgs`. `update(..., value_fn=f)` is as for
     `scale_by_backtracking_linesearch`. Along a direction that does not descend, and where no trial
-    is below φ(0), there is no step.
+    is below φ(0), there is no step. So near to a minimum that rounding leaves nothing of
+    differences of φ, φ(t) ≤ φ(0) + ε·|φ(0)| and φ′(t) ≤ (2·c₁ − 1)·φ′(0) stand for the first.
 
     **Arguments** (defaults are optax's):
 
     - `max_linesearch_steps`: how many trials may follow the first, at least 0.
+    - `max_learning_rate`: the longest step, or `None`; where φ falls still there, it is taken.
+    - `tol`: ≥ 0, by how much either condition may fail.
+    - `increase_factor`: ≥ 1.01, how many times as long as the last a trial may be, while it falls.
     - `slope_rtol`: c₁ in (0, 1); `curv_rtol`: c₂ in (0, 1).
+    - `approx_dec_rtol`: ε ≥ 0, or `None`.
     - `stepsize_precision`: ≥ 0; zooming ends when the bracket is shorter.
     - `initial_guess_strategy`: the first trial: `"keep"`, the last t, or `"one"`.
 
@@ -202,7 +222,8 @@ def scale_by_zoom_linesearch(
     **Raises:** `ConfigError` for a number out of range, an unknown strategy, and without
     `value_fn=`.
 
-    Source: Nocedal and Wright, 2006, algorithms 3.5 and 3.6.
+    Source: Nocedal and Wright, 2006, algorithms 3.5 and 3.6; Hager and Zhang, 2006, equations 23
+    and 27. Trials are minima of cubics, where optax doubles and halves, so that lengths differ.
 
     >>> import jax, jax.numpy as jnp, jopt
     >>> f = lambda p: jnp.sum(jnp.square(p["w"]))

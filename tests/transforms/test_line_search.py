@@ -122,3 +122,22 @@ def test_what_a_search_does_not_take():
     tx = SEARCHES["zoom"]
     with pytest.raises(jopt.ConfigError, match="update needs value_fn="):
         tx.update(START, tx.init(START), START)
+
+
+def test_how_far_and_how_exactly_zooming_goes():
+    falls, bowl = (lambda p: -p), (lambda p: (p - 1.25) ** 2)
+    level = lambda p: 1e8 + jnp.where(p > 0.5, 8.0, 0.0) + 1e-3 * (p - 1) ** 2  # noqa: E731
+
+    def length(f, steps=3, **numbers):
+        tx = jopt.scale_by_zoom_linesearch(steps, **numbers)
+        p = jnp.float32(0)
+        return float(jax.jit(lambda s: tx.update(p + 1, s, p, value_fn=f)[0])(tx.init(p)))
+
+    assert [length(falls), length(falls, increase_factor=3.0)] == [8, 27]
+    assert length(falls, max_learning_rate=5.0) == 5
+    assert length(falls, max_learning_rate=0.25) == 0.25
+    assert length(bowl, curv_rtol=0.01) == pytest.approx(1.25)
+    assert length(bowl, curv_rtol=0.01, tol=0.6) == 1
+    # One digit of the value above, and at the minimum by its slope.
+    assert length(level) == 1
+    assert length(level, approx_dec_rtol=None) < 0.5
