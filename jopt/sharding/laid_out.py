@@ -55,8 +55,8 @@ def laid_out(tx: Transform, params: Tree, mesh: Mesh | None = None) -> Transform
     >>> import jax, jax.numpy as jnp, jopt
     >>> mesh = jax.make_mesh((1,), ("f",), axis_types=(jax.sharding.AxisType.Auto,))
     >>> params = {"w": jax.device_put(jnp.ones((4, 8)), jax.NamedSharding(mesh, jax.P("f")))}
-    >>> jopt.sharding.laid_out(jopt.muon(0.02), params)
-    jopt.sharding.with_layouts(jopt.muon(learning_rate=0.02), <Layouts of 1 parameters on {'f': 1}>)
+    >>> jopt.sharding.laid_out(jopt.muon(0.02), params).config["layouts"]
+    <Layouts of 1 parameters on {'f': 1}>
     """
     check_transform("laid_out", tx)
     layout, leaves = tx.layout(params)
