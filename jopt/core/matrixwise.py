@@ -73,7 +73,12 @@ def matrixwise(
     The spec declares `ndim=2`, or other numbers of axes beside: the rule of a leaf that is no
     matrix sees all of its slots, also those that are owned, and never yields.
     """
-    check_rule(spec, rule, prepare, options, batch=batch)
+    over_columns = {} if spread is None else {"spread": spread}
+    check_rule(spec, rule, prepare, options, batch=batch, **over_columns)
+    if not isinstance(alike, bool):
+        raise ConfigError(
+            spec.name, "alike is yes or no", expected="True or False", found=repr(alike)[:100]
+        )
     part = MatrixPart(spec, rule, prepare, options, arguments)
     part.batch, part.alike, part.spread = batch, alike, spread
     return Transform({spec.name: part})

@@ -1,7 +1,6 @@
 """Where a state lives on a mesh, told from where the parameters live."""
 
 from jopt.sharding.data_parallel import zero1_step as zero1_step
-from jopt.sharding.laid_out import Layouts as Layouts
 from jopt.sharding.laid_out import laid_out as laid_out
 from jopt.sharding.laid_out import with_layouts as with_layouts
 from jopt.sharding.state import init as init

@@ -205,11 +205,9 @@ OF = {
     "jopt.schedules.Plateau.update": {"memory": S.plateau(1.0).init()},
     "jopt.optimizer": {"spec": SPEC, "rule": rule, "lifted": {}},
     "jopt.set_hyperparams": {"values": {"learning_rate": 0.5}},
-    "jopt.sharding.laid_out": {"params": PLACED, "mesh": MESH},
-    "jopt.sharding.with_layouts": {
-        "layouts": jopt.sharding.Layouts(MESH.abstract_mesh, (("w", jax.P()),))
-    },
     "jopt.sharding.init": {"params": PLACED, "mesh": MESH},
+    "jopt.sharding.laid_out": {"params": PLACED, "mesh": MESH},
+    "jopt.sharding.with_layouts": jopt.sharding.laid_out(TX, PLACED, MESH).config,
     "jopt.sharding.state_sharding": {"params": PLACED, "state": STATE, "mesh": MESH},
     "jopt.sharding.offload": {"params": PLACED, "mesh": MESH, "axis": "data"},
     "jopt.sharding.zero1": {"params": PLACED, "axis": "data"},

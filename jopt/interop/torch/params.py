@@ -14,7 +14,7 @@ from jopt.checkpoint.fetching import host
 from jopt.core.tree import Tree, layout_of
 from jopt.interop.torch.given import flag, parameters, pattern, table, wrong
 from jopt.interop.torch.tensors import to_numpy, to_torch
-from jopt.interop.torch.weights import Weight, flax_weights
+from jopt.interop.torch.weights import Weight, each_layer, flax_weights
 
 Names = Mapping[str, Weight | str]
 
@@ -74,7 +74,7 @@ def import_params(
     known: set[str] = set()
     for path, target in zip(layout.names, targets, strict=True):
         shape, dtype = tuple(target.shape), np.dtype(target.dtype)
-        each = weights[path].each(shape)
+        each = each_layer(weights[path], shape)
         one = shape[weights[path].layers :]
         layers = []
         for _, weight in each:
@@ -127,7 +127,7 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
     tensors = {}
     for keys, path, leaf in zip(layout.paths, layout.names, values, strict=True):
         value = host(who, keys, leaf)
-        for layer, weight in weights[path].each(value.shape):
+        for layer, weight in each_layer(weights[path], value.shape):
             one = value[layer]
             if weight.axes is not None:
                 _turned(who, path, one.shape, weight)

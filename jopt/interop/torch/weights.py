@@ -28,8 +28,6 @@ class Weight:
 
     >>> Weight("fc.weight", (1, 0))
     Weight(name='fc.weight', axes=(1, 0))
-    >>> Weight("layers.{}.fc.weight", (1, 0)).one((3,))
-    Weight(name='layers.3.fc.weight', axes=(1, 0))
     """
 
     name: str
@@ -59,16 +57,22 @@ class Weight:
         """How many leading axes of the leaf number torch's parameters."""
         return self.name.count(LAYER)
 
-    def one(self, layer: tuple[int, ...]) -> Weight:
-        """What it says of one layer."""
-        words = self.name.split(LAYER)
-        numbers = (*map(str, layer), "")
-        return Weight("".join(a + b for a, b in zip(words, numbers, strict=True)), self.axes)
 
-    def each(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], Weight]]:
-        """Every layer of a leaf of this shape, and what it says of it."""
-        numbered = itertools.product(*map(range, shape[: self.layers]))
-        return [(layer, self.one(layer)) for layer in numbered]
+def layer_of(weight: Weight, layer: tuple[int, ...]) -> Weight:
+    """What a weight says of one layer.
+
+    >>> layer_of(Weight("layers.{}.fc.weight", (1, 0)), (3,))
+    Weight(name='layers.3.fc.weight', axes=(1, 0))
+    """
+    words = weight.name.split(LAYER)
+    numbers = (*map(str, layer), "")
+    return Weight("".join(a + b for a, b in zip(words, numbers, strict=True)), weight.axes)
+
+
+def each_layer(weight: Weight, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], Weight]]:
+    """Every layer of a leaf of this shape, and what a weight says of it."""
+    numbered = itertools.product(*map(range, shape[: weight.layers]))
+    return [(layer, layer_of(weight, layer)) for layer in numbered]
 
 
 class Ordered(dict[str, Weight]):
@@ -258,7 +262,9 @@ def _ordered(
     weights: Mapping[str, Weight], order: Iterable[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Weight]:
     place = {name: n for n, name in enumerate(order)}
-    names = {path: [one.name for _, one in w.each(shapes[path])] for path, w in weights.items()}
+    names = {
+        path: [one.name for _, one in each_layer(w, shapes[path])] for path, w in weights.items()
+    }
     absent = sorted(name for row in names.values() for name in row if name not in place)
     if absent:
         raise ConfigError(

@@ -19,7 +19,7 @@ from jopt.core.tree import Layout, Path, has, lookup, nest, shown
 from jopt.interop.torch.states.places import Names
 from jopt.interop.torch.states.slots import like
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.weights import Ordered, Unordered, Weight
+from jopt.interop.torch.weights import Ordered, Unordered, Weight, layer_of
 
 Layer = tuple[int, ...]
 ALL = slice(None)
@@ -172,7 +172,7 @@ def unstacked(who: str, target: Target, names: Names) -> tuple[Target, Names]:
         i = index[name]
         for n, (of, layer) in enumerate(at):
             if of == i:
-                found[split.layout.names[n]] = given.one(layer) if layer else given
+                found[split.layout.names[n]] = layer_of(given, layer) if layer else given
     if isinstance(names, Ordered):
         return split, names.sorted(found)
     return split, Unordered(found)
