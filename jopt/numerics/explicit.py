@@ -79,11 +79,11 @@ def reshaped(x: Array, shape: tuple[int, ...]) -> Array:
     own: NamedSharding = jax.typeof(x).sharding
     if x.shape == shape:
         return x
-    if AxisType.Explicit not in own.mesh.axis_types or x.size == 0:
+    if AxisType.Explicit not in own.mesh.axis_types:
         return x.reshape(shape)
-    before: list[Any] = list(own.spec)
+    before: list[Any] = list(own.spec) if x.size else [None] * x.ndim
     after: list[Any] = [None] * len(shape)
-    for old, new in _blocks(x.shape, shape):
+    for old, new in _blocks(x.shape, shape) if x.size else ():
         into = [i for i in new if shape[i] > 1]
         if not into:
             continue
