@@ -58,7 +58,7 @@ def panels() -> dict[str, dict[str, Any]]:
             "cosine": s.piecewise(0.8, [150, 300, 450], [0.3, 0.5, 0.0], anneal="cosine"),
         },
         "warmup_constant": {"": s.warmup_constant(1.0, 100)},
-        "rectified": {"": s.rectified(1.0, 0.99)},
+        "rectified": {"": s.rectified(1.0, b2=0.99)},
         "inverse_sqrt": {
             "": s.inverse_sqrt(1.0, 75),
         },

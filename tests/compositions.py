@@ -64,7 +64,7 @@ SCHEDULES: tuple[s.Schedule, ...] = (
     s.piecewise(0.1, [5, 9], [0.2, 0.0], anneal="cosine"),
     s.sgdr([0.1, 0.05], [12, 30], warmup_steps=4),
     s.warmup_constant(0.1, 10),
-    s.rectified(0.1, 0.99),
+    s.rectified(0.1, b2=0.99),
 )
 
 # Of a metric that never improves: bad at steps 1 and 2, reduced, at rest for four steps.
@@ -124,8 +124,8 @@ WRAPPERS: dict[str, jopt.Transform] = {
         jopt.monitor(decay=0.9),
         jopt.trace(0.9, nesterov=True),
         jopt.average_updates(0.5),
-        jopt.grokfast(0.9, s.linear(0.5, 0.1, 20)),
-        jopt.grokfast_ma(0.5, window_size=2),
+        jopt.grokfast(decay=0.9, gain=s.linear(0.5, 0.1, 20)),
+        jopt.grokfast_ma(gain=0.5, window_size=2),
         jopt.stateless(halves),
         jopt.identity(),
         jopt.scale(s.linear(-0.1, -0.01, 20)),

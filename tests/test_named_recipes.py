@@ -38,7 +38,7 @@ def schedule_free_radam(eta, b1, b2, eps, decay):
 
 @pytest.mark.usefixtures("x64")
 def test_schedule_free_radam():
-    tx = jopt.recipes.schedule_free_radam(0.1, 0.9, 0.9, weight_decay=0.1)
+    tx = jopt.recipes.schedule_free_radam(0.1, b1=0.9, b2=0.9, weight_decay=0.1)
 
     def one(carry, g):
         return jopt.step(tx, g, carry[1], carry[0]), None
@@ -73,8 +73,8 @@ def test_a_name_is_its_parts(name):
 
 def test_a_rectified_schedule_of_a_schedule():
     linear = jopt.schedules.linear(1.0, 0.0, 10)
-    alone, both = jopt.schedules.rectified(1.0, 0.9), jopt.schedules.rectified(linear, 0.9)
+    alone, both = jopt.schedules.rectified(1.0, b2=0.9), jopt.schedules.rectified(linear, b2=0.9)
     for t in (0, 4, 7):
         np.testing.assert_allclose(both(t), alone(t) * linear(t), rtol=1e-6)
     with pytest.raises(jopt.ConfigError, match="b2 is out of range"):
-        jopt.schedules.rectified(1.0, 1.0)
+        jopt.schedules.rectified(1.0, b2=1.0)

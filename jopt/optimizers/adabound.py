@@ -55,10 +55,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 @optimizer(SPEC, rule, prepare=prepare)
 def adabound(
     learning_rate: Value = 1e-3,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    *,
     final_learning_rate: Value = 0.1,
     gamma: Value = 1e-3,
     weight_decay: Value = 0.0,

@@ -38,10 +38,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 @optimizer(SPEC, rule, prepare=prepare)
 def adam_mini(
     learning_rate: Value = 1e-3,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-8,
-    *,
     weight_decay: Value = 0.0,
     **common: Unpack[Decoupled],
 ) -> None:

@@ -108,10 +108,10 @@ def _project(g: Any, axis: int, h: Any) -> Any:
 @optimizer(SPEC, rule, prepare=prepare)
 def apollo(
     learning_rate: Value = 1e-2,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-6,
-    *,
     rank: int = 256,
     update_every: int = 200,
     scale: Value = 1.0,

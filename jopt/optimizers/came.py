@@ -96,10 +96,10 @@ def least(dtype: Any) -> float:
 @optimizer(SPEC, rule, prepare=prepare)
 def came(
     learning_rate: Value = 2e-4,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.999,
     b3: Value = 0.9999,
-    *,
     eps1: Value = 1e-30,
     eps2: Value = 1e-16,
     clipping_threshold: Value = 1.0,

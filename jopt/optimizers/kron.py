@@ -129,8 +129,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 @optimizer(SPEC, rule, prepare=prepare)
 def kron(
     learning_rate: Value = 1e-3,
-    b1: Value = 0.9,
     *,
+    b1: Value = 0.9,
     preconditioner_rate: Value = 0.1,
     update_probability: Value | None = None,
     init_scale: Value = 1.0,

@@ -154,10 +154,10 @@ def renewed(factors: Any, old: Any, axes: int, h: Any) -> Any:
 @optimizer(SPEC, rule, prepare=prepare)
 def shampoo(
     learning_rate: Value = 1e-3,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.999,
     eps: Value = 1e-12,
-    *,
     ridge: Value = 1e-6,
     graft: Literal["adam", "sgd"] | None = "adam",
     graft_eps: Value = 1e-8,

@@ -174,11 +174,11 @@ def _followed(factors: Any, bases: Any, nu: Any) -> Any:
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, prepare=prepare)
 def soap(
     learning_rate: Value = 3e-3,
+    *,
     b1: Value = 0.95,
     b2: Value = 0.95,
     b3: Value | None = None,
     eps: Value = 1e-8,
-    *,
     update_every: int = 10,
     max_size: int = 10000,
     one_sided: bool = False,

@@ -35,8 +35,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 @optimizer(SPEC, rule)
 def tiger(
     learning_rate: Value = 1e-3,
-    b1: Value = 0.965,
     *,
+    b1: Value = 0.965,
     weight_decay: Value = 0.01,
     relative: bool = True,
     min_scale: Value = 1e-3,

@@ -14,10 +14,10 @@ from jopt.wrappers import lookahead, schedule_free, stable
 @configured("jopt.recipes.", shared=Decoupled)
 def stable_adamw(
     learning_rate: Value = 1e-3,
+    *,
     b1: Value = 0.9,
     b2: Value = 0.99,
     eps: Value = 1e-8,
-    *,
     weight_decay: Value = 1e-2,
     max_rms: Value = 1.0,
     **common: Unpack[Decoupled],
@@ -40,10 +40,10 @@ def stable_adamw(
 @configured("jopt.recipes.", shared=Coupled)
 def ranger(
     learning_rate: Value = 1e-3,
+    *,
     b1: Value = 0.95,
     b2: Value = 0.999,
     eps: Value = 1e-5,
-    *,
     weight_decay: Value = 0.0,
     sync_period: int = 6,
     slow_step_size: Value = 0.5,
@@ -68,10 +68,10 @@ def ranger(
 @configured("jopt.recipes.", shared=Decoupled)
 def schedule_free_radam(
     learning_rate: Value = 2.5e-3,
+    *,
     b1: Value = 0.9,
     b2: float = 0.999,
     eps: Value = 1e-8,
-    *,
     weight_decay: Value = 0.0,
     weight_lr_power: Value = 2.0,
     **common: Unpack[Decoupled],
@@ -91,6 +91,6 @@ def schedule_free_radam(
     >>> jopt.recipes.schedule_free_radam(1e-3)
     jopt.recipes.schedule_free_radam(learning_rate=0.001)
     """
-    rate = rectified(learning_rate, b2)
+    rate = rectified(learning_rate, b2=b2)
     inner = adamw(rate, 0.0, b2, eps, weight_decay=weight_decay, **common)
     return schedule_free(inner, rate, b1, weight_lr_power)

@@ -59,7 +59,12 @@ def windowed(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 
 @optimizer(EMA, smoothed)
-def grokfast(decay: Value = 0.98, gain: Value = 2.0, **common: Unpack[Common]) -> None:
+def grokfast(
+    *,
+    decay: Value = 0.98,
+    gain: Value = 2.0,
+    **common: Unpack[Common],
+) -> None:
     """μ ← α·μ + (1 − α)·g, and g + λ·μ in place of g: what is slow in the gradients, amplified.
 
     Before any optimizer: `jopt.chain(jopt.grokfast(), jopt.adamw(1e-3))`. μ begins as the first
@@ -79,7 +84,7 @@ def grokfast(decay: Value = 0.98, gain: Value = 2.0, **common: Unpack[Common]) -
     gradients", algorithm 2, Grokfast-EMA.
 
     >>> import jax.numpy as jnp, jopt
-    >>> tx, g = jopt.grokfast(0.5), {"w": jnp.float32(1.0)}
+    >>> tx, g = jopt.grokfast(decay=0.5), {"w": jnp.float32(1.0)}
     >>> updates, state = tx.update(g, tx.init(g))
     >>> float(updates["w"]), float(tx.update({"w": jnp.float32(3.0)}, state)[0]["w"])
     (3.0, 7.0)
@@ -88,8 +93,8 @@ def grokfast(decay: Value = 0.98, gain: Value = 2.0, **common: Unpack[Common]) -
 
 @optimizer(MA, windowed)
 def grokfast_ma(
-    gain: Value = 5.0,
     *,
+    gain: Value = 5.0,
     window_size: int = 100,
     reduce: Literal["mean", "sum"] = "mean",
     warmup: bool = True,
@@ -114,7 +119,7 @@ def grokfast_ma(
     Source: Lee, Kang, Kim and Lee, 2024, algorithm 1, Grokfast-MA.
 
     >>> import jax.numpy as jnp, jopt
-    >>> tx, g = jopt.grokfast_ma(1.0, window_size=2), {"w": jnp.float32(1.0)}
+    >>> tx, g = jopt.grokfast_ma(gain=1.0, window_size=2), {"w": jnp.float32(1.0)}
     >>> updates, state = tx.update(g, tx.init(g))
     >>> float(updates["w"]), float(tx.update({"w": jnp.float32(3.0)}, state)[0]["w"])
     (1.0, 5.0)

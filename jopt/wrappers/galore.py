@@ -163,10 +163,10 @@ def _upright(vectors: Array) -> Array:
 @configured("jopt.")
 def galore(
     tx: Transform,
+    *,
     rank: int = 128,
     update_proj_gap: int = 200,
     scale: Value = 1.0,
-    *,
     side: Side = "shorter",
 ) -> Transform:
     """Let an optimizer work on each matrix in a subspace of r dimensions, of which it keeps state.

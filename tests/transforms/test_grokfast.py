@@ -26,10 +26,10 @@ def by_window(reduce, warmup, lamb=3.0):
 
 
 CASES = {
-    "ema": (jopt.grokfast(0.7, 3.0), by_mean),
-    "mean": (jopt.grokfast_ma(3.0, window_size=SIZE), lambda: by_window("mean", True)),
+    "ema": (jopt.grokfast(decay=0.7, gain=3.0), by_mean),
+    "mean": (jopt.grokfast_ma(gain=3.0, window_size=SIZE), lambda: by_window("mean", True)),
     "sum": (
-        jopt.grokfast_ma(3.0, window_size=SIZE, reduce="sum", warmup=False),
+        jopt.grokfast_ma(gain=3.0, window_size=SIZE, reduce="sum", warmup=False),
         lambda: by_window("sum", False),
     ),
 }
@@ -49,7 +49,7 @@ def test_the_papers_lines(name):
 
 
 def test_a_leaf_that_was_absent_has_a_shorter_window():
-    tx = jopt.grokfast_ma(1.0, window_size=2)
+    tx = jopt.grokfast_ma(gain=1.0, window_size=2)
     a, b = (jnp.float32(x) for x in (1.0, 3.0))
     params = {"a": a, "b": a}
     _, state = tx.update({"a": a, "b": None}, tx.init(params), params)

@@ -46,7 +46,7 @@ def by_hand(steps, shorter=True):
 @pytest.mark.parametrize("side", ["shorter", "longer"])
 def test_the_papers_lines_around_adamw(side, x64):
     base = jopt.adamw(RATE, weight_decay=DECAY)
-    tx = jopt.galore(base, RANK, GAP, SCALE, side=side)
+    tx = jopt.galore(base, rank=RANK, update_proj_gap=GAP, scale=SCALE, side=side)
     [*_, (params, state)] = run(tx, 50, START)
     close(params, by_hand(50, side == "shorter"))
     shapes = {k: x.shape for k, x in state["adamw"]["mu"].items()}
@@ -87,7 +87,9 @@ def test_a_stack_of_matrices_is_matrices_and_full_rank_is_the_optimizer(x64):
     stack = {"s": np.sin(np.arange(30.0)).reshape(2, 3, 5)}
     rows = {f"s{i}": x for i, x in enumerate(stack["s"])}
     both = [
-        run(jopt.galore(jopt.sgd(0.1, momentum=0.9, axes=axes), 2, 3), 8, start)[-1][0]
+        run(
+            jopt.galore(jopt.sgd(0.1, momentum=0.9, axes=axes), rank=2, update_proj_gap=3), 8, start
+        )[-1][0]
         for axes, start in (({"s": "layer ..."}, stack), (None, rows))
     ]
     close(both[0]["s"], np.stack([*both[1].values()]))
