@@ -168,6 +168,11 @@ WRAPPERS: dict[str, jopt.Transform] = {
         also_adamw="^deep$|bias$",
         adamw_groups={"flat": jopt.group("bias$", weight_decay=0.0)},
     ),
+    "named": jopt.route(
+        jopt.recipes.stable_adamw(0.01),
+        matrices=("kernel$", jopt.recipes.ranger(0.01)),
+        biases=("bias$", jopt.recipes.schedule_free_radam(0.01)),
+    ),
     "scheduled": jopt.adamw(
         s.onecycle(0.1, 20),
         b1=s.onecycle_momentum(20),

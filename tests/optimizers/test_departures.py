@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import jopt
-from jopt.optimizers.radam import averaged_length
+from jopt.numerics.rectified import averaged_length
 
 
 def final(tx, p, grads):

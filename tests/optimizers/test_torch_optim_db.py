@@ -74,7 +74,6 @@ REFUSED = {
     "Clipping threshold d should be >= 1": "clipping_threshold is out of range\n"
     "  expected: [1, inf)\n  found:    0.0",
     "beta2_decay should be <= 0": "b2_decay is out of range\n  expected: (-inf, 0]",
-    "Adafactor does not support complex parameters": "has no rule for complex parameters",
     "Invalid lr_decay value: -0.5": "lr_decay is out of range\n  expected: [0, inf)",
     "Invalid beta parameter at index 0: 1.0": "b1 is out of range\n  expected: [0, 1)",
     "Invalid beta parameter at index 1: 1.0": "b2 is out of range\n  expected: [0, 1)",
@@ -91,6 +90,7 @@ REFUSED = {
 
 # What torch refuses and jopt cannot or need not, with the reason.
 NO_ERROR_HERE = {
+    "Adafactor does not support complex parameters": "squares are |g|², as in its paper's reals",
     "params argument given to the optimizer should be an iterable of Tensors or dicts": (
         "a single array is a tree"
     ),
