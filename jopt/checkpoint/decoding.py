@@ -127,8 +127,7 @@ def _is_map(data: bytes | memoryview) -> bool:
 
 
 def _decoded(written: bytes) -> Any:
-    source = unpacker(memory.opened(written), len(written))
-    return source.unpack()
+    return unpacker(memory.opened(written), len(written)).unpack()
 
 
 def _map_header(count: int) -> bytes:
@@ -151,8 +150,8 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
     if not count:
         raise damaged(who, "the manifest describes no tree")
     entries: dict[Path, Entry] = {}
-    known: dict[Any, Any] = {}  # keys, and the kinds of arrays: most occur many times
-    tails: dict[bytes, tuple[Any, ...]] = {}  # those kinds by how they are written
+    known: dict[str, str] = {}  # keys, of which most occur many times
+    tails: dict[bytes, tuple[Any, ...]] = {}  # and the kinds of arrays, by how they are written
     spell, before, at = packing(), None, start + source.tell()
     sound = data[start:at] == _map_header(count)
     for _ in range(count):
@@ -170,7 +169,7 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
                 entry: Entry = ArrayEntry(shape, dtype, _hex(data[summed : summed + 8]))
                 sound = sound and data[at:middle] == packer.pack(text)
             else:
-                entry = _entry(_decoded(data[middle:after]), known)
+                entry = _entry(_decoded(data[middle:after]))
                 sound = sound and data[at:after] == spell(text, entry)
                 if isinstance(entry, ArrayEntry):
                     tails[tail] = entry[:2]
@@ -201,7 +200,7 @@ class _UnknownDtypeError(Exception):
     """A dtype that is none of `DTYPES`; its text is the name."""
 
 
-def _entry(plain: Any, known: dict[Any, Any]) -> Entry:
+def _entry(plain: Any) -> Entry:
     if len(plain) == 1:
         value = plain["value"]
         if type(value) in PLAIN or value == {}:
@@ -211,12 +210,8 @@ def _entry(plain: Any, known: dict[Any, Any]) -> Entry:
     if len(plain) != 3:
         raise ValueError(plain)
     crc = _hex(plain["crc32"].encode())
-    kind = (tuple(shape), dtype)
-    if kind not in known:
-        _check_kind(shape, dtype)
-        known[kind] = kind
-    sizes, name = known[kind]
-    return ArrayEntry(sizes, name, crc)
+    _check_kind(shape, dtype)
+    return ArrayEntry(tuple(shape), dtype, crc)
 
 
 def _hex(crc: bytes) -> str:

@@ -181,13 +181,12 @@ def kind_of(leaf: Any) -> Kind | str:
             f"arrays out first, e.g. equinox.filter(model, equinox.is_array)"
         )
     try:
-        found = _array_kind(dtype, tuple(shape))
+        return _array_kind(dtype, tuple(shape))
     except (TypeError, ValueError):
         return (
             f"a {type(leaf).__name__} of {dtype} is no array that numpy knows; make it one first, "
             f"e.g. tensor.numpy()"
         )
-    return found
 
 
 @functools.lru_cache(2**12)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core.checks import floating_dtype
-from jopt.numerics import POLAR_EXPRESS
+from jopt.numerics import POLAR_EXPRESS, newton_schulz
 
 Triple = tuple[float, float, float]
 Coefficients = Triple | Sequence[Triple] | Literal["polar_express"]
@@ -48,11 +48,23 @@ def polynomials(coefficients: Any) -> Any:
     return NAMED[coefficients] if isinstance(coefficients, str) else coefficients
 
 
-def checked_iteration(who: str, coefficients: Any, steps: Any, dtype: Any) -> tuple[Any, int, str]:
+def orthogonalised(x: Any, h: Any, eps: Any) -> Any:
+    """Newton-Schulz for all matrices of a shape at once; `h` has the choices."""
+    # The way round that torch has it: for a square matrix the rounding of the products tells.
+    turned = h.kernels == "in_out"
+    coefficients = polynomials(h.ns_coefficients)
+    return newton_schulz(x, coefficients, h.ns_steps, eps, h.ns_dtype, turned=turned)
+
+
+def checked_iteration(who: str, coefficients: Any, steps: Any, dtype: Any) -> dict[str, Any]:
     """`ns_coefficients`, `ns_steps` and `ns_dtype` as static choices, or a `ConfigError`."""
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps < 100:
         raise ConfigError(who, "ns_steps is out of range", expected="[0, 100)", found=steps)
-    return _checked(who, coefficients), steps, floating_dtype(who, "ns_dtype", dtype)
+    return {
+        "ns_coefficients": _checked(who, coefficients),
+        "ns_steps": steps,
+        "ns_dtype": floating_dtype(who, "ns_dtype", dtype),
+    }
 
 
 def _checked(who: str, given: Any) -> Any:

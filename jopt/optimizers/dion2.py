@@ -15,12 +15,12 @@ from jopt.core.iteration import (
     Kernels,
     check_shapes,
     checked_iteration,
-    polynomials,
+    orthogonalised,
     scale_of,
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import alike, newton_schulz
+from jopt.numerics import alike
 from jopt.numerics.explicit import whole
 
 SPEC = Spec(
@@ -65,10 +65,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
 
 def batch(x: Any, h: Any) -> Any:
     """Newton-Schulz for all that was chosen of matrices of a shape."""
-    turned = h.kernels == "in_out"
-    return newton_schulz(
-        x, polynomials(h.ns_coefficients), h.ns_steps, h.eps, h.ns_dtype, turned=turned
-    )
+    return orthogonalised(x, h, h.eps)
 
 
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
@@ -141,6 +138,5 @@ def dion2(
             found=repr(fraction)[:100],
             fix="It decides shapes: for optax.inject_hyperparams, static_args=('fraction',).",
         )
-    iteration = checked_iteration("dion2", ns_coefficients, ns_steps, ns_dtype)
-    made = dict(zip(("ns_coefficients", "ns_steps", "ns_dtype"), iteration, strict=True))
+    made = checked_iteration("dion2", ns_coefficients, ns_steps, ns_dtype)
     return made | {"fraction": float(share)}

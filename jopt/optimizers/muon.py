@@ -9,12 +9,13 @@ from jopt.core.iteration import (
     Coefficients,
     check_shapes,
     checked_iteration,
+    orthogonalised,
     polynomials,
     scale_of,
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
-from jopt.numerics import lerp, newton_schulz, newton_schulz_in_place
+from jopt.numerics import lerp, newton_schulz_in_place
 
 SPEC = Spec(
     name="muon",
@@ -53,11 +54,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
 
 def batch(x: Any, h: Any) -> Any:
     """Newton-Schulz for all matrices of a shape at once."""
-    # The way round that torch has it: for a square matrix the rounding of the products tells.
-    turned = h.kernels == "in_out"
-    return newton_schulz(
-        x, polynomials(h.ns_coefficients), h.ns_steps, h.eps, h.ns_dtype, turned=turned
-    )
+    return orthogonalised(x, h, h.eps)
 
 
 def spread(x: Any, h: Any, over: tuple[str, ...]) -> Any:
@@ -134,5 +131,4 @@ def muon(
            [ 0., -1.]], dtype=float32)
     """
     check_shapes("muon", adjust_lr, kernels, "original", "match_rms_adamw")
-    iteration = checked_iteration("muon", ns_coefficients, ns_steps, ns_dtype)
-    return dict(zip(("ns_coefficients", "ns_steps", "ns_dtype"), iteration, strict=True))
+    return checked_iteration("muon", ns_coefficients, ns_steps, ns_dtype)

@@ -13,12 +13,12 @@ from jopt.core.iteration import (
     Kernels,
     check_shapes,
     checked_iteration,
-    polynomials,
+    orthogonalised,
     scale_of,
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import B2, BUFFER, DECAY, EPS, RATE
-from jopt.numerics import lerp, mean_along, newton_schulz, norm, safe_sqrt
+from jopt.numerics import lerp, mean_along, norm, safe_sqrt
 
 
 def _outputs(shape: tuple[int, ...], on: Any) -> tuple[int, ...]:
@@ -65,10 +65,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
 
 def batch(x: Any, h: Any) -> Any:
     """Newton-Schulz for all matrices of a shape at once."""
-    turned = h.kernels == "in_out"
-    return newton_schulz(
-        x, polynomials(h.ns_coefficients), h.ns_steps, 1e-7, h.ns_dtype, turned=turned
-    )
+    return orthogonalised(x, h, 1e-7)
 
 
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
@@ -133,5 +130,4 @@ def normuon(
            [ 0.  , -0.28]], dtype=float32)
     """
     check_shapes("normuon", adjust_lr, kernels, "original", "spectral", "match_rms_adamw")
-    iteration = checked_iteration("normuon", ns_coefficients, ns_steps, ns_dtype)
-    return dict(zip(("ns_coefficients", "ns_steps", "ns_dtype"), iteration, strict=True))
+    return checked_iteration("normuon", ns_coefficients, ns_steps, ns_dtype)

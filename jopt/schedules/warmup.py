@@ -134,11 +134,7 @@ def wsd(
 
 
 @schedule
-def rectified(
-    schedule: Any,
-    *,
-    b2: float = 0.999,
-) -> Schedule:
+def rectified(schedule: Any, *, b2: float = 0.999) -> Schedule:
     """RAdam's rectification times the schedule: a warm-up that β₂ decides, with nothing to tune.
 
     At step t from 0 it is rₜ₊₁ times the schedule, 0 while ρₜ₊₁ ≤ 4 (the first four steps at

@@ -22,7 +22,7 @@ from jopt.core.apply import step
 from jopt.core.places import Place
 from jopt.core.transform import check_transform
 from jopt.core.tree import Tree, layout_of
-from jopt.sharding.mesh import param_shardings, split
+from jopt.sharding.mesh import names_in, param_shardings, split
 from jopt.sharding.state import zero1
 
 Gradients = Callable[..., tuple[Any, Tree]]
@@ -141,7 +141,4 @@ def zero1_step(
 
 def _at(sharding: NamedSharding, axis: str) -> int | None:
     """The dimension that is split over `axis`."""
-    for i, entry in enumerate(sharding.spec):
-        if entry == axis or (isinstance(entry, tuple) and axis in entry):
-            return i
-    return None
+    return next((i for i, x in enumerate(sharding.spec) if axis in names_in(x)), None)

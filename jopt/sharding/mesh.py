@@ -91,10 +91,10 @@ def along(sharding: NamedSharding, place: Place, shape: Shape, of: Shape) -> Nam
     entries = _entries(sharding, of)
     chosen = [None if axis is None else entries[axis] for axis in place.axes]
     if place.spread is not None:
-        taken = {name for entry in chosen for name in _names(entry)}
+        taken = {name for entry in chosen for name in names_in(entry)}
         chosen[place.spread] = tuple(n for n in sharding.mesh.axis_names if n not in taken) or None
     for i, size in enumerate(shape):
-        parts = math.prod(sharding.mesh.shape[name] for name in _names(chosen[i]))
+        parts = math.prod(sharding.mesh.shape[name] for name in names_in(chosen[i]))
         if size % parts:  # a codec's blocks need not divide evenly
             chosen[i] = None
         elif size // parts % grain(place, i) and parts > 1:
@@ -110,7 +110,7 @@ def grain(place: Place, axis: int) -> int:
 def split(sharding: NamedSharding, axis: str, shape: Shape, place: Place) -> NamedSharding:
     """Also over `axis`, on the first dimension that it divides and nothing splits yet."""
     entries = _entries(sharding, shape)
-    if any(axis in _names(entry) for entry in entries):
+    if any(axis in names_in(entry) for entry in entries):
         return sharding
     parts = sharding.mesh.shape[axis]
     for i, size in enumerate(shape):
@@ -123,7 +123,7 @@ def _entries(sharding: NamedSharding, shape: Shape) -> list[Any]:
     return [*sharding.spec, *(None,) * (len(shape) - len(sharding.spec))]
 
 
-def _names(entry: Any) -> tuple[str, ...]:
+def names_in(entry: Any) -> tuple[str, ...]:
     """The mesh axes in one entry of a PartitionSpec."""
     if entry is None or entry is PartitionSpec.UNCONSTRAINED:
         return ()
