@@ -17,7 +17,6 @@ import io
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +24,6 @@ import pytest
 import torch
 
 from jopt.cli import main
-from tests.processes import environment
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -117,7 +115,9 @@ def public():
 def test_every_public_name_is_on_one_api_page(public):
     shown = {}
     for page in sorted((DOCS / "api").glob("*.md")):
-        for rooms in EXPORTS.findall(page.read_text()):
+        text = page.read_text()
+        rest = ["jopt.optimizers"] if "```{optimizers} *\n" in text else []  # a page each
+        for rooms in [*EXPORTS.findall(text), *rest]:
             for name in public.under(*rooms.split()):
                 shown.setdefault(name.public, []).append(page.name)
     found = {name.public: name for name in public.names()}
@@ -234,16 +234,3 @@ def test_every_row_of_the_torch_table_leads_to_code_that_runs():
         anchor = re.search(r"\(#([\w-]+)\)", row)
         assert anchor, f"no link: {row}"
         assert blocks(sections[anchor[1]]), f"no code under #{anchor[1]}"
-
-
-@pytest.mark.slow  # .ci/run builds it
-def test_the_site_builds_without_a_warning(tmp_path):
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    made = subprocess.run(
-        [*command, "-d", tmp_path / "trees", DOCS, tmp_path / "html"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
-    assert made.returncode == 0, made.stderr
-    assert (tmp_path / "html" / "index.html").exists()

@@ -1,44 +1,37 @@
 """Directives that list what the code exports, so that no page repeats it by hand.
 
 - `{exports} room ...`: every public name defined in these rooms, a table and then each in full.
+- `{optimizers} name ...`: a table of these optimizers, each with a page of its own; `*` are those
+  that no such table before it has.
 - `{torch-classes}`: every class of `torch.optim` with its jopt name.
+- `{types}`: what the names in signatures stand for.
 """
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from typing import Any
 
+import optimizer_pages
+from annotations import aliases, signature_of
 from docstrings import to_rst
 from docutils import nodes
-from public import Name, under
+from facts import Facts
+from outside import NAMES
+from public import Name, names, under
+from rst import entry, link, summary, table
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from jopt.core.spec import REGISTRY
 
+PAGES = "api/optimizers"
+
 
 def _rst(lines: list[str]) -> str:
     return "\n".join(["````{eval-rst}", *lines, "````"])
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], widths: str) -> list[str]:
-    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
-    for row in [header, *rows]:
-        first, *rest = row
-        lines += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
-    return [*lines, ""]
-
-
-def _link(name: Name) -> str:
-    role = {True: "class", False: "func"}.get(inspect.isclass(name.value), "data")
-    return f":py:{role if callable(name.value) else 'data'}:`{name.public}`"
-
-
-def _entry(name: Name) -> list[str]:
-    if inspect.isclass(name.value):
-        return [f".. autoclass:: {name.public}", "   :members:", ""]
-    kind = "function" if inspect.isroutine(name.value) else "data"
-    return [f".. auto{kind}:: {name.public}", ""]
 
 
 class Exports(SphinxDirective):
@@ -51,32 +44,113 @@ class Exports(SphinxDirective):
         found = under(*self.arguments)
         if not found:
             raise self.error(f"nothing public in {', '.join(self.arguments)}")
-        rows = [(_link(n), " ".join(to_rst([n.summary])).strip()) for n in found]
-        lines = _table(("name", "what it is"), rows, "35 65")
+        lines = table(("name", "what it is"), [(link(n), summary(n)) for n in found], "35 65")
         for name in found:
-            lines += _entry(name)
+            lines += entry(name)
         return self.parse_text_to_nodes(_rst(lines))
+
+
+class Optimizers(SphinxDirective):
+    """A table of optimizers, with what each keeps and what others call it."""
+
+    required_arguments = 1
+    optional_arguments = 64
+
+    def run(self) -> list[nodes.Node]:
+        every = {n.public.rpartition(".")[2]: n for n in under(optimizer_pages.ROOM)}
+        listed = self.env.temp_data.setdefault("optimizers", [])
+        chosen = [
+            n for a in self.arguments for n in ([a] if a != "*" else every) if n not in listed
+        ]
+        if unknown := [n for n in chosen if n not in every]:
+            raise self.error(f"no optimizers: {', '.join(unknown)}")
+        listed += chosen
+        if not chosen:
+            return []
+        return self.parse_text_to_nodes(_rst(self._lines([every[n] for n in chosen], chosen)))
+
+    def _lines(self, found: list[Name], pages: list[str]) -> list[str]:
+        rows = []
+        for name in found:
+            facts = Facts(name.value)
+            each = facts.bytes("matrix")
+            told = f"``{facts.spec.torch}``" if facts.torch else ""
+            rows.append((link(name), summary(name), f"{each:.3g}" if each else "0", told))
+        header = ("name", "what it is", "bytes an entry", "torch.optim")
+        hidden = [
+            ".. toctree::",
+            "   :hidden:",
+            "",
+            *(f"   optimizers/{page}" for page in pages),
+            "",
+        ]
+        return [*table(header, rows, "20 50 14 16"), *hidden]
 
 
 class TorchClasses(SphinxDirective):
     """Every class of `torch.optim` that a spec says it is."""
 
     def run(self) -> list[nodes.Node]:
-        links = {n.public.rpartition(".")[2]: _link(n) for n in under("jopt.optimizers")}
+        links = {n.public.rpartition(".")[2]: link(n) for n in under(optimizer_pages.ROOM)}
         rows = [
             (f"``torch.optim.{spec.torch}``", links[spec.name])
             for spec in sorted(REGISTRY.values(), key=lambda s: s.torch or "")
             if spec.torch and spec.name in links
         ]
-        return self.parse_text_to_nodes(_rst(_table(("torch", "jopt"), rows, "50 50")))
+        return self.parse_text_to_nodes(_rst(table(("torch", "jopt"), rows, "50 50")))
+
+
+class Types(SphinxDirective):
+    """What the names in signatures stand for, each with what it says of itself."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = []
+        for alias in aliases().values():
+            head = f".. py:type:: {alias.name}" if alias.written else f".. py:class:: {alias.name}"
+            said = ["", f"   ``{alias.written}``", ""] if alias.written else [""]
+            text = to_rst(inspect.cleandoc(alias.says).split("\n"))
+            where = f"   From ``{alias.home}``."
+            lines += [head, *said, *(f"   {line}".rstrip() for line in text), where, ""]
+        return self.parse_text_to_nodes(_rst(lines))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exports", Exports)
+    app.add_directive("optimizers", Optimizers)
     app.add_directive("torch-classes", TorchClasses)
+    app.add_directive("types", Types)
+    here = {name.public for name in names()} | aliases().keys()
 
-    def process(app, what, name, obj, options, lines) -> None:
+    def docstring(app, what, name, obj, options, lines) -> None:
         lines[:] = to_rst(lines)
 
-    app.connect("autodoc-process-docstring", process)
+    def signature(app, what, name, obj, options, args, returned) -> Any:
+        if what not in ("function", "method", "class") or args is None:
+            return None
+        bound = what == "method" and not isinstance(
+            inspect.getattr_static(_owner(name), name.rpartition(".")[2], None), staticmethod
+        )
+        return signature_of(obj, lambda word: word in here or word in NAMES, bound)
+
+    def write(app) -> None:
+        optimizer_pages.write(Path(app.srcdir) / PAGES)
+
+    app.connect("autodoc-process-docstring", docstring)
+    app.connect("autodoc-process-signature", signature)
+    app.connect("missing-reference", unlinked)
+    app.connect("builder-inited", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _owner(name: str) -> Any:
+    """The class of a method that autodoc calls `module.Class.method`."""
+    found = {n.public: n.value for n in names()}
+    return found.get(name.rpartition(".")[0])
+
+
+def unlinked(app: Sphinx, env: Any, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
+    """A name in a signature that leads nowhere, as short as it is written in the code."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") == "py" and node.get("reftype") == "class" and "." in target:
+        return nodes.Text(target.rpartition(".")[2])
+    return None

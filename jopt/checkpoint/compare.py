@@ -10,6 +10,7 @@ from jopt.checkpoint.leaves import Kind, printable
 from jopt.core.tree import Path, shown
 
 Problem = Literal["missing", "unexpected", "shape", "dtype", "scheduled", "not scheduled"]
+"""In what two states differ at a path."""
 
 SHOWN = 12
 """How many lines of one kind a printed report has."""

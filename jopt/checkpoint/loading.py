@@ -29,6 +29,7 @@ from jopt.core.given import KINDS
 from jopt.core.tree import Path, Tree, nest, shown
 
 Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
+"""Patterns of paths: what they select stays as `like=` has it."""
 Rename = Mapping[str, str] | None
 
 

@@ -70,6 +70,7 @@ class ValueEntry(NamedTuple):
 
 
 Entry = ArrayEntry | ValueEntry
+"""What a manifest says of one leaf."""
 
 
 @dataclass(frozen=True)

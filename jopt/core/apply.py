@@ -23,6 +23,7 @@ from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
 
 Rounding = Literal["nearest", "stochastic"]
+"""How the sum of a parameter and its update is rounded to the parameter's dtype."""
 
 
 def apply_updates(

@@ -28,6 +28,7 @@ from jopt.core.stack import Stack
 from jopt.core.tree import Layout
 
 Pattern = str | re.Pattern[str] | Callable[..., bool]
+"""Which leaves, by path: a pattern or a predicate."""
 
 
 class AxesOf(abc.ABC):

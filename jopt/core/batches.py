@@ -18,6 +18,7 @@ from jopt.core.ownership import Lie, classes_of, in_place, is_too_large, on_owne
 from jopt.numerics import real_dtype
 
 Batch = Callable[..., Any]
+"""`batch(stack, s, h)`: what is done to all matrices of a shape, see `jopt.matrixwise`."""
 Kept = dict[str, Array]
 
 

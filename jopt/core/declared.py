@@ -16,9 +16,13 @@ from jopt.base import NO_ARRAY, ConfigError, called, check_fields, is_one_of, pl
 from jopt.numerics.explicit import born, placed
 
 Shape = tuple[int, ...]
+"""The length of each axis of an array."""
 Options = Mapping[str, Any]
+"""The static choices of a call by name, and for each hyperparameter whether it is on."""
 Axes = tuple[int | None, ...]
+"""For each axis of a slot the axis of its parameter that it runs along, or `None`."""
 ShapeRule = Literal["like", "row", "column", "scalar"] | Callable[[Shape, Options], Shape]
+"""How a slot's shape follows from its parameter's, see `jopt.Slot`."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from jopt.core.transform import ENTRYWISE, Flow, Transform
 from jopt.numerics import compute_dtype, real_dtype, widest
 
 Prepare = Callable[[Any], dict[str, Any]]
+"""`prepare(h)`: what depends on numbers and step alone, once for all leaves of a group."""
 
 
 @configured("jopt.", shared=Steps, named_by="spec")

@@ -28,6 +28,7 @@ from jopt.numerics import Ratio
 
 Gives = Literal["direction", "step", "update"]
 Decay = bool | Literal["independent"]
+"""Where weight decay enters, see `jopt.Coupled`."""
 Place = Literal["gradient", "direction", "rule", "step", "independent"]
 
 LEFT = "left_by_decay"

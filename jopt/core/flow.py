@@ -16,8 +16,11 @@ from jopt.core.tree import Layout, Tree, match_leaves
 from jopt.numerics import cast
 
 Node = dict[str, Any]
+"""What one part keeps: numbers, counts, and a tree for each slot."""
 State = dict[str, Node]
+"""The state of a transform: the node of each of its parts by label."""
 Leaves = list[Any]
+"""The leaves of a tree in the order of its layout; `None` for one that is absent."""
 Add = Callable[[str, Any, Any], Any]
 """`add(name, p, u)`: the parameter after the update."""
 

@@ -58,6 +58,7 @@ class Group(Configured):
 
 
 Groups = Mapping[str, Group] | None
+"""Parameter groups by name, see `jopt.group`."""
 
 
 class Common(TypedDict, total=False):

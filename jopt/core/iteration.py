@@ -11,12 +11,15 @@ from jopt.core.checks import floating_dtype
 from jopt.numerics import POLAR_EXPRESS, newton_schulz
 
 Triple = tuple[float, float, float]
+"""The coefficients a, b and c of one step of Newton-Schulz."""
 Coefficients = Triple | Sequence[Triple] | Literal["polar_express"]
+"""One triple for all steps of Newton-Schulz, one for each, or the name of a known row."""
 NAMED: dict[str, Any] = {"polar_express": POLAR_EXPRESS}
 
 
 Adjust = Literal["original", "spectral", "match_rms_adamw"]
 Kernels = Literal["out_in", "in_out"]
+"""Whether matrices are written outputs by inputs, as torch does, or inputs by outputs."""
 
 
 def scale_of(shape: tuple[int, ...], adjust_lr: str | None, kernels: str) -> float:

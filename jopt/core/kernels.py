@@ -31,6 +31,7 @@ from jopt.numerics.dither import turns_at
 from jopt.numerics.explicit import sharded
 
 Kernel = Literal["xla", "pallas"]
+"""What runs a step of 8-bit slots, see `jopt.Common`."""
 Stored = dict[str, Any]
 Turn = Callable[..., tuple[Array, Stored]]
 """`turn(g, p, stored, numbers, step)`: the update, or the parameter moved by it; what to store."""

@@ -23,7 +23,9 @@ class Picker(abc.ABC):
 
 
 Predicate = Callable[[str, jax.ShapeDtypeStruct], bool] | Callable[[str], bool]
+"""Yes or no to a leaf, from its path, or from that and its shape and dtype."""
 Match = str | re.Pattern[str] | Predicate | Picker | Mapping[str, Any]
+"""Which leaves: a pattern for their paths, a predicate, or a tree of bools; see `jopt.group`."""
 
 TREE = "A tree of labels is one of bools for each: jax.tree.map(lambda x: x == 'name', labels)."
 

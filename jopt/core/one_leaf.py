@@ -19,6 +19,7 @@ from jopt.core.stack import Held, Stack
 from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
 
 Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
+"""`rule(g, s, p, h)`: a direction (or a step) and the new slots, see `jopt.leafwise`."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -18,6 +18,7 @@ from jopt.core.leaf import Leaf, Outcome
 from jopt.core.stack import Held, Stack
 
 Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
+"""A rule under way: it yields matrices, and gets back what `batch` makes of them."""
 Start = Callable[[Leaf, Any, Mapping[str, Any], Any], Run]
 
 

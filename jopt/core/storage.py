@@ -12,8 +12,10 @@ from jopt.core.codecs import PLAIN, Bfloat16, Codec, Int8
 from jopt.core.spec import Slot, Spec
 
 Stored = Literal["int8", "bfloat16"] | None
+"""How a slot is stored: `None` as it is computed."""
 
 StateDtype = Stored | Mapping[str, Stored]
+"""How slots are stored: all in one way, or each by its name; see `jopt.Common`."""
 
 CODECS: dict[str, Callable[[], Codec]] = {"int8": Int8, "bfloat16": Bfloat16}
 

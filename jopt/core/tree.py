@@ -1,8 +1,7 @@
 """Where the leaves of a tree are, by name.
 
-A state holds nested dicts keyed by strings, whatever container the parameters live in
-(dict, list, dataclass, `nnx.State`, Equinox module). A `Layout` is the bridge: it flattens
-such a tree to a list once, and remembers the path of every leaf.
+A state holds nested dicts keyed by strings, whatever container the parameters live in. A `Layout`
+is the bridge: it flattens such a tree to a list once, and remembers the path of every leaf.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from jopt.base import TreeError
 from jopt.core.boxes import Box, bare, opened
 
 Path = tuple[str, ...]
+"""The keys on the way to a leaf, as strings."""
 Tree = Any
+"""Any pytree: dicts, lists, dataclasses, `nnx.State`, Equinox modules; its leaves are arrays."""
 
-MAX_DEPTH = 256
-"""Deeper than any model, and shallow enough for every reader's recursion."""
+MAX_DEPTH = 256  # deeper than any model, and shallow enough for every reader's recursion
 
 EVERY = "<every parameter>"
 """The name of a parameter that stands for all of them: it is in every group and route."""

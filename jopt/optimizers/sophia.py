@@ -26,6 +26,7 @@ from jopt.numerics.noise import IMPL
 from jopt.transforms.noise import KEY, MOST_SEED, check_seed
 
 Estimator = Literal["hutchinson", "gauss_newton_bartlett", "given"]
+"""What the diagonal of the Hessian is estimated from, see `jopt.sophia`."""
 NEEDS = {"hutchinson": "value_fn", "gauss_newton_bartlett": "sampled_fn", "given": "hessian"}
 
 DIAGONAL = Slot("nu")

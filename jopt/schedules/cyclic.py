@@ -13,7 +13,9 @@ from jopt.schedules.schedule import Schedule, schedule
 from jopt.schedules.shapes import check, check_choice, power
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
+"""How the height of the cycles goes on."""
 Scale = Callable[[Any], Any]
+"""The height of a cycle by its number."""
 
 
 @schedule

@@ -26,7 +26,9 @@ from jopt.sharding.mesh import names_in, param_shardings, split
 from jopt.sharding.state import zero1
 
 Gradients = Callable[..., tuple[Any, Tree]]
+"""`gradients(params, *batch)`: a loss, or what else, and the gradients."""
 Step = Callable[..., tuple[Tree, State, Any]]
+"""`step(params, state, *batch)`."""
 
 
 def zero1_step(

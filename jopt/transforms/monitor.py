@@ -17,6 +17,7 @@ from jopt.core.transform import Flow
 from jopt.numerics import debias, number_dtype
 
 Measure = Callable[..., Any]
+"""`measure(updates)`, or `measure(updates, params)`: one number."""
 
 SPEC = Spec("monitor", (Hyper("decay", "[0, 1)", optional=True),), counts=True, ageless=True,
             steps=False)  # fmt: skip

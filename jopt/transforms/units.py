@@ -12,6 +12,7 @@ from jopt.core import Common, Hyper, Spec, Value, optimizer
 from jopt.numerics import scaled_norms_along
 
 Axis = int | tuple[int, ...] | None
+"""The axis or axes that a unit runs along; `None`: told from the leaf's number of axes."""
 
 ADAPTIVE = Spec(
     "adaptive_grad_clip",

@@ -20,6 +20,7 @@ from jopt.core.wrap import WrapperPart
 from jopt.wrappers.judged import left, made_up_for
 
 Condition = Callable[..., Any]
+"""`condition(step, **extra)`: whether to step."""
 
 
 class ConditionalPart(WrapperPart):

@@ -25,6 +25,7 @@ from jopt.core.transform import check_transform
 from jopt.numerics.explicit import laid, like, whole
 
 Side = Literal["shorter", "longer"]
+"""Which side of a matrix the projection shortens."""
 SCALE = Hyper("scale", "[0, inf)")
 CHOICES = ("rank", "update_proj_gap", "side")
 
