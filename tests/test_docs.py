@@ -1,87 +1,37 @@
 """The documentation is true: its code runs, its tables are whole, every public name is in it.
 
-A page is one namespace, run from top to bottom: each ```python block is executed, as a doctest
-where it has prompts. In ```console blocks the lines `$ jopt ...` are run, and what follows is
-compared; `$ echo $?` gives the exit code. Blocks in another language (```text, ```bash) are not
-run.
+A page is one namespace, run from top to bottom as `tests.pages` says. Those of docs/howto are run
+entry by entry, in tests/test_howto.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import doctest
 import importlib
 import importlib.util
 import inspect
-import io
 import pkgutil
 import re
-import shlex
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from jopt.cli import main
+from tests.pages import DOCS, ROOT, blocks, run, run_block, run_console
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 PAGES = [p for p in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if "_build" not in p.parts]
 
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-RUN = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXPORTS = re.compile(r"^```\{exports\} (.+)$", re.MULTILINE)
-FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-def blocks(text):
-    """Each python block of a page, with the number of its first line."""
-    return [(text.count("\n", 0, m.start(1)) + 1, m[1]) for m in BLOCK.finditer(text)]
-
-
-def run_block(code, page, line, namespace):
-    if ">>>" not in code:
-        # Blank lines before the code make tracebacks show the page's own line numbers.
-        exec(compile("\n" * (line - 1) + code, page, "exec"), namespace)
-        return
-    test = doctest.DocTestParser().get_doctest(code, namespace, page, page, line - 1)
-    report = []
-    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append, clear_globs=False)
-    assert not report, "".join(report)
-    namespace.update(test.globs)
-
-
-def run_console(code, page, line):
-    """Each `$ jopt ...` of a block, in this process, against what stands below it."""
-    last = 0
-    for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
-        command, expected = step.split("\n", 1)
-        shown = io.StringIO()
-        if command == "echo $?":
-            shown.write(f"{last}\n")
-        else:
-            program, *words = shlex.split(command)
-            assert program == "jopt", f"{page}, line {line}: only jopt is run, not {program}"
-            with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-                last = main(words)
-        found = shown.getvalue()
-        fits = doctest.OutputChecker().check_output(expected, found, FLAGS)
-        assert fits, f"{page}, block at line {line}, $ {command}\n{found}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.parent.name != "howto"],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
 def test_the_code_on_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
-    namespace = {"__name__": "__page__"}
-    text = page.read_text()
-    for block in RUN.finditer(text):
-        line = text.count("\n", 0, block.start(2)) + 1
-        if block[1] == "python":
-            run_block(block[2], str(page), line, namespace)
-        else:
-            run_console(block[2], str(page), line)
+    run(page.read_text(), str(page), {"__name__": "__page__"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
