@@ -14,13 +14,17 @@ import jopt
 from jopt import schedules as s
 
 STEPS = 600
-INK, MUTED, SECOND = "#1f4e79", "#8a8f98", "#c8553d"
+# Between light and dark, so that one picture does for both.
+INK, MUTED, SECOND = "#3b82c4", "#7d838c", "#e0653a"
 
 
 def panels() -> dict[str, dict[str, Any]]:
     """Each picture's title, and its schedules by label; one without a label needs no legend."""
     return {
-        "constant_factor": {"": s.constant_factor(1.0, 1 / 3, 150)},
+        "constant": {
+            "constant": s.constant(0.8),
+            "constant_factor": s.constant_factor(1.0, 1 / 3, 150),
+        },
         "linear": {"": s.linear(1 / 3, 1.0, 300)},
         "polynomial": {"power 1": s.polynomial(1.0, 500), "power 3": s.polynomial(1.0, 500, 3.0)},
         "exponential": {"": s.exponential(1.0, 0.99)},
@@ -35,6 +39,12 @@ def panels() -> dict[str, dict[str, Any]]:
         "cyclic": {
             "triangular": s.cyclic(0.1, 1.0, 75),
             "triangular2": s.cyclic(0.1, 1.0, 75, mode="triangular2"),
+        },
+        "cyclic_momentum": {
+            "triangular": s.cyclic_momentum(base_value=0.85, max_value=0.95, steps_up=75),
+            "triangular2": s.cyclic_momentum(
+                base_value=0.85, max_value=0.95, steps_up=75, mode="triangular2"
+            ),
         },
         "onecycle": {
             "two phases": s.onecycle(1.0, STEPS),
@@ -63,6 +73,7 @@ def panels() -> dict[str, dict[str, Any]]:
             "": s.inverse_sqrt(1.0, 75),
         },
         "join": {"": s.join([s.linear(0.1, 0.6, 150), s.step(1.0, 100, gamma=0.6)], [150])},
+        "table": {"": s.table([0.3 + 0.7 * (1 + t) ** -0.5 for t in range(STEPS)])},
         "product": {"": s.product(s.linear(0.1, 1.0, 150), s.step(1.0, 120, gamma=0.7))},
         "scaled · multiplicative": {
             "scaled": s.scaled(1.0, lambda t: jnp.exp(-((t / 250) ** 2))),
@@ -90,6 +101,9 @@ def draw(path: Path) -> None:
         "axes.titlelocation": "left",
         "axes.edgecolor": MUTED,
         "axes.prop_cycle": plt.cycler(color=[INK, SECOND], linestyle=["-", "--"]),
+        "axes.labelcolor": MUTED,
+        "axes.titlecolor": MUTED,
+        "text.color": MUTED,
         "xtick.color": MUTED,
         "ytick.color": MUTED,
         "lines.linewidth": 1.8,
@@ -120,7 +134,7 @@ def draw(path: Path) -> None:
                 ax.plot(metric, color=SECOND, linewidth=0.9, linestyle="-", alpha=0.8)
                 ax.annotate("loss", (480, 0.33), color=SECOND, fontsize=7.5)
         figure.supxlabel("step", fontsize=9, color=MUTED)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, transparent=True)
         plt.close(figure)
 
 

@@ -7,6 +7,7 @@ just made it, or one of their own.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -41,7 +42,7 @@ def tools():
     """The modules that the site is built with."""
     sys.path.insert(0, str(DOCS / "_ext"))
     try:
-        names = ("annotations", "facts", "public")
+        names = ("annotations", "facts", "optimizer_pages", "public")
         yield {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.pop(0)
@@ -154,6 +155,35 @@ def test_wide_tables_scroll_in_their_frames(site):
 def test_the_site_has_a_sitemap_and_an_icon(site):
     assert "api/optimizers/adamw.html" in (site / "sitemap.xml").read_text()
     assert 'href="_static/favicon.svg"' in (site / "index.html").read_text()
+
+
+def gallery():
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "optimizers_gallery.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_optimizer_is_in_one_family_and_drawn(tools):
+    families = tools["optimizer_pages"].families()
+    listed = [n.public.rpartition(".")[2] for names in families.values() for n in names]
+    every = {n.public.rpartition(".")[2] for n in tools["public"].under("jopt.optimizers")}
+    assert sorted(listed) == sorted(every)
+    folder = gallery().FOLDER
+    assert set(gallery().names()) == every
+    missing = every - {p.stem for p in folder.glob("*.png")}
+    assert not missing, f"python docs/optimizers_gallery.py {' '.join(missing)}"
+    assert json.loads((folder / "ends.json").read_text()).keys() == every
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "rprop"])
+def test_the_pictures_show_what_the_optimizers_do(name):
+    ends = json.loads((gallery().FOLDER / "ends.json").read_text())[name]
+    rates, points = gallery().paths(name)
+    for (label, shown), rate, track in zip(ends.items(), rates, points, strict=True):
+        assert rate == pytest.approx(shown["rate"], rel=1e-3), label
+        assert track[-1].tolist() == pytest.approx(shown["end"], rel=1e-2, abs=1e-2)
 
 
 def test_the_head_of_an_optimizer_is_what_its_state_is(tools):

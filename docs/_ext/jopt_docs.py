@@ -3,6 +3,7 @@
 - `{exports} room ...`: every public name defined in these rooms, a table and then each in full.
 - `{optimizers} name ...`: a table of these optimizers, each with a page of its own; `*` are those
   that no such table before it has.
+- `{gallery}`: the pictures of all optimizers, by family.
 - `{torch-classes}`: every class of `torch.optim` with its jopt name.
 - `{types}`: what the names in signatures stand for.
 """
@@ -87,6 +88,18 @@ class Optimizers(SphinxDirective):
         return [*table(header, rows, "20 50 14 16"), *hidden]
 
 
+class Gallery(SphinxDirective):
+    """The pictures of all optimizers, by family."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = []
+        for title, found in optimizer_pages.families().items():
+            pictures = [line for name in found for line in optimizer_pages.drawn(name, linked=True)]
+            lines += [f".. rubric:: {title}", "", ".. container:: gallery", ""]
+            lines += [f"   {line}".rstrip() for line in pictures]
+        return self.parse_text_to_nodes(_rst(lines))
+
+
 class TorchClasses(SphinxDirective):
     """Every class of `torch.optim` that a spec says it is."""
 
@@ -117,6 +130,7 @@ class Types(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exports", Exports)
     app.add_directive("optimizers", Optimizers)
+    app.add_directive("gallery", Gallery)
     app.add_directive("torch-classes", TorchClasses)
     app.add_directive("types", Types)
     here = {name.public for name in names()} | aliases().keys()

@@ -6,14 +6,16 @@ takes. Git knows nothing of these pages.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from docutils.utils import column_width
 from facts import Facts, M, N
 from public import Name, under
-from rst import entry, summary, table
+from rst import entry, link, summary, table
 
 ROOM = "jopt.optimizers"
+FAMILIES = Path(__file__).parent.parent / "api" / "optimizers.md"
 
 
 def write(folder: Path) -> None:
@@ -29,6 +31,18 @@ def write(folder: Path) -> None:
             path.write_text(text)
 
 
+def families() -> dict[str, list[Name]]:
+    """The optimizers of each family, as the page that lists them has them."""
+    left = {n.public.rpartition(".")[2]: n for n in under(ROOM)}
+    found = {}
+    for title, listed in re.findall(
+        r"^## (.+?)$.*?^```\{optimizers\} (.+?)$", FAMILIES.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        chosen = list(left) if listed == "*" else listed.split()
+        found[title] = [left.pop(name) for name in chosen]
+    return {title: names for title, names in found.items() if names}
+
+
 def page(name: Name) -> str:
     """The page of one optimizer."""
     facts = Facts(name.value)
@@ -42,6 +56,7 @@ def page(name: Name) -> str:
         "",
         summary(name),
         "",
+        *drawn(name),
         *table(("", ""), [*_names(facts), *facts.supports], "30 70"),
         *_state(facts),
         *_numbers(facts),
@@ -50,6 +65,18 @@ def page(name: Name) -> str:
         *entry(name),
     ]
     return "\n".join(lines)
+
+
+def drawn(name: Name, linked: bool = False) -> list[str]:
+    """Its picture, made by `docs/optimizers_gallery.py`; `linked` to its page, for the gallery."""
+    title = name.public.rpartition(".")[2]
+    lines = [
+        f".. {'figure' if linked else 'image'}:: /_static/gallery/{title}.png",
+        f"   :alt: The path of {title} in a valley, around a bend and off a saddle",
+        "   :loading: lazy",
+        *([f"   :target: api/optimizers/{title}.html", "", f"   {link(name)}"] if linked else []),
+    ]
+    return [*lines, ""]
 
 
 def _names(facts: Facts) -> list[tuple[str, str]]:
