@@ -63,6 +63,8 @@ from jopt.core import treewise as treewise
 from jopt.minimize import Minimum as Minimum
 from jopt.minimize import minimize as minimize
 from jopt.optimizers import *  # noqa: F403 - the list of them is there
+from jopt.tables import Summary as Summary
+from jopt.tables import summary as summary
 from jopt.transforms import adaptive_grad_clip as adaptive_grad_clip
 from jopt.transforms import add_decayed_weights as add_decayed_weights
 from jopt.transforms import add_noise as add_noise

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "interop": {"core", "checkpoint", "schedules", "optimizers", "numerics"},
     "sharding": {"core"},
     "plot": {"schedules"},
-    "cli": {"core", "checkpoint", "interop", "plot"},
+    "tables": {"core"},
+    "cli": {"core", "checkpoint", "interop", "plot", "tables"},
     "__main__": {"cli"},
 }
 

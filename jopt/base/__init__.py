@@ -15,7 +15,7 @@ from jopt.base.branches import NO_ARRAY as NO_ARRAY
 from jopt.base.branches import called as called
 from jopt.base.branches import number_of as number_of
 from jopt.base.branches import takes as takes
-from jopt.base.configured import Call as Call
+from jopt.base.call import Call as Call
 from jopt.base.configured import Configured as Configured
 from jopt.base.configured import configured as configured
 from jopt.base.configured import factory as factory

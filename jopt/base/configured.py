@@ -11,8 +11,8 @@ on as `**common: Unpack[Common]`, and its signature shows each of them by name.
 from __future__ import annotations
 
 import functools
+import html
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import (
     Annotated,
@@ -26,63 +26,13 @@ from typing import (
     overload,
 )
 
-from jopt.base.alike import alike
-from jopt.base.arguments import Signature, plain, short
+from jopt.base.arguments import Signature, short
+from jopt.base.call import Call
+from jopt.base.described import described
 from jopt.base.errors import CallError, ConfigError
 
 P = ParamSpec("P")
 C = TypeVar("C", bound="Configured")
-
-
-class Call:
-    """One call of a public factory: what was written, and all arguments with defaults filled."""
-
-    def __init__(
-        self,
-        prefix: str,
-        factory: Callable[..., Any],
-        written: inspect.BoundArguments,
-        shared: frozenset[str] = frozenset(),
-        named_by: str | None = None,
-    ) -> None:
-        self.prefix = prefix
-        self.factory = factory
-        self.name: str = written.arguments[named_by].name if named_by else factory.__name__
-        self.args = written.args
-        self.kwargs = written.kwargs
-        self._written = dict(written.arguments)
-        self._kinds = written.signature.parameters
-        written.apply_defaults()
-        self.arguments: dict[str, Any] = {}
-        for name, value in written.arguments.items():
-            if self._kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
-                # Optional ones, all of them: not given and given as None are the same.
-                given = {k: v for k, v in value.items() if not _empty(v)}
-                self.arguments.update(given)
-            elif name not in shared or isinstance(value, bool) or not self._by_itself(name, value):
-                self.arguments[name] = value
-
-    @functools.cached_property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for equal configurations, and hashable."""
-        return alike(self.factory), alike(self.arguments)
-
-    def _by_itself(self, name: str, value: Any) -> bool:
-        return _empty(value) or _same(value, self._kinds[name].default)
-
-    def __repr__(self) -> str:
-        shown: list[str] = []
-        for name, value in self._written.items():
-            kind = self._kinds[name].kind
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                shown += [_shown(v) for v in value]
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                shown += [f"{k}={_shown(v)}" for k, v in value.items()]
-            elif kind is inspect.Parameter.POSITIONAL_ONLY:
-                shown.append(_shown(value))
-            else:
-                shown.append(f"{name}={_shown(value)}")
-        return f"{self.prefix}{self.factory.__name__}({', '.join(shown)})"
 
 
 class Configured:
@@ -103,6 +53,20 @@ class Configured:
 
     def __repr__(self) -> str:
         return object.__repr__(self) if self._call is None else repr(self._call)
+
+    def describe(self) -> str:
+        """The call that made this with every argument, defaults included, one a line.
+
+        `repr` is the short form, on one line: what was written.
+
+        >>> import jopt
+        >>> print(jopt.group("^b$", weight_decay=0.0).describe())
+        jopt.group(match='^b$', freeze=False, weight_decay=0.0)
+        """
+        return repr(self) if self._call is None else described(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.describe())}</pre>"
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self) or self._call is None:
@@ -264,20 +228,3 @@ def _parameter(name: str, hint: Any) -> inspect.Parameter:
 
 def _recall(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return factory(*args, **kwargs)
-
-
-def _same(value: Any, default: Any) -> bool:
-    return type(value) is type(default) and bool(value == default)  # arrays have no truth
-
-
-def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping) and not value)
-
-
-def _shown(value: Any) -> str:
-    value = plain(value)
-    if inspect.isroutine(value):
-        return f"<{value.__qualname__}>"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in value.items()) + "}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address says nothing

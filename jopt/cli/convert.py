@@ -12,9 +12,10 @@ from jopt.checkpoint.leaves import flatten, kinds_of
 from jopt.cli import state
 from jopt.cli.arguments import add_common
 from jopt.cli.formats import FORMATS, Format, Recorded, format_of
-from jopt.cli.output import leaves, printable, size, write
+from jopt.cli.output import write
 from jopt.cli.sources import opened
 from jopt.core.tree import Tree, nest
+from jopt.tables.text import leaves, printable, size
 
 SHOWN = 10
 """Lines about objects that are no data; a trainer's file has two or three."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from jopt.checkpoint.compare import compare
 from jopt.checkpoint.config import differing
-from jopt.cli import state
 from jopt.cli.arguments import add_common, pattern, tolerance
 from jopt.cli.gaps import Gap, Host
-from jopt.cli.output import Printer, leaves, number, printable, write_json
+from jopt.cli.output import Printer, write_json
 from jopt.cli.sources import Source, chosen, opened
 from jopt.core.tree import Path, shown
+from jopt.tables.text import leaves, number, plain, printable
 
 SUMMARY = "compare two checkpoints: configuration, structure and numbers"
 
@@ -127,7 +127,7 @@ def _numbers(a: Source, b: Source, paths: set[Path], gap: Gap) -> list[dict[str,
             mine.add(x, y)
         if mine.differ:
             one = mine.entries == 1  # then x and y are the whole leaf
-            values = {"a": state.plain(x), "b": state.plain(y)} if one else {"a": None, "b": None}
+            values = {"a": plain(x), "b": plain(y)} if one else {"a": None, "b": None}
             found.append({"path": shown(path), **mine.plain(), **values})
     return found
 

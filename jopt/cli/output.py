@@ -12,14 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from jopt.base import JoptError
+from jopt.tables.drawn import drawn
+from jopt.tables.text import SCREEN, aligned, printable
 
 COLORS = ("auto", "always", "never")
-
-GAP, FOLDED = 2, 20
-"""Blanks between columns, and the width that a folded column keeps."""
-
-SCREEN = 60
-"""So many rows of a table are shown where there may be any number."""
 
 DRAWN = 1000
 """rich is too slow for more rows."""
@@ -33,11 +29,6 @@ class Rows(Iterable[Sequence[str]]):
 
     def __iter__(self) -> Iterator[Sequence[str]]:
         return map(self._make, self._things)
-
-
-def printable(text: str) -> str:
-    """The text without control characters: a name in a file cannot steer the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def write(text: str, file: TextIO | None = None) -> None:
@@ -139,40 +130,10 @@ class Printer:
         """
         first = list(itertools.islice(rows, DRAWN + 1))
         if len(first) > DRAWN:
-            return self._listed(columns, rows)
-        return self._drawn(columns, first)
-
-    def _listed(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        widths = [len(column) - 1 for column in columns]
-        for row in rows:
-            widths = [max(width, len(text)) for width, text in zip(widths, row, strict=True)]
-        for row in itertools.chain([[column[1:] for column in columns]], rows):
-            cells = [
-                text.rjust(width) if column[0] == ">" else text.ljust(width)
-                for column, text, width in zip(columns, row, widths, strict=True)
-            ]
-            write((" " * GAP).join(cells).rstrip())
-        self._begun = True
-
-    def _drawn(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        from rich.table import Table
-        from rich.text import Text
-
-        made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
-        least = 0
-        for i, column in enumerate(columns):
-            longest = max(len(text) for text in (column[1:], *(row[i] for row in rows)))
-            kind, width = column[0], longest
-            if kind == "<":
-                width = min(longest, FOLDED)
-                made.add_column(column[1:], overflow="fold", min_width=width)
-            else:
-                justify: Any = "right" if kind == ">" else "left"
-                made.add_column(column[1:], no_wrap=True, min_width=width, justify=justify)
-            least += width + GAP
-        for row in rows:
-            made.add_row(*map(Text, row))
-        self._print(made, least)
+            for line in aligned(columns, rows):
+                self.line(line)
+            return
+        self._print(*drawn(columns, first))
 
     def beginning(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool
@@ -201,25 +162,3 @@ class Printer:
         self._begun = True
         for line in buffer.getvalue().splitlines():
             write(line.rstrip())
-
-
-def number(value: Any) -> str:
-    """A number as tables show it; what is a summary has four digits."""
-    if value is None:
-        return ""
-    if isinstance(value, complex):
-        return f"{value:.4g}"
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
-
-
-def size(count: int) -> str:
-    """Bytes for people: three digits, and a unit that is a power of 1000."""
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 999.5 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.3g} {units[0]}"
-
-
-def leaves(count: int) -> str:
-    """How many leaves."""
-    return "1 leaf" if count == 1 else f"{count:,} leaves"

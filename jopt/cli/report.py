@@ -7,11 +7,11 @@ from typing import Any
 
 from jopt.checkpoint.leaves import Kind
 from jopt.cli import state
-from jopt.cli.output import SCREEN
 from jopt.cli.sources import Source, chosen
 from jopt.cli.stats import Joint, Stats
-from jopt.cli.subtrees import Subtree, subtrees
 from jopt.core.tree import Path, shown
+from jopt.tables.subtrees import Subtree, subtrees
+from jopt.tables.text import SCREEN, plain
 
 MANY = 64
 """Entries of a hyperparameter that are still shown: a state under `vmap` has several."""
@@ -51,7 +51,7 @@ def describe(
         }
     for path, piece in source.scan(None if stats else small.__contains__):
         if path in small and piece.size <= MANY:
-            values[path] = state.plain(piece, kinds[path].shape)
+            values[path] = plain(piece, kinds[path].shape)
         if path in known:
             known[path].add(piece)
     if whole:

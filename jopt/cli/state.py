@@ -8,9 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from jopt.checkpoint.leaves import DTYPES, Kind
 from jopt.core.given import KINDS
@@ -114,26 +111,6 @@ def shares(kinds: Mapping[Path, Kind]) -> tuple[Share, dict[tuple[Path, str], Sh
 def size_of(kind: Kind) -> int:
     """The bytes of a leaf's numbers."""
     return 0 if kind.shape is None else math.prod(kind.shape) * DTYPES[kind.dtype].itemsize
-
-
-def plain(piece: np.ndarray[Any, Any], shape: tuple[int, ...] | None = ()) -> Any:
-    """The entries as Python numbers: the shortest ones that are these in their dtype.
-
-    >>> plain(np.float32([0.1]))
-    0.1
-    """
-    if shape == ():
-        return _number(piece.reshape(-1)[0])
-    return [_number(entry) for entry in piece.reshape(-1)]
-
-
-def _number(entry: Any) -> Any:
-    name = entry.dtype.name
-    if entry.dtype.kind in "biu":
-        return entry.item()
-    return (
-        int(entry) if "int" in name else complex(entry) if "complex" in name else float(str(entry))
-    )
 
 
 def _is_count(kind: Kind) -> bool:

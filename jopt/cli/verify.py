@@ -9,8 +9,9 @@ from typing import Any
 from jopt.base import CheckpointError, JoptError
 from jopt.cli.arguments import add_common
 from jopt.cli.formats import format_of
-from jopt.cli.output import complain, leaves, printable, size, write, write_json
+from jopt.cli.output import complain, write, write_json
 from jopt.cli.sources import opened
+from jopt.tables.text import leaves, printable, size
 
 SUMMARY = "check every byte of checkpoints"
 

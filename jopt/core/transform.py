@@ -40,7 +40,8 @@ class Transform(Configured):
     """A gradient transformation: a pure `init`/`update` pair over pytrees.
 
     It holds no arrays and never changes. Transforms print as the call that made them, and
-    compare, hash and pickle by it. Unpacking gives `init, update`, as optax's pairs do.
+    compare, hash and pickle by it. Unpacking gives `init, update`, as optax's pairs do. The long
+    form, with every default, is `tx.describe()`; a notebook shows it.
 
     >>> import jopt
     >>> tx = jopt.adamw(1e-3, weight_decay=0.1)

@@ -9,7 +9,8 @@ import pytest
 
 import jopt
 from jopt.cli import output
-from jopt.cli.subtrees import subtrees
+from jopt.tables.subtrees import subtrees
+from jopt.tables.text import SCREEN
 from tests.cli.helpers import jopt_command, report_of
 
 
@@ -98,7 +99,7 @@ def test_a_diff_shows_the_first_rows(path, tmp_path, capsys):
     jopt.save(tmp_path / "y.jopt", other)
     code, out, _ = jopt_command(capsys, *words)
     assert code == 1
-    assert out.count("\nparams/") == output.SCREEN
+    assert out.count("\nparams/") == SCREEN
     assert "... and 41 more: --all shows them" in out
     assert jopt_command(capsys, *words, "--all")[1].count("\nparams/") == 101
     assert len(report_of(capsys, *words, code=1)["numbers"]) == 101
