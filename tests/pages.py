@@ -14,6 +14,8 @@ import re
 import shlex
 from pathlib import Path
 
+import jax
+
 from jopt.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +29,13 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 def blocks(text):
     """Each python block of a page, with the number of its first line."""
     return [(text.count("\n", 0, m.start(1)) + 1, m[1]) for m in BLOCK.finditer(text)]
+
+
+@contextlib.contextmanager
+def as_users_programs():
+    """jax's own promotion: what pages take from other libraries is not written for strictness."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def run_block(code, page, line, namespace):

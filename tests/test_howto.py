@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import jax
 import pytest
 
-from tests.pages import DOCS, blocks, run
+from tests.pages import DOCS, as_users_programs, blocks, run
 
 # What people ask: each has a heading.
 ASKED = """
@@ -54,8 +53,7 @@ def test_an_entry_runs(entry, tmp_path, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     namespace = {"__name__": "__page__"}
     page = f"docs/howto/{entry.page}.md"
-    # As users' programs are: what entries take from other libraries is not written for strictness.
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    with as_users_programs():
         run(entry.before, page, namespace)
         run(entry.text, page, namespace, entry.line)
 
