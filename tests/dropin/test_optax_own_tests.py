@@ -11,6 +11,8 @@ import pytest
 import jopt
 from jopt.interop.optax import wrap
 
+WARM = jopt.schedules.linear(0.0, 1e-2, 5000)
+
 # Names and numbers as in optax's tables of optimizers to test, but for what jopt calls otherwise.
 UNDER_TEST = {
     "adabelief": lambda: jopt.adabelief(1e-2),
@@ -58,7 +60,14 @@ UNDER_TEST = {
     "momo_adam": lambda: jopt.momo_adam(1e-1),
     "muon": lambda: jopt.recipes.muon_adamw(1e-2, weight_decay=0.0, adamw_learning_rate=1e-2),
     "prodigy": lambda: jopt.prodigy(1e-1),
+    "sophia": lambda: jopt.sophia(1e-2, weight_decay=1e-4),
+    "schedule_free_sgd": lambda: jopt.schedule_free(jopt.sgd(WARM), WARM),
+    "schedule_free_adamw": lambda: jopt.schedule_free(
+        jopt.rmsprop(WARM, 0.999, bias_correction=True, decoupled=True), WARM
+    ),
     "schedule_free": lambda: jopt.schedule_free(jopt.sgd(1e-2), 1e-2),
+    "galore": lambda: jopt.galore(jopt.adam(1e-2), rank=8),
+    "mechanize": lambda: jopt.mechanize(jopt.sgd(1e-1), weight_decay=0.0),
     "reduce_on_plateau": lambda: optax.chain(
         wrap(jopt.sgd(1e-3)), optax.contrib.reduce_on_plateau()
     ),
@@ -77,6 +86,10 @@ def rosenbrock(p):
     return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
 
 
+def squares(p):
+    return sum(jnp.sum(abs(x).astype("float32") ** 2) for x in jax.tree.leaves(p))
+
+
 def taking(name):
     """The transform as optax's own type, so that the loss reaches what asks for it."""
     tx = UNDER_TEST[name]()
@@ -87,7 +100,7 @@ def gone(tx, loss, start, steps):
     def step(carry, _):
         params, state = carry
         value, grads = jax.value_and_grad(loss)(params)
-        updates, state = tx.update(grads, state, params, value=value)
+        updates, state = tx.update(grads, state, params, value=value, obj_fn=loss)
         return (optax.apply_updates(params, updates), state), None
 
     run = jax.jit(lambda p: jax.lax.scan(step, (p, tx.init(p)), length=steps)[0])
@@ -125,8 +138,8 @@ def test_muon_finds_that_of_matrices():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 @pytest.mark.sampled
 def test_updates_and_state_keep_their_dtypes_in_a_branch(name, dtype):
-    if dtype == "complex64" and name in ("sm3", "muon"):
-        dtype = "float32"  # neither has a rule for complex numbers, nor has optax's
+    if dtype == "complex64" and name in ("galore", "muon", "sm3"):
+        dtype = "float32"  # none has a rule for complex numbers, nor has optax's
     tx = taking(name)
     params = {"w": jnp.ones((2, 3), dtype)}
     state = tx.init(params)
@@ -134,7 +147,7 @@ def test_updates_and_state_keep_their_dtypes_in_a_branch(name, dtype):
     def one(grads, state, go, value):
         updates, new = jax.lax.cond(
             go,
-            lambda: tx.update(grads, state, params, value=value),
+            lambda: tx.update(grads, state, params, value=value, obj_fn=squares),
             lambda: (grads, state),
         )
         return updates, new
@@ -161,8 +174,10 @@ def test_multisteps_waits_and_masked_leaves_alone(name, dtype):
 
     def both(grads, a, b):
         value = jnp.float32(1.0)
-        waits, _ = many.update(grads, a, params, value=value)
-        only, _ = optax.with_extra_args_support(some).update(grads, b, params, value=value)
+        waits, _ = many.update(grads, a, params, value=value, obj_fn=squares)
+        only, _ = optax.with_extra_args_support(some).update(
+            grads, b, params, value=value, obj_fn=squares
+        )
         return waits, only
 
     with jax.numpy_dtype_promotion("standard"):
