@@ -21,6 +21,9 @@ from tests.pages import DOCS, ROOT, as_users_programs, blocks, run, run_block, r
 
 PAGES = [p for p in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if "_build" not in p.parts]
 
+ELSEWHERE = {"your_own.md"}
+"""Run with what they import, in tests/examples/test_own_optimizer.py."""
+
 BESIDE_OTHERS = {"cheatsheet.md", "faq.md", "index.md"}
 """Pages that run torch and optax beside jopt."""
 
@@ -29,7 +32,7 @@ EXPORTS = re.compile(r"^```\{exports\} (.+)$", re.MULTILINE)
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.parent.name != "howto"],
+    [page for page in PAGES if page.parent.name != "howto" and page.name not in ELSEWHERE],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_the_code_on_a_page_runs(page, tmp_path, monkeypatch):
