@@ -121,7 +121,7 @@ def format_of(who: str, path: str, *, exists: bool, named: str | None = None) ->
     if named is not None:
         return FORMATS[named]
     if exists and os.path.isdir(path):
-        from jopt.interop.torch.files import is_torch_folder
+        from jopt.interop.torchfiles.files import is_torch_folder
 
         return FORMATS["torch" if is_torch_folder(Path(path)) else "orbax"]
     if exists:
@@ -143,7 +143,7 @@ def format_of(who: str, path: str, *, exists: bool, named: str | None = None) ->
 
 def _content(file: BinaryIO) -> str | None:
     """The format that the first bytes of a file tell, whatever it is called."""
-    from jopt.interop.torch.files import is_torch_file
+    from jopt.interop.torchfiles.files import is_torch_file
 
     start = file.read(max(len(wire.HEAD), 16))
     if start.startswith(wire.HEAD):

@@ -28,7 +28,7 @@ def read(who: str, path: str) -> Tree:
 
 def read_all(who: str, path: str) -> tuple[Tree, list[str]]:
     """The tree, and which entries are objects of classes: of those it has the names alone."""
-    from jopt.interop.torch.files import read_folder, read_torch
+    from jopt.interop.torchfiles.files import read_folder, read_torch
 
     given = read_folder(Path(path))[0] if os.path.isdir(path) else read_torch(Path(path), who)
     walk = _Walk(who)
@@ -83,8 +83,8 @@ class _Walk:
     def plain(self, node: Any, path: tuple[str, ...]) -> Any:
         import torch
 
-        from jopt.interop.torch.parts import items
-        from jopt.interop.torch.pickles.placeholder import Name, Placeholder
+        from jopt.interop.torchfiles.parts import items
+        from jopt.interop.torchfiles.pickles.placeholder import Name, Placeholder
 
         self._entries += 1
         if len(path) > MAX_DEPTH or self._entries > ENTRIES:

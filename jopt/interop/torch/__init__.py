@@ -1,13 +1,8 @@
 """torch: its classes and arguments, optimizer states, schedulers, weights and files, both ways."""
 
 from jopt.interop.torch.build import optimizer as optimizer
-from jopt.interop.torch.folders import TorchRun as TorchRun
-from jopt.interop.torch.folders import read_checkpoint as read_checkpoint
-from jopt.interop.torch.huggingface import huggingface_groups as huggingface_groups
-from jopt.interop.torch.huggingface import huggingface_schedule as huggingface_schedule
 from jopt.interop.torch.params import export_params as export_params
 from jopt.interop.torch.params import import_params as import_params
-from jopt.interop.torch.pickles.placeholder import Placeholder as Placeholder
 from jopt.interop.torch.schedulers.build import momentum_schedule as momentum_schedule
 from jopt.interop.torch.schedulers.build import scheduler as scheduler
 from jopt.interop.torch.schedulers.exported import TorchScheduler as TorchScheduler
@@ -25,3 +20,8 @@ from jopt.interop.torch.states.transfer import from_state_dict as from_state_dic
 from jopt.interop.torch.states.transfer import import_optimizer as import_optimizer
 from jopt.interop.torch.weights import Weight as Weight
 from jopt.interop.torch.weights import flax_weights as flax_weights
+from jopt.interop.torchfiles.folders import TorchRun as TorchRun
+from jopt.interop.torchfiles.folders import read_checkpoint as read_checkpoint
+from jopt.interop.torchfiles.huggingface import huggingface_groups as huggingface_groups
+from jopt.interop.torchfiles.huggingface import huggingface_schedule as huggingface_schedule
+from jopt.interop.torchfiles.pickles.placeholder import Placeholder as Placeholder

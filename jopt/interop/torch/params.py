@@ -12,7 +12,7 @@ import numpy as np
 from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint.fetching import host
 from jopt.core.tree import Tree, layout_of
-from jopt.interop.torch.given import flag, parameters, pattern, table, wrong
+from jopt.interop._given import flag, parameters, pattern, table, wrong
 from jopt.interop.torch.tensors import to_numpy, to_torch
 from jopt.interop.torch.weights import Weight, each_layer, flax_weights
 

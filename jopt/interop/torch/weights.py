@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jopt.base import ConfigError, called
 from jopt.core.kinds import in_stack
 from jopt.core.tree import Path, Tree, layout_of
-from jopt.interop.torch.given import parameters, pattern, table, word, words, wrong
+from jopt.interop._given import parameters, pattern, table, word, words, wrong
 
 LAYER = "{}"
 """What stands for the number of a layer in torch's name of a stacked leaf."""

@@ -11,7 +11,7 @@ import torch
 import jopt
 from jopt.cli import main, torch_file
 from jopt.interop.torch import Placeholder, read_checkpoint
-from jopt.interop.torch.files import OLD, read_torch
+from jopt.interop.torchfiles.files import OLD, read_torch
 
 MARKS = []
 

@@ -22,8 +22,8 @@ import torch
 
 import jopt
 from jopt.interop.torch import Placeholder, read_checkpoint
-from jopt.interop.torch.pickles import archive
-from jopt.interop.torch.pickles.placeholder import Name
+from jopt.interop.torchfiles.pickles import archive
+from jopt.interop.torchfiles.pickles.placeholder import Name
 
 
 class Mode(enum.Enum):

@@ -34,7 +34,7 @@ def read(parts):
     file = io.BytesIO()
     torch.save(parts, file)
     file.seek(0)
-    from jopt.interop.torch.pickles import archive
+    from jopt.interop.torchfiles.pickles import archive
 
     return read_checkpoint(archive.read(file))
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jopt.base import ConfigError
+from jopt.interop._given import flag, number, one, shown, wrong
 from jopt.interop.torch.arrays import shortest
-from jopt.interop.torch.given import flag, number, one, shown, wrong
 from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, Named, named
 from jopt.schedules import Plateau
 

@@ -10,7 +10,7 @@ import jax
 
 from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, as_row, plain
-from jopt.interop.torch.given import shown
+from jopt.interop._given import shown
 from jopt.interop.torch.schedulers.arguments import arguments
 from jopt.interop.torch.schedulers.build import FACTORS, momentum_schedule, scheduler
 from jopt.interop.torch.schedulers.paced import paced, resumed

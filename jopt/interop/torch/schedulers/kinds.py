@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jopt.base import ConfigError, as_row
-from jopt.interop.torch.given import flag, number, one, word, wrong
+from jopt.interop._given import flag, number, one, word, wrong
 
 _FLAGS = {"cycle_momentum", "three_phase"}
 _FUNCTIONS = {"lr_lambda", "scale_fn"}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, configured
-from jopt.interop.torch.given import count, number
+from jopt.interop._given import count, number
 from jopt.schedules import Plateau, Schedule
 from jopt.schedules.shapes import as_function, check
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jopt.base import CheckpointError, ConfigError, plain
-from jopt.interop.torch.given import shown, wrong
+from jopt.interop._given import shown, wrong
 
 _SHARED = "base_lrs last_epoch _step_count _is_initial _get_lr_called_within_step _last_lr verbose"
 BASE = frozenset(_SHARED.split())

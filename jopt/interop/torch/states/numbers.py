@@ -16,9 +16,9 @@ from jopt.core.groups import DEFAULT, Labels
 from jopt.core.numbers import StatefulSchedule, is_schedule, own_at, own_factors, own_numbers
 from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
+from jopt.interop._given import shown
 from jopt.interop.torch.arrays import array_of, shortest
 from jopt.interop.torch.build import translate
-from jopt.interop.torch.given import shown
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.targets import Target
 

@@ -19,8 +19,8 @@ from jopt.core.numbers import own_at
 from jopt.core.part import SpecPart
 from jopt.core.transform import Node, State, Transform
 from jopt.core.tree import lookup
+from jopt.interop._given import flag, parameters
 from jopt.interop.torch.arrays import shortest
-from jopt.interop.torch.given import flag, parameters
 from jopt.interop.torch.states.numbers import group_numbers, put_numbers
 from jopt.interop.torch.states.places import Names, in_a_row, matched, named, placed
 from jopt.interop.torch.states.slots import Reader, write

@@ -15,7 +15,7 @@ from jopt.core.seats import Seat, seats
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
 from jopt.core.tree import Layout, Path, shown
-from jopt.interop.torch.flattened import is_optimizer
+from jopt.interop.torchfiles.flattened import is_optimizer
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.transform import State
+from jopt.interop._given import count as given_count
+from jopt.interop._given import flag, parameters
 from jopt.interop.torch.build import spec_of
-from jopt.interop.torch.given import count as given_count
-from jopt.interop.torch.given import flag, parameters
 from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
 from jopt.interop.torch.states.numbers import (
     choices,

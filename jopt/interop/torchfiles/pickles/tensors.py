@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jopt.interop.torch.pickles.placeholder import Placeholder, RefusedError
+from jopt.interop.torchfiles.pickles.placeholder import Placeholder, RefusedError
 
 # What torch calls the storages that have a dtype, as files of all versions name them.
 _KINDS = (

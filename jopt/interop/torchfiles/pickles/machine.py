@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from jopt.interop.torch.pickles.placeholder import (
+from jopt.interop.torchfiles.pickles.placeholder import (
     Fields,
     Name,
     Placeholder,

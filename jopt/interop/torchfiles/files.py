@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jopt.base import CheckpointError
+from jopt.interop.torchfiles.pickles.placeholder import OLD as OLD
+from jopt.interop.torchfiles.pickles.placeholder import RefusedError
 
 KNOWN = re.compile(r"^(optim|lr_?scheduler|scheduler|meta$|consolidated)|model")
 """What files are called that hold a part of a run; whole runs are named one by one."""
-
-OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The pickle of the number that files of torch before 1.6 begin with."""
 
 _SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 _SHARD = re.compile(r"^(?P<label>.+)-\d+-of-(?P<n>\d+)$")
@@ -23,8 +22,7 @@ _SHARD = re.compile(r"^(?P<label>.+)-\d+-of-(?P<n>\d+)$")
 
 def read_torch(path: Path, who: str = "read_checkpoint") -> Any:
     """What `torch.save` wrote: plain data, and placeholders for all else."""
-    from jopt.interop.torch.pickles import archive
-    from jopt.interop.torch.pickles.placeholder import RefusedError
+    from jopt.interop.torchfiles.pickles import archive
 
     try:
         with open(path, "rb") as file:
@@ -152,8 +150,7 @@ def is_distributed(folder: Path) -> bool:
 
 def read_distributed(folder: Path) -> dict[str, Any]:
     """The tree that `torch.distributed.checkpoint` has divided among the files of a folder."""
-    from jopt.interop.torch import distributed
-    from jopt.interop.torch.pickles.placeholder import RefusedError
+    from jopt.interop.torchfiles import distributed
 
     try:
         return distributed.read(folder)

@@ -11,18 +11,21 @@ from typing import Any, BinaryIO
 
 import torch
 
-from jopt.interop.torch.pickles.machine import Machine
-from jopt.interop.torch.pickles.makers import CONSTANTS, MAKERS, settled
-from jopt.interop.torch.pickles.placeholder import Name, Placeholder, RefusedError, printable
-from jopt.interop.torch.pickles.tensors import DTYPES, Storage, storage, turned
-
-_OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The pickle of the number that files of torch before 1.6 begin with."""
+from jopt.interop.torchfiles.pickles.machine import Machine
+from jopt.interop.torchfiles.pickles.makers import CONSTANTS, MAKERS, settled
+from jopt.interop.torchfiles.pickles.placeholder import (
+    OLD,
+    Name,
+    Placeholder,
+    RefusedError,
+    printable,
+)
+from jopt.interop.torchfiles.pickles.tensors import DTYPES, Storage, storage, turned
 
 
 def read(file: BinaryIO) -> Any:
     """What is in the file, from where it stands; `RefusedError` if that cannot be said."""
-    start = file.read(len(_OLD))
+    start = file.read(len(OLD))
     file.seek(-len(start), os.SEEK_CUR)
     if start.startswith(b"PK\x03\x04"):
         try:
@@ -30,7 +33,7 @@ def read(file: BinaryIO) -> Any:
                 return _zipped(archive, file)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
             raise RefusedError(f"its zip archive is damaged: {printable(str(error))}") from None
-    if start == _OLD:
+    if start == OLD:
         return _old(file)
     if b"ustar" in start or not start:
         raise RefusedError(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import ConfigError, configured, is_traced
-from jopt.interop.torch.given import number, pattern, word, words, wrong
+from jopt.interop._given import number, pattern, word, words, wrong
 from jopt.schedules import Schedule
 from jopt.schedules.shapes import check, check_choice
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jopt.core.tree import shown
-from jopt.interop.torch.flattened import is_optimizer, numbered
-from jopt.interop.torch.pickles.placeholder import Placeholder
+from jopt.interop.torchfiles.flattened import is_optimizer, numbered
+from jopt.interop.torchfiles.pickles.placeholder import Placeholder
 
 # What people call the parts, the more usual name first.
 _NAMES = {

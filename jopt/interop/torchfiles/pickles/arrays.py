@@ -8,9 +8,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jopt.interop.torch.pickles.machine import Machine, Maker
-from jopt.interop.torch.pickles.placeholder import Name, Placeholder, RefusedError, Unfinished
-from jopt.interop.torch.pickles.tensors import EXPANDED, sizes
+from jopt.interop.torchfiles.pickles.machine import Machine, Maker
+from jopt.interop.torchfiles.pickles.placeholder import Name, Placeholder, RefusedError, Unfinished
+from jopt.interop.torchfiles.pickles.tensors import EXPANDED, sizes
 
 # Numbers and text. Structures, dates and objects stay placeholders.
 _CODE = re.compile(r"[<>=|]?([biufc]\d{1,2}|[SUa]\d{1,9}|[?bBhHiIlLqQefdFD])\Z")

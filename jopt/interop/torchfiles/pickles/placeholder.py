@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickle of the number that files of torch before 1.6 begin with."""
+
 
 class RefusedError(Exception):
     """A file that cannot be read: it is damaged, or made to do harm. The text says why."""

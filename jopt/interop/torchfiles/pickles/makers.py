@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from jopt.interop.torch.pickles import arrays
-from jopt.interop.torch.pickles.machine import Machine, Maker
-from jopt.interop.torch.pickles.placeholder import (
+from jopt.interop.torchfiles.pickles import arrays
+from jopt.interop.torchfiles.pickles.machine import Machine, Maker
+from jopt.interop.torchfiles.pickles.placeholder import (
     Fields,
     Name,
     Placeholder,
     RefusedError,
     Unfinished,
 )
-from jopt.interop.torch.pickles.tensors import DTYPES, sizes, tensor
+from jopt.interop.torchfiles.pickles.tensors import sizes, tensor
 
 Args = tuple[Any, ...]
 
@@ -246,8 +246,5 @@ MAKERS: dict[str, Maker] = {
     "torch._tensor._rebuild_from_type": _subclass,
     "torch._tensor._rebuild_from_type_v2": _subclass,
 }
-_KINDS = {str(k): k for k in vars(torch).values() if isinstance(k, torch.dtype)}
-CONSTANTS: dict[str, Any] = dict(_KINDS)
+CONSTANTS = {str(k): k for k in vars(torch).values() if isinstance(k, torch.dtype)}
 """Names that are data themselves: torch's dtypes."""
-
-STORAGES = DTYPES

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jopt.base import CheckpointError
-from jopt.interop.torch.files import is_distributed, read_folder, read_tensors
-from jopt.interop.torch.given import pattern, words, wrong
-from jopt.interop.torch.huggingface import huggingface_groups
-from jopt.interop.torch.parts import chosen, find, items
-from jopt.interop.torch.pickles.placeholder import Placeholder
+from jopt.interop._given import pattern, words, wrong
+from jopt.interop.torchfiles.files import is_distributed, read_folder, read_tensors
+from jopt.interop.torchfiles.huggingface import huggingface_groups
+from jopt.interop.torchfiles.parts import chosen, find, items
+from jopt.interop.torchfiles.pickles.placeholder import Placeholder
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from jopt.interop.torch.pickles import archive
-from jopt.interop.torch.pickles.placeholder import Placeholder, RefusedError, printable
-from jopt.interop.torch.pickles.tensors import sizes
+from jopt.interop.torchfiles.pickles import archive
+from jopt.interop.torchfiles.pickles.placeholder import Placeholder, RefusedError, printable
+from jopt.interop.torchfiles.pickles.tensors import sizes
 
 
 def read(folder: Path) -> dict[str, Any]:
