@@ -14,11 +14,13 @@ from jopt import schedules as schedules
 from jopt import sharding as sharding
 from jopt.base import CheckpointError as CheckpointError
 from jopt.base import ConfigError as ConfigError
+from jopt.base import DamagedError as DamagedError
 from jopt.base import GroupError as GroupError
 from jopt.base import JoptError as JoptError
 from jopt.base import StateError as StateError
 from jopt.base import TreeError as TreeError
 from jopt.base import configured as configured
+from jopt.checkpoint import Checkpoints as Checkpoints
 from jopt.checkpoint import from_bytes as from_bytes
 from jopt.checkpoint import load as load
 from jopt.checkpoint import load_state_dict as load_state_dict

@@ -14,7 +14,7 @@ ASKED = """
 Accumulate gradients; Freeze; layer-wise; warm restarts; early, plateau; preemption;
 moving average, evaluate; mixed precision; float16, scaled; TensorBoard; wandb; each example;
 differentially private; LoRA; two optimizers; GAN; meta-learning; hyperparameters at once; Equinox;
-nnx; linen; haiku; sharpness; schedule-free; shard; torch run, middle
+nnx; linen; haiku; sharpness; schedule-free; shard; torch run, middle; Keep the last
 """
 
 SHORT = 26  # lines of code; most entries have ten

@@ -22,6 +22,7 @@ from jopt.base.configured import factory as factory
 from jopt.base.errors import CallError as CallError
 from jopt.base.errors import CheckpointError as CheckpointError
 from jopt.base.errors import ConfigError as ConfigError
+from jopt.base.errors import DamagedError as DamagedError
 from jopt.base.errors import GroupError as GroupError
 from jopt.base.errors import JoptError as JoptError
 from jopt.base.errors import StateError as StateError

@@ -85,3 +85,7 @@ class StateError(JoptError, ValueError):
 
 class CheckpointError(JoptError, ValueError):
     """A state dict, byte string or file cannot be read, written or matched."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint is not as it was written: an older one may be."""

@@ -5,12 +5,16 @@
 `pieces` says where they stand in a file, `wire` turns all this to bytes and back through `memory`,
 `files` puts bytes on a disk, `progress` shows a bar meanwhile, `compare` compares two trees,
 `config` compares two transforms, `names` holds patterns against names, `leaf_counts` lets a state
-say which leaves are younger, `placing` puts arrays where they belong, `loading` joins these, and
-`state_dict` and `store` are what users call.
+say which leaves are younger, `placing` puts arrays where they belong, `loading` joins these,
+`state_dict` and `store` are what users call, and over them `checkpoints`, with `kept` for what a
+folder holds.
 """
 
+from jopt.checkpoint.checkpoints import Checkpoints as Checkpoints
+from jopt.checkpoint.checkpoints import Resumed as Resumed
 from jopt.checkpoint.compare import Difference as Difference
 from jopt.checkpoint.compare import Report as Report
+from jopt.checkpoint.kept import Kept as Kept
 from jopt.checkpoint.state_dict import differences as differences
 from jopt.checkpoint.state_dict import load_state_dict as load_state_dict
 from jopt.checkpoint.state_dict import state_dict as state_dict

@@ -52,7 +52,7 @@ _READING = {
 }
 
 
-def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
+def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
     """Put what `write` writes at `path`, or leave everything as it was.
 
     The bytes go to a temporary file in the same folder, are forced to the disk, and take the
@@ -60,8 +60,8 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
     The temporary file is locked while it is written: a second writer is refused, and what a
     killed one has left is found by its name and taken away by the next.
     """
-    with _explained(who, path, "cannot be written; what stood there before is untouched"):
-        name = _text(who, path)
+    with explained(who, path, "cannot be written; what stood there before is untouched"):
+        name = text_of(who, path)
         if not os.path.basename(name):  # a slash at the end, which the next line would drop
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         target = Path(os.path.realpath(name))  # through a link, to the file it stands for
@@ -92,16 +92,16 @@ def replace(who: str, path: str | os.PathLike[str], write: Callable[[BinaryIO], 
                 _SAVING.difference_update({handle, lock})
                 if lock is not None:
                     os.close(lock)
-    with _explained(who, path, "is written, but may not outlast a loss of power"):
+    with explained(who, path, "is written, but may not outlast a loss of power"):
         _sync_folder(target.parent)
 
 
 @contextmanager
 def reading(who: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """The file at `path`, open for reading."""
-    name = _text(who, path)
+    name = text_of(who, path)
     with (
-        _explained(who, path, "cannot be read", _READING),
+        explained(who, path, "cannot be read", _READING),
         open(name, "rb", BUFFER, opener=lambda at, flags: os.open(at, flags | _WAITLESS)) as file,
     ):
         if not file.seekable():
@@ -109,7 +109,7 @@ def reading(who: str, path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield file
 
 
-def _text(who: str, path: str | os.PathLike[str]) -> str:
+def text_of(who: str, path: str | os.PathLike[str]) -> str:
     """The path as text, if it is one that a file can have."""
     try:
         name = os.fsdecode(path)
@@ -285,9 +285,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(
+def explained(
     who: str, path: str | os.PathLike[str], what: str, advice: Mapping[int, str] | None = None
 ) -> Iterator[None]:
+    """The system's errors within, as ours: what could not be done, why, and what to do."""
     try:
         yield
     except OSError as error:

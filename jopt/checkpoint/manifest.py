@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 
-from jopt.base import CheckpointError
+from jopt.base import DamagedError
 from jopt.checkpoint.leaves import Kind, kind_like, printable
 from jopt.core.tree import Path, pointer
 
@@ -203,17 +203,17 @@ def spelled(value: Any) -> bytes:
     return packed
 
 
-def not_ours(who: str) -> CheckpointError:
+def not_ours(who: str) -> DamagedError:
     """The error for bytes that jopt has not written."""
     fix = "If flax wrote it: jopt.load_state_dict(like, flax.serialization.msgpack_restore(data))."
-    return CheckpointError(who, "this is no jopt checkpoint", fix=fix)
+    return DamagedError(who, "this is no jopt checkpoint", fix=fix)
 
 
-def damaged(who: str, what: str, *, path: str | None = None, **facts: Any) -> CheckpointError:
+def damaged(who: str, what: str, *, path: str | None = None, **facts: Any) -> DamagedError:
     """The error for a checkpoint that is not as it was written."""
     fix = "Restore an older checkpoint: what this one held cannot be trusted."
     at = None if path is None else printable(path)
-    return CheckpointError(who, f"the checkpoint is damaged: {what}", path=at, fix=fix, **facts)
+    return DamagedError(who, f"the checkpoint is damaged: {what}", path=at, fix=fix, **facts)
 
 
 def _extension(value: Any) -> Any:

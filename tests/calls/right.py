@@ -114,6 +114,7 @@ OF = {
     "jopt.apply_updates": {"rounding": "stochastic", "key": jax.random.key(0)},
     "jopt.cautious_decay": {"tx": jopt.adamw(1e-3)},
     "jopt.chain": {"transforms": (TX, optax.sgd(0.1)), "named": {"clip": jopt.clip_by_norm(1.0)}},
+    "jopt.Checkpoints": {"folder": "kept", "keep_last": 2, "keep_best": 1, "tx": TX},
     "jopt.checkpoint.differences": {"like": STATE},
     "jopt.cli.main": {"argv": ["inspect", "there.jopt"]},
     "jopt.configured": {"prefix": "mylib.", "torch": {"lr": "rate"}, "shared": jopt.Common},
@@ -227,6 +228,7 @@ OF = {
 """What one callable needs besides, or in place of it."""
 
 SELF = {
+    "jopt.Checkpoints": jopt.Checkpoints("kept", keep_last=2, background=False),
     "jopt.Transform": TX,
     "jopt.schedules.Schedule": S.linear(1.0, 0.0, 3),
     "jopt.schedules.Plateau": S.plateau(1.0),

@@ -108,11 +108,16 @@ def folder():
         yield made
 
 
-def run(script, folder, kills):
-    command = [sys.executable, "-c", COMMON + script, folder, str(kills)]
+def started(script, folder, kills):
+    """What a process says that runs this script in this folder."""
+    command = [sys.executable, "-c", script, folder, str(kills)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return map(int, done.stdout.split())
+    return done.stdout
+
+
+def run(script, folder, kills):
+    return map(int, started(COMMON + script, folder, kills).split())
 
 
 def test_killed_at_random_moments_the_file_loads(folder):

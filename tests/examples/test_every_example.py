@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.examples.runs import ROOT, succeed
+from tests.examples.runs import ROOT, finish, succeed
 
 EXAMPLES = ROOT / "examples"
 TESTED_ELSEWHERE = {"digits.py": "test_digits.py", "quickstart.py": "test_readme.py"}
@@ -12,6 +12,7 @@ TESTED_HERE = {
     "embedding.py",
     "optimizers.py",
     "optuna_study.py",
+    "preempted.py",
     "sweep.py",
     "torch_to_jax.py",
     "vision_transformer.py",
@@ -71,6 +72,20 @@ def test_no_trial_of_a_study_compiles_anything_but_the_first():
     best = [float(loss) for loss in re.findall(r"(\d\.\d{4}) │$", out, re.MULTILINE)]
     assert best == sorted(best)
     assert best[0] < 0.5
+
+
+def test_a_run_that_is_stopped_goes_on_from_the_newest_whole_checkpoint(tmp_path):
+    script, twice, once = EXAMPLES / "preempted.py", tmp_path / "twice", tmp_path / "once"
+    out = succeed(script, "--steps", 60, "--stop-after", 47, "--out", twice)
+    assert re.match(r"begins\nstopped after step 47\n(step_.*\n)*step_00000040.jopt .*\npar", out)
+    (twice / "step_00000040.jopt").write_bytes(b"half a file")
+    status, again, err = finish(script, "--steps", 60, "--out", twice)
+    assert status == 0
+    assert again.startswith("goes on from step_00000030.jopt\n")
+    assert "step_00000040.jopt: this is no jopt checkpoint" in err
+    whole = succeed(script, "--steps", 60, "--out", once)
+    assert whole.splitlines()[-1] == again.splitlines()[-1]  # the parameters, bit for bit
+    assert {p.name for p in once.iterdir()} == {p.name for p in twice.iterdir()}
 
 
 def test_each_part_of_the_transformer_has_its_numbers():
