@@ -14,7 +14,8 @@ import numpy as np
 import jopt
 
 STEPS, WEIGHTS = 100, 1000
-INK, MUTED, SECOND = "#1f4e79", "#8a8f98", "#c8553d"
+INK, MUTED, SECOND = "#3b82c4", "#7d838c", "#e0653a"
+STYLE = Path(__file__).parents[1] / "examples" / "pictures.mplstyle"
 
 
 def path_of(tx: jopt.Transform, rounding: Any) -> np.ndarray:
@@ -39,7 +40,7 @@ def draw(path: Path) -> None:
         "master_weights": path_of(jopt.master_weights(sgd), "nearest"),
     }
     style = {"font.size": 9, "axes.titleweight": "bold", "axes.titlelocation": "left"}
-    with plt.rc_context(style):
+    with plt.style.context([STYLE, style]):
         figure, axes = plt.subplots(1, 3, figsize=(9, 2.6), sharey=True, layout="constrained")
         for ax, (title, seen) in zip(axes, drawn.items(), strict=True):
             ax.plot([0, STEPS], [1, 0.9], color=MUTED, linewidth=0.9, label="without rounding")
@@ -47,9 +48,9 @@ def draw(path: Path) -> None:
             ax.plot(seen.mean(1), color=INK, linestyle="--", label=f"mean of {WEIGHTS:,}")
             ax.set_title(title)
             ax.spines[["top", "right"]].set_visible(False)
-            ax.tick_params(length=2, color=MUTED, labelcolor=MUTED)
-        axes[0].legend(frameon=False, loc="lower left", fontsize=8)
-        figure.supxlabel("step", fontsize=9, color=MUTED)
+            ax.tick_params(length=2)
+        axes[0].legend(loc="lower left", fontsize=8)
+        figure.supxlabel("step", fontsize=9)
         figure.savefig(path, dpi=150)
         plt.close(figure)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
@@ -157,12 +158,13 @@ def progress_bar():
     )
 
 
+@mpl.rc_context(fname=Path(__file__).with_name("pictures.mplstyle"))
 def draw(run, path):
     """Loss, held-out accuracy and learning rate over the epochs, as a PNG."""
     history, epochs = run["history"], run["settings"]["epochs"]
     per_step = epochs * np.arange(1, len(history["loss"]) + 1) / len(history["loss"])
     per_epoch = np.arange(1, epochs + 1)
-    blue, green, orange, grey = "#2563eb", "#059669", "#d97706", "#64748b"
+    blue, green, orange = "#3b82c4", "#1f9e89", "#e0653a"
 
     figure = Figure(figsize=(9.6, 3.3), dpi=120, layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
@@ -188,13 +190,12 @@ def draw(run, path):
 
     for panel in (loss, accuracy, rate):
         panel.set_xlim(0, epochs)
-        panel.set_xlabel("epoch", color=grey)
-        panel.tick_params(colors=grey, labelsize=8)
+        panel.set_xlabel("epoch")
+        panel.tick_params(labelsize=8)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         panel.title.set(fontsize=10)
-        panel.grid(color=grey, alpha=0.15)
+        panel.grid()
         panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color("#cbd5e1")
     figure.savefig(path)
 
 

@@ -104,6 +104,7 @@ def draw(losses, first, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.style.use(Path(__file__).with_name("pictures.mplstyle"))
     columns, floor = 4, 1e-3  # Rprop, which sees all data at every step, would fall out below
     rows = -(-len(losses) // columns)
     figure, axes = plt.subplots(
@@ -111,15 +112,15 @@ def draw(losses, first, path):
     )
     for axis, (name, values) in zip(axes.flat, losses.items(), strict=False):
         for other in losses.values():
-            axis.plot(RATES, np.maximum(other, floor), color="0.85", lw=0.8, zorder=1)
+            axis.plot(RATES, np.maximum(other, floor), color="0.5", alpha=0.3, lw=0.8, zorder=1)
         shown = np.where(np.isfinite(values), values, np.nan)
         axis.plot(RATES, np.maximum(shown, floor), color="C0", lw=2, zorder=2)
         best = int(np.nanargmin(shown))
-        axis.plot(RATES[best], max(shown[best], floor), "o", color="C3", ms=5, zorder=3)
+        axis.plot(RATES[best], max(shown[best], floor), "o", color="C1", ms=5, zorder=3)
         axis.axhline(first, color="0.5", lw=0.8, ls=":")
         axis.set_title(f"{name}   best {shown[best]:.2g} at {RATES[best]:.1g}", fontsize=9)
         axis.set(xscale="log", yscale="log", ylim=(0.8 * floor, 20))
-        axis.grid(alpha=0.25)
+        axis.grid()
     for axis in axes.flat[len(losses) :]:
         axis.set_visible(False)
     figure.supxlabel("learning rate")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -131,6 +132,7 @@ def show(console, rates, decays, losses, accuracies, best=8):
     console.print(table)
 
 
+@mpl.rc_context(fname=Path(__file__).with_name("pictures.mplstyle"))
 def draw(rates, decays, losses, accuracies, path):
     """Two heat maps over learning rate and weight decay; the best run of each is marked."""
     across, up = np.unique(rates), np.unique(decays)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 import torch
 from flax import nnx
@@ -135,25 +136,26 @@ def distance(ours, theirs):
     return float(max(jax.tree.leaves(apart)))
 
 
+@mpl.rc_context(fname=Path(__file__).with_name("pictures.mplstyle"))
 def draw(first, second, other, path):
     """The loss of the first half, and both second halves on top of each other."""
-    blue, orange, grey = "#2563eb", "#d97706", "#64748b"
+    blue, orange = "#3b82c4", "#e0653a"
     figure = Figure(figsize=(7.2, 3.4), dpi=120, layout="constrained")
     panel = figure.subplots()
     before, after = np.arange(len(first)), np.arange(len(first), len(first) + len(second))
     panel.plot(before, first, color=orange, linewidth=1.5, label="torch")
     panel.plot(after, other, color=orange, linewidth=5, alpha=0.35, label="torch, had it gone on")
     panel.plot(after, second, color=blue, linewidth=1.5, label="jopt and flax")
-    panel.axvline(len(first) - 0.5, color=grey, linewidth=0.8, linestyle=":")
+    panel.axvline(len(first) - 0.5, color="#7d838c", linewidth=0.8, linestyle=":")
     panel.set_title("One training run: half in torch, half in jax", fontsize=10)
-    panel.set_xlabel("step", color=grey)
-    panel.set_ylabel("loss of the batch", color=grey)
+    panel.set_xlabel("step")
+    panel.set_ylabel("loss of the batch")
     panel.set_xlim(0, len(first) + len(second))
     panel.set_ylim(bottom=0)
-    panel.tick_params(colors=grey, labelsize=8)
-    panel.grid(color=grey, alpha=0.15)
+    panel.tick_params(labelsize=8)
+    panel.grid()
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, fontsize=8)
+    panel.legend(fontsize=8)
     figure.savefig(path)
 
 

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sphinx.search.en import SearchEnglish
 
 from tests.processes import environment
@@ -214,3 +215,12 @@ def test_what_signatures_are_made_of_says_what_it_is(tools):
         linked("Mapping[str, 'Value'] | Transform", "jopt.core.groups", known)
         == "collections.abc.Mapping[str, 'Value'] | jopt.Transform"
     )
+
+
+def test_pictures_stand_on_light_and_dark():
+    pictures = sorted((DOCS / "_static").rglob("*.png"))
+    assert len(pictures) > 60
+    for path in pictures:
+        with Image.open(path) as image:
+            ground = image.convert("RGBA").getpixel((0, 0))
+        assert ground[3] == 0, f"{path.name} has a ground of its own: {ground}"

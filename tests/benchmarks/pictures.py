@@ -13,15 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 
 from tests.benchmarks.budgets import BUDGETS, Row, library, named
 from tests.benchmarks.reports import arguments, read
 
 PANELS = {"kernels": "kernels", "bytes": "bytes moved a number", "memory": "bytes held a number"}
-COLORS = {"jopt": "#2f6f8f", "optax": "#d08a3e"}
+COLORS = {"jopt": "#3b82c4", "optax": "#d08a3e"}
+STYLE = Path(__file__).parents[2] / "examples" / "pictures.mplstyle"
 
 
+@mpl.rc_context(fname=STYLE)
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Write a picture for each target that there are rows of, and say where."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,13 +68,13 @@ def picture(rows: Sequence[Row], target: str) -> Any:
         ]
         if marks:
             limits, rows_of = zip(*marks, strict=True)
-            axes.plot(limits, np.array(rows_of) - 0.19, "|", color="black", ms=12, label="budget")
+            axes.plot(limits, np.array(rows_of) - 0.19, "|", color="#d6336c", ms=12, label="budget")
         axes.set_title(title, fontsize=10)
         axes.set_xscale("symlog", linthresh=10)
         axes.set_xlim(left=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_yticks(places, cases)
-        axes.legend(frameon=False, fontsize=7)
+        axes.legend(fontsize=7)
     axes.invert_yaxis()
     return figure
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 
+from tests.benchmarks.pictures import STYLE
 from tests.benchmarks.quality.report import BASE
 
 COLORS = {
-    "float32": "#475569",
-    "bfloat16 state": "#2f6f8f",
+    "float32": "#7d838c",
+    "bfloat16 state": "#3b82c4",
     "int8 state": "#1f9e89",
     "bf16 params, stochastic": "#d08a3e",
     "bf16 params, stochastic, int8 state": "#a16207",
@@ -21,6 +23,7 @@ COLORS = {
 }
 
 
+@mpl.rc_context(fname=STYLE)
 def draw(rows: Sequence[Mapping[str, Any]], unit: str, path: Path) -> None:
     """One line of panels an optimizer: curves with float32's band, and dots of the seeds."""
     from matplotlib.figure import Figure
@@ -53,9 +56,8 @@ def save(figure: Any, path: Path) -> None:
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(256).save(
-        path, optimize=True
-    )
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    image.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)
 
 
 def lines(axes: Any, rows: Sequence[Mapping[str, Any]], last: bool = False) -> None:
@@ -82,7 +84,7 @@ def lines(axes: Any, rows: Sequence[Mapping[str, Any]], last: bool = False) -> N
 def scattered(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """A dot a seed and a bar for their mean, over float32's spread."""
     base = next(r for r in rows if r["variant"] == BASE)
-    axes.axvspan(min(base["held_out"]), max(base["held_out"]), color="#475569", alpha=0.15, lw=0)
+    axes.axvspan(min(base["held_out"]), max(base["held_out"]), color=COLORS[BASE], alpha=0.2, lw=0)
     for i, row in enumerate(rows):
         losses, color = np.asarray(row["held_out"]), COLORS[row["variant"]]
         axes.plot(losses, np.full(len(losses), i), "o", color=color, ms=4, alpha=0.7, mew=0)
