@@ -17,6 +17,7 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.core.boxes import opened
+from jopt.core.ownership import OwnedStack
 from jopt.core.tree import MAX_DEPTH, Path, Tree, shown
 
 PLAIN = (bool, int, float, complex, str, type(None))
@@ -104,10 +105,17 @@ def _names(who: str, keys: list[Any]) -> list[str]:
 
 
 def flatten(who: str, tree: Tree) -> dict[Path, Any]:
-    """Every leaf by its path. `None` is a leaf; an empty container is the leaf `{}`."""
+    """Every leaf by its path. `None` is a leaf; an empty container is the leaf `{}`.
+
+    A stack of what belongs to many matrices is one leaf for each parameter.
+    """
     flat: dict[Path, Any] = {}
+    stacks: dict[Path, OwnedStack] = {}
 
     def walk(node: Tree, path: Path) -> None:
+        if isinstance(node, OwnedStack):
+            stacks[path] = node
+            return None
         if is_leaf(node) and len(path) <= MAX_DEPTH:
             flat[path] = node
             return None
@@ -130,13 +138,24 @@ def flatten(who: str, tree: Tree) -> dict[Path, Any]:
         return None
 
     walk(tree, ())
+    for path, stack in stacks.items():
+        flat.pop(_within(path), None)  # the container is empty where all leaves are matrices
+        flat |= {(*_within(path), *own): x for own, x in stack.apart().items()}
     return flat
+
+
+def _within(path: Path) -> Path:
+    """Where a slot's arrays stand that has a stack at this path, `owned/group/class/slot`."""
+    return (*path[:-4], path[-1])
 
 
 def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> Tree:
     """The containers of `like` with other leaves, by path."""
     if is_leaf(like):
         return leaves[path]
+    if isinstance(like, OwnedStack):
+        own = {owner.path: leaves[*_within(path), *owner.path] for owner in like.deal.owners}
+        return like.filled(own)
     names, kids, make = children(who, like)
     if not kids:
         return like

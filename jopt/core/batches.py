@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +12,25 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, called
+from jopt.base import ConfigError, StateError, called
 from jopt.core.one_leaf import cast_numbers
-from jopt.core.ownership import Lie, classes_of, in_place, is_too_large, on_owners
+from jopt.core.ownership import (
+    Lie,
+    OwnedStack,
+    classes_of,
+    in_place,
+    is_too_large,
+    lying_so,
+    on_owners,
+)
 from jopt.numerics import real_dtype
 
 Batch = Callable[..., Any]
 """`batch(stack, s, h)`: what is done to all matrices of a shape, see `jopt.matrixwise`."""
 Kept = dict[str, Array]
+Stacks = dict[str, dict[str, OwnedStack]]
+"""What is with the owners already, by class and slot."""
+RESTACK = "state = jopt.sharding.to_stacks(tx, jopt.sharding.to_leaves(state), params)."
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ def batched(
             results |= zip(members, mine, strict=True)
             after |= {i: kept[i] for i in members}
             continue
-        done = on_owners(
+        ys, own, _ = on_owners(
             algebra,
             cls,
             [xs[i] for i in members],
@@ -127,9 +138,66 @@ def batched(
             algebra.owned,
             algebra.arrays,
         )
-        results |= zip(members, done[0], strict=True)
-        after |= zip(members, done[1], strict=True)
+        results |= zip(members, ys, strict=True)
+        after |= zip(members, own, strict=True)
     return [results[i] for i in range(len(xs))], [after[i] for i in range(len(xs))]
+
+
+def with_stacks(
+    algebra: Algebra,
+    xs: Sequence[Array],
+    kept: Sequence[Kept],
+    lies: Sequence[Lie | None],
+    paths: Sequence[tuple[str, ...]],
+    stacks: Stacks,
+) -> tuple[list[Array], list[Kept], Stacks]:
+    """The same as `batched` where these stacks have what is kept of some of the matrices."""
+    results: dict[int, Array] = {}
+    after: dict[int, Kept] = {}
+    at = {path: i for i, path in enumerate(paths)}
+    new: Stacks = {}
+    for name, mine in stacks.items():
+        deal = next(iter(mine.values())).deal
+        there = [at[owner.path] for owner in deal.owners if owner.path in at]
+        new[name] = mine
+        if not there:
+            continue
+        lie = lies[there[0]]
+        if lie is None or tuple((n, lie.mesh.shape[n]) for n in lie.names) != deal.mesh:
+            raise StateError(
+                algebra.who,
+                "its stacks are dealt out over another mesh than there is",
+                expected=f"mesh axes {dict(deal.mesh)}",
+                found=f"{dict(lie.mesh.shape)}" if lie else "none",
+                fix=RESTACK,
+            )
+        cls = deal.on(lie.mesh, xs[there[0]].dtype)
+        rows = [at.get(deal.owners[member.index].path) for member in cls.members]
+        have = [i for i in rows if i is not None]
+        arrays = [
+            None if i is None else lying_so(xs[i].astype(cls.dtype), member.lie.spec)
+            for i, member in zip(rows, cls.members, strict=True)
+        ]
+        own = {k: x.array for k, x in mine.items()}
+        done = on_owners(
+            algebra,
+            cls,
+            arrays,
+            [kept[i] for i in have],
+            algebra.owned,
+            algebra.arrays,
+            own,
+        )
+        results |= zip(have, done[0], strict=True)
+        after |= zip(have, done[1], strict=True)
+        new[name] = {k: replace(x, array=done[2][k]) for k, x in mine.items()}
+    rest = [i for i in range(len(xs)) if i not in results]
+    if rest:
+        of = [xs[i] for i in rest], [kept[i] for i in rest], [lies[i] for i in rest]
+        ys, own_of = batched(algebra, *of)
+        results |= zip(rest, ys, strict=True)
+        after |= zip(rest, own_of, strict=True)
+    return [results[i] for i in range(len(xs))], [after[i] for i in range(len(xs))], new
 
 
 def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:

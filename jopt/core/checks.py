@@ -69,7 +69,7 @@ def check_node(who: str, node: dict[str, Any], expected: set[str]) -> None:
         raise StateError(
             who, "its node of the state is no dict", expected="a dict", found=type(node).__name__
         )
-    found = set(node) - {"hyperparams", "times", "given", "schedules", "leaf_count"}
+    found = set(node) - {"hyperparams", "times", "given", "schedules", "leaf_count", "owned"}
     if expected - found == {"count"} and found < expected:
         raise StateError(who, "this state has no step count", path="count", expected="one", fix=OLD)
     if expected != found:

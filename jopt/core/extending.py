@@ -8,6 +8,7 @@ from typing import Literal, overload
 
 from jopt.base import checked
 from jopt.core.boxes import taken_off
+from jopt.core.dealing import all_opened, outlined
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import State, Transform, check_transform
 from jopt.core.tree import Layout, Path, Tree, flatten_dict, shown
@@ -91,9 +92,9 @@ def extend(
     if not report:
         return new
     layout, leaves = tx.layout(params)
-    bare, _ = taken_off(new)
+    old, bare = (all_opened(outlined(taken_off(x)[0])) for x in (state, new))
     places = {k: part.places(layout, leaves, bare[k]) for k, part in tx.parts.items()}
-    before, after = flatten_dict(taken_off(state)[0]), flatten_dict(bare)
+    before, after = flatten_dict(old), flatten_dict(bare)
     fresh: dict[str, set[str]] = {}
     for path, place in flatten_dict(places).items():
         if path not in before and place.index is not None:

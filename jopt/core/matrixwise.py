@@ -20,31 +20,26 @@ transpose alike, these are of one class there: to turn matrices over on their wa
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator, Mapping, Sequence
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Self
 
-from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
-
 from jopt.base import ConfigError, called, configured
-from jopt.core.batches import Algebra, Batch, batched
+from jopt.core.batches import Algebra, Batch, Stacks, with_stacks
+from jopt.core.dealing import parted_spec
+from jopt.core.dealt import DealtPart
 from jopt.core.doors import Prepare
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.one_leaf import cast_numbers, view
-from jopt.core.ownership import Lie, lie_of, parts_on
-from jopt.core.part import SpecPart
+from jopt.core.ownership import Lie, lie_of
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.runs import Run, Waiting, begun
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
+from jopt.core.tree import Layout
 from jopt.numerics import real_dtype
-
-Told = Mapping[str, NamedSharding]
-"""How the leaves of these names lie on a mesh, where their types do not say it."""
 
 
 @configured("jopt.", shared=Steps, named_by="spec")
@@ -84,13 +79,11 @@ def matrixwise(
     return Transform({spec.name: part})
 
 
-class MatrixPart(SpecPart):
+class MatrixPart(DealtPart):
     """A rule for matrices, its linear algebra batched by shape."""
 
     batch: Batch
-    alike: bool = False
     spread: Batch | None = None
-    told: Told = MappingProxyType({})
 
     def remade(
         self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None, **other: Any
@@ -98,13 +91,7 @@ class MatrixPart(SpecPart):
         """See `SpecPart.remade`."""
         made = super().remade(spec, ending, numbers, **other)
         made.batch, made.alike, made.spread = self.batch, self.alike, self.spread
-        made.told = self.told
-        return made
-
-    def laid_out(self, told: Told) -> Self:
-        """The same, told how the leaves of these names lie on a mesh."""
-        made = copy.copy(self)
-        made.told = told
+        made.told, made.deals = self.told, self.deals
         return made
 
     @property
@@ -113,8 +100,8 @@ class MatrixPart(SpecPart):
         return {slot.name: slot.shape == "like" for slot in self.slots if slot.owned}
 
     def run(
-        self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
-    ) -> tuple[list[Outcome], dict[str, Array]]:
+        self, leaves: Sequence[Leaf], shared: dict[str, Any], flow: Flow
+    ) -> tuple[list[Outcome], dict[str, Any]]:
         """Apply the rule; see `SpecPart.run`."""
         # Leaves of one age read the same step, and what is prepared from it.
         ages: dict[int, list[int]] = {}
@@ -122,10 +109,14 @@ class MatrixPart(SpecPart):
             ages.setdefault(id(leaf.numbers.rest), []).append(i)
         found: dict[int, Outcome] = {}
         for members in ages.values():
-            found |= zip(members, self._of_one_age([leaves[i] for i in members]), strict=True)
-        return [found[i] for i in range(len(leaves))], {}
+            of = [leaves[i] for i in members]
+            done, shared = self._of_one_age(of, shared, flow.layout)
+            found |= zip(members, done, strict=True)
+        return [found[i] for i in range(len(leaves))], shared
 
-    def _of_one_age(self, leaves: Sequence[Leaf]) -> list[Outcome]:
+    def _of_one_age(
+        self, leaves: Sequence[Leaf], stacks: Stacks, layout: Layout
+    ) -> tuple[list[Outcome], Stacks]:
         numbers = leaves[0].numbers.read()
         owned, options = self.owned, dict(self.frozen_options)
         spread = self.spread if self.alike and not owned else None
@@ -138,11 +129,12 @@ class MatrixPart(SpecPart):
         while waiting:
             lies = [self._lie(w) for w in waiting]
             of = [w.x for w in waiting], [w.kept for w in waiting], lies
-            results, kept = batched(algebra, *of)
+            paths = [layout.paths[w.leaf.index] for w in waiting]
+            results, kept, stacks = with_stacks(algebra, *of, paths, stacks)
             waiting = [
                 w for w, x, own in zip(waiting, results, kept, strict=True) if w.goes_on(x, own)
             ]
-        return [w.outcome for w in begun_all]
+        return [w.outcome for w in begun_all], stacks
 
     def _lie(self, waiting: Waiting) -> Lie | None:
         """How the matrices of a leaf lie; `None` if there is no mesh."""
@@ -150,8 +142,7 @@ class MatrixPart(SpecPart):
             return None
         told, stack = self.told.get(waiting.leaf.name), waiting.leaf.stack
         if told is not None and stack is not None:
-            entries = (*told.spec, *(None,) * (len(stack.shape) - len(told.spec)))
-            told = told.update(spec=PartitionSpec(*stack.entries(entries, parts_on(told.mesh))))
+            told = told.update(spec=parted_spec(told, stack))
         return lie_of(waiting.x, told)
 
     def _started(self, leaf: Leaf, g: Any, slots: Mapping[str, Any], p: Any) -> Run:

@@ -122,7 +122,7 @@ class SpecPart(Asked):
                 check_rows(self.name, name, g, self.spec.sparse == "rows")
                 p = seen(self.spec, flow, i)
                 like, stack = g if p is None else p, plan.stacks.get(i)
-                stored, slots, rest = self.store.before(node, flow.layout, i, like, stack)
+                stored, slots, rest = self.store.before(node, flow.layout, i, like, plan)
                 step = node.get("count")
                 found[i] = Leaf(i, name, g, p, stored, slots, step, add, stack, rest)
         return found

@@ -34,6 +34,7 @@ class Place:
     axes: Axes = ()
     grain: Shape = ()
     spread: int | None = None
+    over: tuple[str, ...] = ()
 
 
 SHARED = Place()

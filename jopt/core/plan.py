@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jopt.core.groups import Labels
+from jopt.core.ownership import Deal
 from jopt.core.stack import Stack
 from jopt.core.tree import Layout, Path
 
@@ -20,7 +22,9 @@ class Plan:
 
     **Attributes:** `paths`, `names`: of all leaves; `labels`: the groups of each; `live`: the
     leaves that are not frozen; `members`: those by their groups; `holders`: those that have a
-    slot, by its name; `stacks`: how leaves hold their tensors, where the part must know.
+    slot, by its name; `stacks`: how leaves hold their tensors, where the part must know; `deals`:
+    the stacks that some slots are in, by their leaves' groups and their class. `holders` are
+    without these.
     """
 
     paths: tuple[Path, ...]
@@ -30,6 +34,16 @@ class Plan:
     members: Mapping[Labels, tuple[int, ...]]
     holders: Mapping[str, tuple[int, ...]]
     stacks: Mapping[int, Stack]
+    deals: Mapping[str, Mapping[str, Deal]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def slots_of(self) -> Mapping[int, frozenset[str]]:
+        """The names of the slots that a leaf has of its own."""
+        found: dict[int, set[str]] = {}
+        for name, holders in self.holders.items():
+            for i in holders:
+                found.setdefault(i, set()).add(name)
+        return {i: frozenset(names) for i, names in found.items()}
 
     def paths_of(self, leaves: Sequence[int]) -> list[Path]:
         """The paths of these leaves."""

@@ -113,18 +113,17 @@ class Store:
         return self.codec.encode(slot, typed, step, measured)
 
     def before(
-        self, node: Any, layout: Layout, i: int, p: Any, stack: Stack | None
+        self, node: Any, layout: Layout, i: int, p: Any, plan: Plan
     ) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any]]:
         """What the state holds for the leaf `p` before a step, and the values of it, by slot.
 
         The first is in the device's memory, and the last as it rests, if it does elsewhere.
         """
-        shape, options = tuple(p.shape), self.options
-        held = [s for s in self.slots if fitted(s, stack).held_by(shape, options)]
-        found = {s.name: self.found(s, node, layout, i) for s in held}
+        own = plan.slots_of.get(i, ())
+        found = {s.name: self.found(s, node, layout, i) for s in self.slots if s.name in own}
         resting = found if rests(found) else {}
         stored = brought_in(found) if resting else found
-        return stored, self.decoded_all(stored, layout.names[i], p, stack), resting
+        return stored, self.decoded_all(stored, layout.names[i], p, plan.stacks.get(i)), resting
 
     def fetched(self, leaf: Leaf, behind: Any) -> Leaf:
         """The leaf with what rests in the host's memory brought in, once `behind` is there."""

@@ -204,6 +204,7 @@ NODE_KEYS = frozenset(
         "schedules",
         "metrics",
         "inner",
+        "owned",
     }
 )
 

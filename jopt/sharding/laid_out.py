@@ -58,16 +58,21 @@ def laid_out(tx: Transform, params: Tree, mesh: Mesh | None = None) -> Transform
     >>> jopt.sharding.laid_out(jopt.muon(0.02), params).config["layouts"]
     <Layouts of 1 parameters on {'f': 1}>
     """
-    check_transform("laid_out", tx)
+    return with_layouts(tx, layouts_of("laid_out", tx, params, mesh))
+
+
+def layouts_of(who: str, tx: Transform, params: Tree, mesh: Mesh | None) -> Layouts:
+    """How the parameters lie."""
+    check_transform(who, tx)
     layout, leaves = tx.layout(params)
-    found, shardings = param_shardings("laid_out", layout, leaves, mesh)
+    found, shardings = param_shardings(who, layout, leaves, mesh)
     specs = tuple(zip(layout.names, (s.spec for s in shardings), strict=True))
-    return with_layouts(tx, Layouts(found.abstract_mesh, specs, found))
+    return Layouts(found.abstract_mesh, specs, found)
 
 
 @configured("jopt.sharding.")
-def with_layouts(tx: Transform, layouts: Layouts) -> Transform:
-    """See `laid_out`, which makes the `Layouts`."""
+def with_layouts(tx: Transform, layouts: Layouts, *, owned: bool = False) -> Transform:
+    """See `laid_out` and `owned`, which make the `Layouts`."""
     check_transform("with_layouts", tx)
     if not isinstance(layouts, Layouts):
         raise ConfigError(
@@ -76,6 +81,6 @@ def with_layouts(tx: Transform, layouts: Layouts) -> Transform:
     told = {name: NamedSharding(layouts.mesh, spec) for name, spec in layouts.specs}
 
     def change(part: Part) -> Part:
-        return part.laid_out(told) if isinstance(part, MatrixPart) else part
+        return part.laid_out(told, deals=owned) if isinstance(part, MatrixPart) else part
 
     return Transform({label: part.altered(change) for label, part in tx.parts.items()})

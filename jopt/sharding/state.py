@@ -245,7 +245,7 @@ def _placed(
 
     def one(x: Any, place: Place) -> NamedSharding:
         if place.index is None:
-            return NamedSharding(mesh, PartitionSpec())
+            return NamedSharding(mesh, PartitionSpec(*filter(None, [place.over])))
         shape, of = tuple(x.shape), tuple(leaves[place.index].shape)
         try:
             own = along(shardings[place.index], place, shape, of)

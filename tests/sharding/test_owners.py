@@ -68,7 +68,7 @@ def test_every_layout_goes_to_its_owners_and_back(kind):
         found = [None] * len(xs)
         for cls in classes_of(xs, [*map(lie_of, xs, told)], alike=True):
             mine = [xs[m.index] for m in cls.members]
-            ys, _ = on_owners(algebra, cls, mine, [{}] * len(mine), {}, jnp.float32(2))
+            ys, _, _ = on_owners(algebra, cls, mine, [{}] * len(mine), {}, jnp.float32(2))
             for member, y in zip(cls.members, ys, strict=True):
                 found[member.index] = y
         return found

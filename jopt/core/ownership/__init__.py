@@ -2,15 +2,22 @@
 
 `lies` says how an array lies, `classes` which matrices are one stack and who owns them, `cuts` how
 a matrix is in pieces, `exchange` moves the pieces. `in_place` is for matrices that nobody owns.
+`stacks` is what stays with the owners from step to step.
 None of it knows of optimizers.
 """
 
 from jopt.core.ownership.classes import Class as Class
 from jopt.core.ownership.classes import classes_of as classes_of
 from jopt.core.ownership.exchange import Exchange as Exchange
+from jopt.core.ownership.exchange import lying_so as lying_so
 from jopt.core.ownership.exchange import on_owners as on_owners
 from jopt.core.ownership.in_place import in_place as in_place
 from jopt.core.ownership.in_place import is_too_large as is_too_large
 from jopt.core.ownership.lies import Lie as Lie
 from jopt.core.ownership.lies import lie_of as lie_of
+from jopt.core.ownership.lies import lie_told as lie_told
 from jopt.core.ownership.lies import parts_on as parts_on
+from jopt.core.ownership.stacks import KEY as KEY
+from jopt.core.ownership.stacks import Deal as Deal
+from jopt.core.ownership.stacks import OwnedStack as OwnedStack
+from jopt.core.ownership.stacks import Owner as Owner

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,69 +24,88 @@ from jopt.core.ownership.classes import Class, Member
 from jopt.core.ownership.cuts import Cut, padded
 
 Beside = dict[str, Array]
+NONE: Mapping[str, Array] = MappingProxyType({})
 
 
 def on_owners(
     f: Callable[..., tuple[Array, Beside]],
     cls: Class,
-    arrays: Sequence[Array],
+    arrays: Sequence[Array | None],
     beside: Sequence[Beside],
     like: Mapping[str, bool],
     common: Any,
-) -> tuple[list[Array], list[Beside]]:
+    stacks: Mapping[str, Array] = NONE,
+) -> tuple[list[Array], list[Beside], dict[str, Array]]:
     """`f(matrices, beside, common)` where each matrix is whole; the results where the arrays lie.
 
     **Arguments:**
 
     - `f`: from `(k, m, n)`, and a dict of `(k, ...)`, to the same, on one device, which does not
       see the others. The last of the `k` places may hold zeros: all devices have as many.
-    - `arrays`: those of the class, in the order of its members.
+    - `arrays`: those of the class, in the order of its members. One that is missing is zeros.
     - `beside`: for each array what is kept beside its matrices, numbered as they are.
     - `like`: the names of that, and whether it is like the matrix: then it lies as that does, and
       is turned over with it. What is not is on every device.
     - `common`: a tree of arrays that every device has.
+    - `stacks`: what is with the owners already, by name: of all matrices, as `Deal` has it.
 
-    **Returns:** both results in the order and the shapes of `arrays` and `beside`. They are moved
-    in the dtype of what came in, so that is what they have.
+    **Returns:** both results of the arrays that are there, in their order, shapes and dtypes, and
+    the new stacks, in which nothing changes of matrices that are missing.
     """
-    lead = len(cls.members[0].lead)
+    here = [i for i, x in enumerate(arrays) if x is not None]
+    members = [cls.members[i] for i in here]
+    lead = len(members[0].lead)
     kept = {
         name: cls if like[name] else cls.beside(x.shape[lead:]) for name, x in beside[0].items()
     }
     moves = Exchange(cls), {name: Exchange(of) for name, of in kept.items()}
-    specs = tuple(member.lie.spec for member in cls.members)
-    of_kept = {name: tuple(member.lie.spec for member in of.members) for name, of in kept.items()}
+    specs = tuple(member.lie.spec for member in members)
+    of_kept = {name: tuple(of.members[i].lie.spec for i in here) for name, of in kept.items()}
     columns = {name: tuple(own[name] for own in beside) for name in kept}
+    owned = PartitionSpec((*cls.stay, *cls.names) or None)
+    of_stacks = dict.fromkeys(stacks, owned)
 
-    def mine(arrays: tuple[Array, ...], columns: Any, common: Any) -> Any:
-        of = {name: moves[1][name].to_owners(x) for name, x in columns.items()}
-        y, new = f(moves[0].to_owners(arrays), of, common)
-        return moves[0].back(y), {name: moves[1][name].back(x) for name, x in new.items()}
+    def mine(arrays: Any, columns: Any, stacks: Any, common: Any) -> Any:
+        of = {name: moves[1][name].to_owners(_all_of(here, x)) for name, x in columns.items()}
+        x = moves[0].to_owners(_all_of(here, arrays))
+        y, new = f(x, {**of, **stacks}, common)
+        held = {name: moves[0].only(here, new[name], old) for name, old in stacks.items()}
+        back = {name: _some(here, moves[1][name].back(new[name])) for name in columns}
+        return _some(here, moves[0].back(y)), back, held
 
     turn = jax.shard_map(
         mine,
         mesh=cls.lie.mesh,
-        in_specs=(specs, of_kept, jax.tree.map(lambda _: PartitionSpec(), common)),
-        out_specs=(specs, of_kept),
+        in_specs=(specs, of_kept, of_stacks, jax.tree.map(lambda _: PartitionSpec(), common)),
+        out_specs=(specs, of_kept, of_stacks),
         axis_names={*cls.names, *cls.stay},
         # What every device has is so by construction; `f` need not say it of its constants.
         check_vma=False,
     )
     laid = {
-        name: tuple(_laid(x, m.lie.spec) for x, m in zip(columns[name], of.members, strict=True))
-        for name, of in kept.items()
+        name: tuple(lying_so(x, spec) for x, spec in zip(columns[name], of_kept[name], strict=True))
+        for name in kept
     }
-    ys, after = turn(tuple(arrays), laid, common)
+    xs = tuple(arrays[i] for i in here)
+    ys, after, held = turn(xs, laid, dict(stacks), common)
     back = {
         name: [
-            _laid(x, jax.typeof(y).sharding.spec) for x, y in zip(xs, columns[name], strict=True)
+            lying_so(x, jax.typeof(y).sharding.spec) for x, y in zip(xs, columns[name], strict=True)
         ]
         for name, xs in after.items()
     }
-    return list(ys), [{name: xs[i] for name, xs in back.items()} for i in range(len(arrays))]
+    return list(ys), [{name: xs[i] for name, xs in back.items()} for i in range(len(ys))], held
 
 
-def _laid(x: Array, spec: PartitionSpec) -> Array:
+def _all_of(here: Sequence[int], xs: Sequence[Array]) -> dict[int, Array]:
+    return dict(zip(here, xs, strict=True))
+
+
+def _some(here: Sequence[int], xs: Sequence[Array]) -> tuple[Array, ...]:
+    return tuple(xs[i] for i in here)
+
+
+def lying_so(x: Array, spec: PartitionSpec) -> Array:
     """`x`, which lies like this where types say how arrays lie."""
     own = jax.typeof(x).sharding
     if AxisType.Explicit not in own.mesh.axis_types or own.spec == spec:
@@ -108,10 +128,19 @@ class Exchange:
         pieces = {cut.piece for cut in self.cuts}
         self.piece = pieces.pop() if len(pieces) == 1 else (max(map(math.prod, pieces)),)
 
-    def to_owners(self, arrays: Sequence[Array]) -> Array:
-        """Whole matrices `(places, m, n)` on their owners, from each device's part of all."""
+    def to_owners(self, arrays: Mapping[int, Array]) -> Array:
+        """Whole matrices `(places, m, n)` on their owners, from each device's part of all.
+
+        **Arguments:** `arrays`: by the number of the member; those of the others are zeros.
+        """
         cls = self.cls
-        pieces = [self._sent(*of) for of in zip(cls.members, self.ways, arrays, strict=True)]
+        dtype = next(iter(arrays.values())).dtype
+        pieces = [
+            self._sent(member, way, arrays[i])
+            if i in arrays
+            else jnp.zeros((member.count, *self.piece), dtype)
+            for i, (member, way) in enumerate(zip(cls.members, self.ways, strict=True))
+        ]
         spare = cls.share * cls.devices - cls.count
         if spare:
             pieces.append(jnp.zeros((spare, *self.piece), pieces[0].dtype))
@@ -135,6 +164,16 @@ class Exchange:
             found += self._received(mine, cut, x[at : at + count])
             at += count
         return tuple(found)
+
+    def only(self, here: Sequence[int], new: Array, old: Array) -> Array:
+        """A device's rows of a stack, new where a row's matrix is of one of these members."""
+        if len(here) == len(self.cls.members):
+            return new
+        of = np.repeat(np.arange(len(self.cls.members)), [m.count for m in self.cls.members])
+        spare = self.cls.share * self.cls.devices - self.cls.count
+        there = np.append(np.isin(of, here), np.zeros(spare, bool)).reshape(self.cls.share, -1)
+        mine = jnp.asarray(there)[:, _at(self.cls.names)]
+        return jnp.where(mine.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
     def _sent(self, member: Member, way: int, x: Array) -> Array:
         """This device's piece of each matrix of an array, `(count, *piece)`."""

@@ -52,6 +52,12 @@ def lie_of(x: Any, told: NamedSharding | None = None) -> Lie | None:
     return found
 
 
+def lie_told(told: NamedSharding, ndim: int) -> Lie | None:
+    """How an array lies that is told so, whichever the axes of the mesh."""
+    of = told.mesh, told.spec, ndim
+    return _lie(*of, AxisType.Explicit) or _lie(*of, AxisType.Auto)
+
+
 def _lie(mesh: Any, spec: Any, ndim: int, kind: AxisType) -> Lie | None:
     if mesh.empty:
         return None
