@@ -1,6 +1,7 @@
-"""torch's schedulers as jopt's schedules and back.
+"""torch's schedulers: built from torch's arguments, taken from its state dicts, given back to it.
 
-`build` makes schedules from torch's classes and arguments, with `rates` for the single ones.
-`imported` rebuilds them from state dicts, whose keys `arguments` reads; `exported` goes the
-other way, by the `names` of classes. `paced` is a schedule that steps less often.
+`kinds` and `cycles` have a record for each class, and `kind` is what reads one. `build` makes a
+schedule of torch's arguments, `imported` of a state dict (`saved` checks each value, `rebuilt` puts
+it together), `exported` a state dict of a schedule, which `names` says the class of; `paced` moves
+a schedule to its pace.
 """

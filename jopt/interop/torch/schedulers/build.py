@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jopt import schedules
-from jopt.base import ConfigError
-from jopt.interop.torch.schedulers.kinds import checked
-from jopt.interop.torch.schedulers.rates import BUILDERS
+from jopt.base import ConfigError, as_row
+from jopt.interop._given import flag, number, one, word, wrong
+from jopt.interop.torch.schedulers.kinds import KINDS
 from jopt.schedules import Plateau, Schedule
 
+_FLAGS = {"cycle_momentum", "three_phase"}
+_FUNCTIONS = {"lr_lambda", "scale_fn"}
+_ROWS = {"milestones", "schedulers"}
+_WORDS = {"anneal_strategy", "mode", "scale_mode", "threshold_mode"}
+_FACTORS = [name for name, kind in KINDS.items() if kind.multiplies]
+_MOMENTA = [name for name, kind in KINDS.items() if kind.momentum]
 Child = Any  # a jopt schedule, or a pair of torch's class name and arguments
 
 
@@ -44,7 +50,7 @@ def scheduler(name: str, base_lr: Any = None, /, **torch_kwargs: Any) -> Schedul
     >>> round(float(both(10)), 6)
     0.1
     """
-    made = _build(_BUILDERS, name, torch_kwargs, base_lr)
+    made = _build(name, torch_kwargs, base_lr)
     rate: Schedule | Plateau = made[0] if isinstance(made, tuple) else made
     return rate
 
@@ -61,79 +67,91 @@ def momentum_schedule(name: str, /, **torch_kwargs: Any) -> Schedule:
     """
     if torch_kwargs.get("cycle_momentum") is False:
         raise ConfigError(f"torch.{name}", "cycle_momentum=False leaves the momentum alone")
-    momentum: Schedule = _build(_MOMENTA, name, torch_kwargs, None)[1]
+    momentum: Schedule = _build(name, torch_kwargs, None, _MOMENTA)[1]
     return momentum
 
 
-def _build(
-    builders: dict[str, Callable[..., Any]], name: str, kwargs: dict[str, Any], base: Any
-) -> Any:
-    if not isinstance(name, str) or name not in builders:
+def _build(name: Any, kwargs: dict[str, Any], base: Any, known: Iterable[str] = KINDS) -> Any:
+    if not isinstance(name, str) or name not in known:
         raise ConfigError(
             "interop.torch",
             f"no scheduler of torch that jopt could build here is called {name!r}",
-            expected=", ".join(sorted(builders)),
+            expected=", ".join(known),
         )
-    who, builder = f"torch.{name}", builders[name]
-    if checked(who, "last_epoch", kwargs.pop("last_epoch", -1)) != -1:
+    who, kind = f"torch.{name}", KINDS[name]
+    if _checked(who, "last_epoch", kwargs.pop("last_epoch", -1)) != -1:
         raise ConfigError(
             who,
             "a schedule has no epoch of its own: the optimizer's state counts the steps",
             expected="last_epoch=-1",
             fix="Restore the state; the schedule goes on from its count.",
         )
-    wanted = list(inspect.signature(builder).parameters.values())[1:]
-    unknown = set(kwargs) - {p.name for p in wanted}
-    missing = [p.name for p in wanted if p.default is p.empty and p.name not in kwargs]
+    wanted = kind.parameters
+    unknown = set(kwargs) - set(wanted)
+    missing = [
+        k for k, default in wanted.items() if default is inspect.Parameter.empty and k not in kwargs
+    ]
     if unknown or missing:
         raise ConfigError(
             who,
             f"has no argument {min(unknown)!r}" if unknown else f"needs {missing[0]}=",
-            expected=", ".join(p.name for p in wanted),
+            expected=", ".join(wanted),
             found=", ".join(sorted(kwargs)) or "none",
         )
-    optional = {p.name for p in wanted if p.default is None}
-    kwargs = {k: checked(who, k, v, k in optional) for k, v in kwargs.items()}
-    base = checked(who, "base_lr", base, optional=True)
-    if base is None and name not in _MOMENTA:
+    kwargs = {k: _checked(who, k, v, wanted[k] is None) for k, v in kwargs.items()}
+    base = _checked(who, "base_lr", base, optional=True)
+    if base is None and not kind.momentum:
         raise ConfigError(who, "needs the base learning rate", fix=f"scheduler({name!r}, 1e-3)")
-    return builder(base, **kwargs)
+    if name == "SequentialLR":
+        parts = [_child(name, c, base) for c in kwargs["schedulers"]]
+        return schedules.join(parts, kwargs["milestones"])
+    if name == "ChainedScheduler":
+        return _chained(base, kwargs["schedulers"])
+    return kind.built(base, kwargs)
 
 
-def _sequential(lr: Any, schedulers: Sequence[Child], milestones: Sequence[int]) -> Schedule:
-    return schedules.join([_child("SequentialLR", c, lr) for c in schedulers], list(milestones))
+def _checked(who: str, name: str, value: Any, optional: bool = False) -> Any:
+    """The value as Python's own, if it is of the kind that the argument wants."""
+    if name == "optimizer" or (value is None and optional):
+        return value
+    value = one(who, name, value)
+    if name in _ROWS:
+        row = as_row(value)
+        if isinstance(row, list | tuple):
+            return list(row)
+        raise wrong(who, name, "a row of things", "a list or a tuple", value)
+    if name not in _FUNCTIONS and isinstance(value, list | tuple):
+        raise ConfigError(
+            who,
+            f"{name} has a value for each parameter group",
+            expected="one value",
+            found=repr(value),
+            fix="Build a schedule for each group: jopt.group(pattern, learning_rate=...).",
+        )
+    if name in _FUNCTIONS:
+        if callable(value) and not isinstance(value, type):
+            return value
+        raise wrong(who, name, "a function", "a function of a number", value)
+    if name in _WORDS:
+        return word(who, name, value)
+    if name in _FLAGS:
+        return flag(who, name, value)
+    return number(who, name, value)
 
 
-# These multiply what they find. The others of torch's schedulers overwrite it.
-FACTORS = frozenset(
-    {
-        "ChainedScheduler",
-        "ConstantLR",
-        "CosineAnnealingLR",
-        "ExponentialLR",
-        "LinearLR",
-        "MultiStepLR",
-        "MultiplicativeLR",
-        "PolynomialLR",
-        "StepLR",
-    }
-)
-
-
-def _chained(lr: Any, schedulers: Sequence[Child], optimizer: Any = None) -> Schedule:
-    del optimizer  # torch names it to check that the children share it
+def _chained(lr: Any, schedulers: Sequence[Child]) -> Schedule:
     who = "ChainedScheduler"
     for child in schedulers:
         if not isinstance(child, Plateau):
             _check_child(who, child)
     for child in schedulers if len(schedulers) > 1 else ():
         name, kwargs = child if isinstance(child, tuple) else (None, {})
-        if (name is not None and name not in FACTORS) or kwargs.get("eta_min"):
+        if (name is not None and name not in _FACTORS) or kwargs.get("eta_min"):
             raise ConfigError(
                 f"torch.{who}",
                 f"{name} does not multiply the rate by a factor of its own: torch's result "
                 "depends on the order of the schedulers and is no function of the step",
-                expected=", ".join(sorted(FACTORS)) + "; eta_min=0",
+                expected=", ".join(_FACTORS) + "; eta_min=0",
                 fix="Say what is meant with jopt.schedules.product, join or warmup.",
             )
     rates = [lr, *[1.0] * len(schedulers)]
@@ -165,11 +183,3 @@ def _child(who: str, child: Child, lr: Any) -> Any:
             f"torch.{who}", "a plateau needs a metric at each step and cannot be one of several"
         )
     return child
-
-
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    **BUILDERS,
-    "ChainedScheduler": _chained,
-    "SequentialLR": _sequential,
-}
-_MOMENTA = {name: BUILDERS[name] for name in ("CyclicLR", "OneCycleLR")}

@@ -13,7 +13,8 @@ import jax
 from jopt.base import ConfigError
 from jopt.interop._given import flag, number, one, shown, wrong
 from jopt.interop.torch.arrays import shortest
-from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, Named, named
+from jopt.interop.torch.schedulers.kind import Named
+from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, named
 from jopt.schedules import Plateau
 
 _LEFT_IN_GROUPS = {

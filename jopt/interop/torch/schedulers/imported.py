@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from jopt import schedules
-from jopt.base import CheckpointError, ConfigError, as_row, plain
+from jopt.base import CheckpointError, ConfigError, plain
 from jopt.interop._given import shown
-from jopt.interop.torch.schedulers.arguments import arguments
-from jopt.interop.torch.schedulers.build import FACTORS, momentum_schedule, scheduler
+from jopt.interop.torch.schedulers.build import momentum_schedule, scheduler
+from jopt.interop.torch.schedulers.kinds import KINDS
 from jopt.interop.torch.schedulers.paced import paced, resumed
+from jopt.interop.torch.schedulers.rebuilt import arguments, children, curve, exactly, opened
 from jopt.interop.torch.schedulers.saved import Saved
 from jopt.schedules import Plateau, Schedule
-
-# They build on the rate that they find: an edit of it stays in force.
-_BUILDS_ON = FACTORS - {"ChainedScheduler", "CosineAnnealingLR"}
 
 
 def import_scheduler(
@@ -76,12 +71,12 @@ def import_scheduler(
     >>> rate.config["shift"], round(float(rate(0)), 6)
     (3100, 0.05)
     """
-    saved = _saved(name, state_dict, group, param_groups, base_lr, given)
+    saved = opened(name, state_dict, group, param_groups, base_lr, given)
     if name == "ReduceLROnPlateau":
         return _plateau(saved, every)
-    curve, epoch = _curve(saved)
-    _check_rate(saved, curve, epoch)
-    return _at_pace(saved, curve, epoch, every, count)
+    rate, epoch = curve(saved)
+    _check_rate(saved, rate, epoch)
+    return _at_pace(saved, rate, epoch, every, count)
 
 
 def import_momentum_schedule(
@@ -100,25 +95,9 @@ def import_momentum_schedule(
     **Arguments** and **Raises:** as `import_scheduler`, and `ConfigError` for another scheduler,
     or one with `cycle_momentum=False`.
     """
-    saved = _saved(name, state_dict, group, param_groups, None, given)
+    saved = opened(name, state_dict, group, param_groups, None, given)
     curve = momentum_schedule(name, **arguments(saved))
     return _at_pace(saved, curve, saved.number("last_epoch"), every, count)
-
-
-def _saved(
-    name: str,
-    state_dict: Mapping[str, Any],
-    group: int,
-    param_groups: Any,
-    base_lr: float | None,
-    given: Mapping[str, Any],
-) -> Saved:
-    groups = as_row(param_groups)
-    if isinstance(param_groups, Mapping):
-        groups = param_groups.get("param_groups") or ()
-    saved = Saved(name, state_dict, group, groups, base_lr, given)
-    saved.check()
-    return saved
 
 
 def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) -> Schedule:
@@ -149,92 +128,6 @@ def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) 
     return curve if every == 1 and shift == 0 else paced(curve, every=every, shift=shift)
 
 
-def _curve(saved: Saved) -> tuple[Any, Any]:
-    """The schedule of torch's own steps, and at which of them it stands."""
-    if saved.name == "ReduceLROnPlateau":
-        raise ConfigError(
-            saved.who, "a plateau needs a metric at each step and cannot be one of several"
-        )
-    if saved.name == "SequentialLR":
-        return _sequential(saved)
-    if saved.name == "ChainedScheduler":
-        return _chained(saved)
-    kwargs = arguments(saved)
-    if kwargs.get("total_iters") == 0:
-        factor = kwargs.get("start_factor", kwargs.get("factor", 1.0))
-        return schedules.constant(saved.base() * factor), saved.number("last_epoch")
-    epoch = _stands_at(saved)
-    base = _swa_base(saved, kwargs, epoch) if saved.name == "SWALR" else saved.base()
-    return scheduler(saved.name, base, **kwargs), epoch
-
-
-def _stands_at(saved: Saved) -> Any:
-    if saved.name == "SWALR":  # driven by the number of its calls
-        return saved.number("_step_count") - 1
-    if saved.name != "CosineAnnealingWarmRestarts" or not isinstance(saved.state["T_cur"], float):
-        return saved.number("last_epoch")
-    period, start = saved.number("T_0"), 0
-    while period < saved.number("T_i"):
-        start, period = start + period, period * saved.number("T_mult")
-    if saved.number("T_mult") == 1:
-        start = saved.number("last_epoch") // period * period
-    return start + float(saved.state["T_cur"])
-
-
-def _swa_base(saved: Saved, kwargs: Mapping[str, Any], epoch: int) -> float:
-    """The rate SWALR started from: the group's own, or what another scheduler had left there."""
-    base, target, now = saved.base(), kwargs["swa_lr"], saved.own("_last_lr")
-    done = _exactly(scheduler("SWALR", 0.0, **{**kwargs, "swa_lr": 1.0}), epoch)
-    expected = base * (1 - done) + target * done
-    if saved.base_lr is not None or done >= 1 or abs(expected - now) <= 1e-12 * abs(now):
-        return base
-    return float((now - done * target) / (1 - done))
-
-
-def _sequential(saved: Saved) -> tuple[Any, Any]:
-    arguments(saved)  # to refuse what it does not take
-    marks = saved.milestones()
-    epoch, starts = saved.number("last_epoch"), [0, *marks]
-    parts: list[Any] = []
-    for i, child in enumerate(saved.children()):
-        if child.name == "MultiplicativeLR" and parts:  # alone of all it does not start anew
-            reached = _exactly(schedules.join(parts, marks[: i - 1]), starts[i] - 1)
-            if "_is_initial" in child.state:  # newer torch multiplies by f(0) here
-                reached *= float(child.function("lr_lambda", child.entry("lr_lambdas"))(0))
-            child = Saved(child.name, child.state, child.group, None, reached, child.given)
-        curve, stands = _curve(child)
-        # Within another, torch's sequence may run a step ahead of it.
-        ahead = stands - (epoch - starts[i]) if i == bisect_right(marks, epoch) else 0
-        parts.append(paced(curve, shift=ahead) if ahead else curve)
-    return schedules.join(parts, marks), epoch
-
-
-def _chained(saved: Saved) -> tuple[Any, Any]:
-    arguments(saved)
-    children = saved.children()
-    if len(children) == 1:
-        return _curve(children[0])
-    pairs: list[Any] = []
-    epochs = []
-    for child in children:
-        kwargs = arguments(child)
-        still = kwargs.get("total_iters") == 0 and child.name != "ReduceLROnPlateau"
-        factor = kwargs.get("start_factor", kwargs.get("factor", 1.0))
-        pairs.append(
-            ("ConstantLR", {"factor": factor, "total_iters": 2**31 - 1})
-            if still
-            else (child.name, kwargs)
-        )
-        epochs.append(_stands_at(child) if "last_epoch" in child.state else None)
-    if len(set(epochs)) > 1:
-        raise CheckpointError(
-            saved.who,
-            "its schedulers stand at different steps",
-            found=", ".join(f"{c.name} at {e}" for c, e in zip(children, epochs, strict=True)),
-        )
-    return scheduler("ChainedScheduler", children[0].base(), schedulers=pairs), epochs[0]
-
-
 def _plateau(saved: Saved, every: int) -> Plateau:
     kwargs = arguments(saved)
     if saved.base_lr is not None:
@@ -259,27 +152,23 @@ def _plateau(saved: Saved, every: int) -> Plateau:
     )
 
 
-def _exactly(curve: Any, step: Any) -> float:
-    # Inside of a trace, too: all of this is known on the host.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        return float(curve(step))
-
-
 def _check_rate(saved: Saved, curve: Any, epoch: Any) -> None:
     """Raise `CheckpointError` unless the schedule gives the rate that torch has."""
     last = saved
     if saved.name == "ChainedScheduler" and "_last_lr" not in saved.state:  # put together by hand
-        last = saved.children()[-1]
+        last = children(saved)[-1]
     if "_last_lr" not in last.state:  # as in files of torch before 1.4
         return
     if saved.name == "OneCycleLR" and epoch >= saved.number("total_steps"):
         return  # past its last step torch goes up again, where jopt stays
-    want, got = float(last.own("_last_lr")), _exactly(curve, epoch)
+    want, got = float(last.own("_last_lr")), exactly(curve, epoch)
     base = saved.base() if "base_lrs" in saved.state else want
     if abs(got - want) <= 1e-6 * abs(want) + 1e-9 * abs(base):
         return
     fix = "torch overwrites an edit at its next step: build the schedule that is meant."
-    if saved.name in _BUILDS_ON and got:
+    absolute = ("ChainedScheduler", "CosineAnnealingLR")
+    if KINDS[saved.name].multiplies and saved.name not in absolute and got:
+        # It builds on the rate that it finds: an edit of it stays in force.
         follows = float(f"{base * want / got:.12g}")
         fix = f"If the rate was edited: base_lr={follows!r} goes on from it."
     raise CheckpointError(

@@ -8,39 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jopt.base import CheckpointError, ConfigError, plain
-from jopt.interop._given import shown, wrong
+from jopt.interop._given import shown
 
-_SHARED = "base_lrs last_epoch _step_count _is_initial _get_lr_called_within_step _last_lr verbose"
-BASE = frozenset(_SHARED.split())
-_CYCLIC = "max_lrs total_size step_ratio mode gamma scale_mode cycle_momentum"
-# What each class adds to BASE and always has.
-KEYS = {
-    "ChainedScheduler": "_schedulers",
-    "ConstantLR": "factor total_iters",
-    "CosineAnnealingLR": "T_max eta_min",
-    "CosineAnnealingWarmRestarts": "T_0 T_i T_mult eta_min T_cur",
-    "CyclicLR": _CYCLIC,
-    "ExponentialLR": "gamma",
-    "LambdaLR": "lr_lambdas",
-    "LinearLR": "start_factor end_factor total_iters",
-    "MultiStepLR": "milestones gamma",
-    "MultiplicativeLR": "lr_lambdas",
-    "OneCycleLR": "total_steps cycle_momentum",
-    "PolynomialLR": "total_iters power",
-    "ReduceLROnPlateau": "mode factor patience threshold threshold_mode cooldown min_lrs eps best "
-    "cooldown_counter num_bad_epochs",
-    "SWALR": "anneal_epochs",
-    "SequentialLR": "_milestones _schedulers last_epoch",
-    "StepLR": "step_size gamma",
-}
-# What some states have beside that, by the version of torch.
-_MORE = {
-    "CyclicLR": "use_beta1 base_momentums max_momentums _scale_fn_custom _scale_fn_ref scale_fn",
-    "OneCycleLR": "use_beta1 _schedule_phases _anneal_func_type anneal_func step_size_up "
-    "step_size_down",
-    "ReduceLROnPlateau": "default_min_lr mode_worse",
-    "SWALR": "_anneal_strategy anneal_func",
-}
 _WORDS = {"mode", "threshold_mode"}
 
 
@@ -59,48 +28,6 @@ class Saved:
     def who(self) -> str:
         """As errors call it."""
         return f"import_scheduler({self.name!r})"
-
-    def check(self) -> None:
-        """Raise `CheckpointError` unless this is a state dict of that class."""
-        if not isinstance(self.name, str) or self.name not in KEYS:
-            raise ConfigError(
-                "import_scheduler",
-                f"no scheduler of torch is called {self.name!r}",
-                expected=", ".join(KEYS),
-            )
-        if not isinstance(self.state, Mapping):
-            raise CheckpointError(
-                self.who, "a state dict is a dict", found=type(self.state).__name__
-            )
-        wanted = set(KEYS[self.name].split())
-        allowed = wanted | BASE | set(_MORE.get(self.name, "").split())
-        odd = map(str, set(self.state) - allowed)  # a pickle may have keys of any kind
-        missing, unknown = sorted(wanted - set(self.state)), sorted(odd)
-        if missing or unknown:
-            kin = [n for n in KEYS if _fits(n, self.state)]
-            problem = f"it has no {missing[0]!r}" if missing else f"it has {unknown[0]!r}"
-            raise CheckpointError(
-                self.who,
-                f"this is no state dict of {self.name}: {problem}",
-                expected=", ".join(sorted(wanted)),
-                found=", ".join(sorted(map(str, set(self.state) - BASE))) or "nothing of its own",
-                fix=f"These are the keys of {' or '.join(kin)}." if kin else None,
-            )
-
-        whole = isinstance(self.group, int) and not isinstance(self.group, bool)
-        if not whole or self.group < 0:
-            raise wrong(self.who, "group", "the number of a parameter group", "an int", self.group)
-        groups = self.param_groups
-        rows = isinstance(groups, list | tuple) and all(isinstance(g, Mapping) for g in groups)
-        if groups is not None and not (rows and groups):
-            raise ConfigError(
-                self.who,
-                "param_groups= are those of an optimizer",
-                expected="optimizer.state_dict()",
-                found=repr(groups)[:200],
-            )
-        if self.base_lr is not None and not isinstance(plain(self.base_lr), int | float):
-            raise ConfigError(self.who, "base_lr is a number", found=repr(self.base_lr))
 
     def number(self, key: str) -> Any:
         """A number of all groups; a whole one as an int, as counts of steps are."""
@@ -193,58 +120,11 @@ class Saved:
             function.__dict__.update(saved)
         return function
 
-    def child(self, kind: Any, state: Any) -> Saved:
-        """One of several schedulers; `kind` is a name, or a name and what its dict lacks."""
-        name, given = kind if isinstance(kind, tuple) and len(kind) == 2 else (kind, {})
-        if not isinstance(name, str) or not isinstance(given, Mapping):
-            raise ConfigError(
-                self.who,
-                "this is no scheduler",
-                expected='a class name, or a pair such as ("LambdaLR", {"lr_lambda": function})',
-                found=repr(kind),
-            )
-        made = Saved(name, state, self.group, self.param_groups, self.base_lr, given)
-        made.check()
-        return made
-
-    def children(self) -> list[Saved]:
-        """The schedulers within."""
-        states, kinds = self.state["_schedulers"], self.given.get("schedulers")
-        if not isinstance(states, list | tuple) or not states:
-            raise CheckpointError(self.who, "it holds no schedulers", found=repr(states))
-        if not isinstance(kinds, list | tuple) or len(kinds) != len(states):
-            raise ConfigError(
-                self.who,
-                "torch does not save of which classes its schedulers are",
-                expected=f"schedulers=[...] with {len(states)} class names",
-                found="none" if kinds is None else shown(kinds),
-            )
-        return [self.child(kind, state) for kind, state in zip(kinds, states, strict=True)]
-
-    def milestones(self) -> list[int]:
-        """The steps between the schedulers within."""
-        found, n = self.state["_milestones"], len(self.children()) - 1
-        row = isinstance(found, list | tuple)
-        marks: list[Any] = [plain(m) for m in found] if row else []
-        if not row or len(marks) != n or not all(isinstance(m, int) for m in marks):
-            raise CheckpointError(
-                self.who,
-                "between its schedulers are its milestones",
-                expected=f"{n} whole numbers",
-                found=repr(found),
-            )
-        return marks
-
 
 def called(function: Any) -> str:
     """The last part of the name of a function, or of what stands for one that was not loaded."""
     text = getattr(function, "text", None) or getattr(function, "__name__", "")
     return str(text).rpartition(".")[2]
-
-
-def _fits(name: str, state: Mapping[str, Any]) -> bool:
-    own = set(KEYS[name].split()) - BASE
-    return own <= set(state) - BASE <= own | set(_MORE.get(name, "").split())
 
 
 def _plain(value: Any) -> Any:
