@@ -3,6 +3,7 @@
 - `{exports} room ...`: every public name defined in these rooms, a table and then each in full.
 - `{optimizers} name ...`: a table of these optimizers, each with a page of its own; `*` are those
   that no such table before it has.
+- `{example} name`: what an example of `examples/` is for, what it prints and draws, and its code.
 - `{gallery}`: the pictures of all optimizers, by family.
 - `{torch-classes}`: every class of `torch.optim` with its jopt name.
 - `{types}`: what the names in signatures stand for.
@@ -10,6 +11,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from sphinx.util.docutils import SphinxDirective
 from jopt.core.spec import REGISTRY
 
 PAGES = "api/optimizers"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def _rst(lines: list[str]) -> str:
@@ -100,6 +103,32 @@ class Gallery(SphinxDirective):
         return self.parse_text_to_nodes(_rst(lines))
 
 
+class Example(SphinxDirective):
+    """An example: its docstring, output and picture as `run_examples.py` kept them, its code."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        (name,) = self.arguments
+        source, static = EXAMPLES / f"{name}.py", Path(self.env.srcdir) / "_static"
+        self.env.note_dependency(str(source))
+        code = ast.parse(source.read_text())
+        said = ast.get_docstring(code) or ""
+        picture = [f".. image:: /_static/{name}.png", f"   :alt: what {name} draws", ""]
+        lines = [
+            *to_rst(said.split("\n")),
+            *(picture if (static / f"{name}.png").exists() else []),
+            f".. literalinclude:: /_static/examples/{name}.txt",
+            "   :language: text",
+            "",
+            f".. literalinclude:: /../examples/{name}.py",
+            "   :language: python",
+            f"   :lines: {code.body[1].lineno}-",  # behind the docstring
+            "",
+        ]
+        return self.parse_text_to_nodes(_rst(lines))
+
+
 class TorchClasses(SphinxDirective):
     """Every class of `torch.optim` that a spec says it is."""
 
@@ -130,6 +159,7 @@ class Types(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exports", Exports)
     app.add_directive("optimizers", Optimizers)
+    app.add_directive("example", Example)
     app.add_directive("gallery", Gallery)
     app.add_directive("torch-classes", TorchClasses)
     app.add_directive("types", Types)

@@ -1,5 +1,6 @@
 """No example goes unrun: the ones without a test file of their own are run here."""
 
+import importlib.util
 import re
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from tests.examples.runs import ROOT, finish, succeed
 
 EXAMPLES = ROOT / "examples"
+DOCS = ROOT / "docs"
+PRINTED = DOCS / "_static" / "examples"
 TESTED_ELSEWHERE = {"digits.py": "test_digits.py", "quickstart.py": "test_readme.py"}
 TESTED_HERE = {
     "embedding.py",
@@ -24,6 +27,30 @@ def test_every_example_has_a_test():
     assert found == set(TESTED_ELSEWHERE) | TESTED_HERE
     for name in TESTED_ELSEWHERE.values():
         assert (ROOT / "tests" / "examples" / name).exists()
+
+
+def test_every_example_has_a_page_with_what_it_prints():
+    for path in EXAMPLES.glob("*.py"):
+        page = DOCS / "examples" / f"{path.stem}.md"
+        assert f"{{example}} {path.stem}\n" in page.read_text()
+        kept = PRINTED / f"{path.stem}.txt"
+        assert kept.exists(), f"python docs/run_examples.py {path.stem}"
+        assert kept.read_text().startswith(f"$ python examples/{path.name}")
+
+
+def masked(text):
+    """The words of what an example prints, without its numbers and the rules of tables."""
+    return re.sub(r"[-\d.,e+]+|[^\w\s]+", " ", text).split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quickstart", "preempted", "optuna_study"])
+def test_a_page_shows_what_its_example_prints(name, tmp_path):
+    spec = importlib.util.spec_from_file_location("runs", DOCS / "run_examples.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shown = (PRINTED / f"{name}.txt").read_text()
+    assert masked(module.run(name, tmp_path)) == masked(shown)
 
 
 def test_the_embedding_learns_whatever_its_size():
