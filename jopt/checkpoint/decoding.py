@@ -126,10 +126,6 @@ def _is_map(data: bytes | memoryview) -> bool:
     return bool(data) and (0x80 <= data[0] < 0x90 or data[0] in (0xDE, 0xDF))
 
 
-def _decoded(written: bytes) -> Any:
-    return unpacker(memory.opened(written), len(written)).unpack()
-
-
 def _map_header(count: int) -> bytes:
     return bytes(packer.pack_map_header(count))
 
@@ -157,22 +153,24 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
     for _ in range(count):
         text: Any = "(a key)"
         try:
-            text = source.unpack()
-            middle = start + source.tell()
-            source.skip()
-            after = start + source.tell()
-            path = tuple([known.setdefault(key, key) for key in from_pointer(text)])
+            # Most are arrays of a kind that has been met: known by its bytes.
+            begin, middle = _text_at(data, at)
             summed = middle + len(CRC)
-            tail = data[summed + 8 : after]
-            if tail in tails and data[middle:summed] == CRC:
+            after = _kind_end(data, summed + 8) if data.startswith(CRC, middle) else 0
+            if (tail := data[summed + 8 : after]) in tails:
+                text = data[begin:middle].decode()
                 shape, dtype = tails[tail]
                 entry: Entry = ArrayEntry(shape, dtype, _hex(data[summed : summed + 8]))
-                sound = sound and data[at:middle] == packer.pack(text)
             else:
-                entry = _entry(_decoded(data[middle:after]))
+                source = unpacker(memory.opened(leaves[at - start :]), end - at)
+                text = source.unpack()
+                middle = at + source.tell()
+                entry = _entry(source.unpack())
+                after = at + source.tell()
                 sound = sound and data[at:after] == spell(text, entry)
                 if isinstance(entry, ArrayEntry):
-                    tails[tail] = entry[:2]
+                    tails[data[middle + len(CRC) + 8 : after]] = entry[:2]
+            path = tuple([known.setdefault(key, key) for key in from_pointer(text)])
         except _UnknownDtypeError as error:
             raise CheckpointError(
                 who,
@@ -194,6 +192,35 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
         if inner[: len(outer)] == outer:
             raise damaged(who, "the manifest puts a leaf into a leaf", path=pointer(inner))
     return entries
+
+
+def _text_at(data: bytes, at: int) -> tuple[int, int]:
+    """Where the text at this place begins and ends; nowhere, if it is long or written otherwise."""
+    head = data[at]
+    if 0xA0 <= head < 0xC0:
+        return at + 1, at + 1 + (head & 0x1F)
+    if head == 0xD9 and data[at + 1] > 0x1F:  # shorter ones are spelled as above
+        return at + 2, at + 2 + data[at + 1]
+    return len(data), len(data)
+
+
+def _kind_end(data: bytes, at: int) -> int:
+    """Where a dtype and a shape that begin here end; whether they are sound is not looked at."""
+    if not data.startswith(_DTYPE, at):
+        return 0
+    at += len(_DTYPE)
+    at += 1 + (data[at] & 0x1F)
+    if not data.startswith(_SHAPE, at):
+        return 0
+    at += len(_SHAPE) + 1
+    for _ in range(data[at - 1] & 0x0F):
+        at += _WIDTHS.get(data[at], 1)
+    return at
+
+
+_DTYPE, _SHAPE = packer.pack("dtype"), packer.pack("shape")
+_WIDTHS = {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9}
+"""How many bytes a whole number has that begins so; one, if it is small."""
 
 
 class _UnknownDtypeError(Exception):

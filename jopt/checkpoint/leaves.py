@@ -24,6 +24,8 @@ PLAIN = (bool, int, float, complex, str, type(None))
 """The Python values that may stand beside arrays; by exact type, so that `True` is no `int`."""
 
 _LEAVES = (jax.Array, *PLAIN, np.generic)
+_LEAF_TYPES: set[type] = {np.ndarray, jax.ShapeDtypeStruct}
+"""Types whose every object is a leaf, as they are met: to ask jax takes 50 times as long."""
 
 _NUMPY = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
 DTYPES = {name: np.dtype(name) for name in (*_NUMPY.split(), "complex64", "complex128")}
@@ -89,7 +91,13 @@ def children(
 def is_leaf(node: Tree) -> bool:
     """Whether this is a leaf at first sight: what jax has to be asked about takes much longer."""
     kind = type(node)
-    return kind is np.ndarray or isinstance(node, _LEAVES) or kind is jax.ShapeDtypeStruct
+    if kind in _LEAF_TYPES:
+        return True
+    found = isinstance(node, _LEAVES)
+    # Of tracers jax decides one by one.
+    if found and not issubclass(kind, jax.core.Tracer):
+        _LEAF_TYPES.add(kind)
+    return found
 
 
 def _names(who: str, keys: list[Any]) -> list[str]:
@@ -191,7 +199,7 @@ def kind_of(leaf: Any) -> Kind | str:
     """The kind of a leaf, or why it cannot be in a checkpoint and what to do."""
     if type(leaf) in PLAIN or type(leaf) is dict:
         return kind_like(type(leaf).__name__)
-    if isinstance(leaf, np.ma.MaskedArray):
+    if type(leaf) is not np.ndarray and isinstance(leaf, np.ma.MaskedArray):
         return "a masked array would lose its mask; save its data and its mask as two leaves"
     dtype, shape = getattr(leaf, "dtype", None), getattr(leaf, "shape", None)
     if dtype is None or shape is None:

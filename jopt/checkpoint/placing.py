@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -44,31 +45,29 @@ def placed(
     The values must be the caller's to give away: on the CPU the arrays may keep their memory.
     Small ones go to the devices many at a time, large ones each by itself.
     """
-    batch: list[tuple[Path, Any, Any]] = []
-    size = 0
+    waiting = _Waiting(who)
+    devices: set[type] = set()  # the types met: to ask jax of each leaf takes longer than the rest
     for path, value in values:
         target = targets.get(path)
-        if (
-            type(target) is np.ndarray
-            or not isinstance(target, _ON_DEVICES)
-            # A jax array was put there by who read it.
-            or (type(value) is not np.ndarray and isinstance(value, jax.Array))
-        ):
-            yield path, value
+        sort = type(target)
+        if sort not in devices:
+            if sort is np.ndarray or not isinstance(target, _ON_DEVICES):
+                yield path, value
+                continue
+            if not issubclass(sort, jax.core.Tracer):  # of those jax decides one by one
+                devices.add(sort)
+        if type(value) is not np.ndarray and isinstance(value, jax.Array):
+            yield path, value  # who read it has put it there
             continue
+        sharding = _sharding(target) if sort in devices else None
         if value.dtype.itemsize > 4:
             _check_width(who, path, value)
-        sharding = _sharding(target)
-        if value.nbytes >= LARGE or not _is_joint(sharding):
+        if value.nbytes >= LARGE or not (sharding is None or _is_joint(sharding)):
             yield path, _put(who, path, value, sharding)
-        else:
-            batch.append((path, value, sharding))
-            size += value.nbytes
+        elif waiting.add(path, value, sharding):
+            yield from waiting.put()
         del value  # its memory, where it was copied, is for the next
-        if size >= BATCH:
-            yield from _put_together(who, batch)
-            batch, size = [], 0
-    yield from _put_together(who, batch)
+    yield from waiting.put()
 
 
 def place(who: str, path: Path, value: Any, target: Any) -> Any:
@@ -95,29 +94,68 @@ def _is_joint(sharding: Any) -> bool:
     return bool(sharding.is_fully_addressable)
 
 
-def _put_together(who: str, batch: list[tuple[Path, Any, Any]]) -> Iterator[tuple[Path, Any]]:
-    alike: dict[Any, list[tuple[Path, Any, Any]]] = defaultdict(list)
-    for item in batch:
-        _, value, sharding = item
-        alike[value.shape, value.dtype, sharding].append(item)
-    calls: list[tuple[list[tuple[Path, Any, Any]], Callable[[list[Any]], Any]]] = []
-    rest: dict[bool, list[tuple[Path, Any, Any]]] = {True: [], False: []}
-    for (_, _, sharding), some in alike.items():
-        whole = len(some) - len(some) % CALL if len(some) >= MANY else 0
-        if whole:
+class _Waiting:
+    """Small arrays that go to the devices together: those of one kind in as few calls as may be."""
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._size = 0
+        self._alike: dict[Any, tuple[Any, list[Path], list[Any]]] = {}
+        self._known: dict[int, tuple[Any, Any]] = {}
+        self._shardings: dict[Any, Any] = {}
+
+    def add(self, path: Path, value: Any, sharding: Any) -> bool:
+        """Let an array wait; whether there are enough of them now."""
+        if sharding is not None:
+            sharding = self._same(sharding)
+        kind = value.shape, value.dtype, id(sharding)
+        group = self._alike.get(kind)
+        if group is None:
+            group = self._alike[kind] = sharding, [], []
+        group[1].append(path)
+        group[2].append(value)
+        self._size += value.nbytes
+        return self._size >= BATCH
+
+    def _same(self, sharding: Any) -> Any:
+        """The first sharding that is equal: its own hash takes longer than all else here."""
+        known = self._known.get(id(sharding))
+        if known is None:
+            # Both are held, so that no other object has the number of one.
+            known = sharding, self._shardings.setdefault(sharding, sharding)
+            self._known[id(sharding)] = known
+        return known[1]
+
+    def put(self) -> Iterator[tuple[Path, Any]]:
+        """All that wait, on the devices."""
+        groups, self._alike, self._size = self._alike.values(), {}, 0
+        loose: dict[bool, list[tuple[Path, Any, Any]]] = {True: [], False: []}
+        for sharding, paths, arrays in groups:
+            if len(paths) < MANY:
+                each = zip(paths, arrays, itertools.repeat(sharding), strict=False)
+                loose[sharding is None] += each
+                continue
             put = _passed(sharding)
-            calls += [(some[i : i + CALL], put) for i in range(0, whole, CALL)]
-        rest[sharding is None] += some[whole:]
-    for some, put in (
-        *calls,
-        (rest[True], jax.device_put),
-        (rest[False], lambda values: jax.device_put(values, [s for _, _, s in rest[False]])),
-    ):
+            for i in range(0, len(paths), CALL):
+                some = arrays[i : i + CALL]
+                some += [some[0]] * (CALL - len(some))  # one shape of call, compiled once
+                yield from self._by(put, paths[i : i + CALL], some, sharding)
+        for free, items in loose.items():
+            if items:
+                paths, arrays, shardings = map(list, zip(*items, strict=True))
+                put = partial(jax.device_put, device=None if free else shardings)
+                yield from self._by(put, paths, arrays, shardings)
+
+    def _by(
+        self, put: Callable[[list[Any]], Any], paths: list[Path], arrays: list[Any], sharding: Any
+    ) -> Iterator[tuple[Path, Any]]:
         try:
-            arrays = put([value for _, value, _ in some]) if some else []
+            done = put(arrays)
         except (ValueError, TypeError, NotImplementedError):
-            arrays = [_put(who, *item) for item in some]  # which says of one what is wrong
-        yield from zip([path for path, _, _ in some], arrays, strict=True)
+            each = sharding if isinstance(sharding, list) else [sharding] * len(paths)
+            triples = zip(paths, arrays, each, strict=False)
+            done = [_put(self._who, *item) for item in triples]  # says of one what is wrong
+        return zip(paths, done, strict=False)
 
 
 def _passed(sharding: Any) -> Callable[[list[Any]], Any]:
@@ -156,7 +194,7 @@ def _put(who: str, path: Path, value: Any, sharding: Any) -> Any:
 def _sharding(target: Any) -> Any:
     """Where a leaf of `like` wants to be; `None` where jax may choose."""
     # An array that jax was free to move stays so: committing it would compile everything anew.
-    if isinstance(target, jax.core.Tracer) or not getattr(target, "committed", True):
+    if not getattr(target, "committed", True):
         return None
     sharding = target.sharding
     if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh):

@@ -53,9 +53,9 @@ def test_loading_asks_for_many_at_once(monkeypatch, kind):
     data, like = jopt.to_bytes(tree), of_arrays(LIKES[kind], tree)
     calls, true = [], jax.device_put
 
-    def put(values, *args):
+    def put(values, **where):
         calls.append(len(values))
-        return true(values, *args)
+        return true(values, **where)
 
     def callback(*args, **kwargs):
         raise AssertionError("an array was placed by itself")
@@ -78,10 +78,16 @@ def test_very_many_of_one_shape_go_through_compiled_calls(monkeypatch, kind):
     monkeypatch.setattr(placing, "CALL", 4)
     tree = {f"{i:02}": {"w": np.full((2, 4), i, np.float32), "n": i} for i in range(11)}
     like = of_arrays(LIKES[kind], tree)
-    puts, true = [], jax.device_put
-    monkeypatch.setattr(jax, "device_put", lambda xs, *a: (puts.append(len(xs)), true(xs, *a))[1])
+    calls, passed = [], placing._passed
+
+    def counted(sharding):
+        put = passed(sharding)
+        return lambda values: (calls.append(len(values)), put(values))[1]
+
+    monkeypatch.setattr(placing, "_passed", counted)
+    monkeypatch.setattr(jax, "device_put", lambda *a, **k: pytest.fail("one was left over"))
     back = jopt.from_bytes(like, jopt.to_bytes(tree))
-    assert puts == [3]  # of the eleven, beside two calls of four
+    assert calls == [4, 4, 4]  # the last one of eleven made up to four: one program for all
     assert_same(back, tree)
     for old, new in zip(like.values(), back.values(), strict=True):
         assert isinstance(new["w"], jax.Array)
@@ -93,7 +99,9 @@ def test_batches_are_bounded(monkeypatch):
     monkeypatch.setattr(placing, "BATCH", 10 * 24)
     tree = {f"{i:03}": np.full((2, 3), i, np.float32) for i in range(95)}
     calls, true = [], jax.device_put
-    monkeypatch.setattr(jax, "device_put", lambda xs, *a: (calls.append(len(xs)), true(xs, *a))[1])
+    monkeypatch.setattr(
+        jax, "device_put", lambda xs, **k: (calls.append(len(xs)), true(xs, **k))[1]
+    )
     like = of_arrays(LIKES["shapes"], tree)
     assert_same(jopt.from_bytes(like, jopt.to_bytes(tree)), tree)
     assert calls == [10] * 9 + [5]
@@ -102,7 +110,7 @@ def test_batches_are_bounded(monkeypatch):
 def test_a_large_leaf_goes_by_itself(monkeypatch):
     tree = {**many(10), "large": np.ones(fetching.LARGE // 4, np.float32)}
     calls, true = [], jax.device_put
-    monkeypatch.setattr(jax, "device_put", lambda x, *a: (calls.append(type(x)), true(x, *a))[1])
+    monkeypatch.setattr(jax, "device_put", lambda x, **k: (calls.append(type(x)), true(x, **k))[1])
     like = of_arrays(LIKES["shapes"], tree)
     assert_same(jopt.from_bytes(like, jopt.to_bytes(tree)), tree)
     assert calls == [np.ndarray, list]
