@@ -232,8 +232,7 @@ def _read_file(
         if name is not None and wanted is not None and not wanted(name):
             file.seek(piece.size, io.SEEK_CUR)
             continue
-        steps = ((piece.start, piece.size),) if piece.size <= most else _steps(piece, most)
-        for at, size in steps:
+        for at, size in _steps(piece, most):
             # What a migration has dropped has no name, and is verified all the same.
             part = bytearray(size) if name is None else room(path, entry, at, size)
             _fill(file, part)
