@@ -158,11 +158,32 @@ def test_the_site_has_a_sitemap_and_an_icon(site):
     assert 'href="_static/favicon.svg"' in (site / "index.html").read_text()
 
 
-def gallery():
-    spec = importlib.util.spec_from_file_location("gallery", DOCS / "optimizers_gallery.py")
+def script(name):
+    """A program of the documentation's, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def gallery():
+    return script("optimizers_gallery")
+
+
+phone = script("phone")
+MANY_COLUMNS = {"small_state_quality.html", "lbfgs.html", "performance.html"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(phone.browser() is None, reason="there is no browser to look with")
+def test_no_page_is_wider_than_a_phone_and_hardly_a_table(site):
+    found = phone.looked_at(site)
+    assert {"index.html", "cheatsheet.html", "api/optimizers/adamw.html"} <= found.keys()
+    assert not {page: x for page, x in found.items() if x["wide"] > phone.WIDTH or x["out"]}
+    # Those of seven to nine columns of numbers scroll in their frames.
+    scrolled = {page: x["scrolled"] for page, x in found.items() if x["scrolled"]}
+    assert scrolled.keys() <= MANY_COLUMNS
+    assert sum(scrolled.values()) <= 4
 
 
 def test_every_optimizer_is_in_one_family_and_drawn(tools):
