@@ -11,7 +11,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jopt.core.codecs import dtype_of
 from jopt.core.declared import Options, Slot
-from jopt.core.groups import Labels, key_of
 from jopt.core.ownership import KEY, Deal, Lie, OwnedStack, Owner, classes_of, lie_told, parts_on
 from jopt.core.places import Place
 from jopt.core.stack import Stack
@@ -33,13 +32,16 @@ def parted_spec(told: NamedSharding, stack: Stack | None) -> PartitionSpec:
 def deals_of(
     layout: Layout,
     leaves: Sequence[Any],
-    labels: Sequence[Labels],
+    sets: Sequence[str],
     live: Sequence[int],
     stacks: Mapping[int, Stack],
     told: Told,
     alike: bool,
 ) -> Deals:
-    """The stacks of all matrices that lie on a mesh, by their groups and class."""
+    """The stacks of all matrices that lie on a mesh, by their set and class.
+
+    `sets`: the set that each leaf is in; `told`: how it lies, by name.
+    """
     found: dict[str, dict[str, Deal]] = {}
     members: dict[str, list[tuple[Owner, Any, Lie]]] = {}
     for i in live:
@@ -53,7 +55,7 @@ def deals_of(
         if lie is not None:
             x = jax.ShapeDtypeStruct(shape, compute_dtype(leaves[i].dtype))
             owner = Owner(layout.paths[i], shape, spec, own.spec, stack)
-            members.setdefault(key_of(labels[i]), []).append((owner, x, lie))
+            members.setdefault(sets[i], []).append((owner, x, lie))
     for group, mine in members.items():
         of = [x for _, x, _ in mine], [lie for _, _, lie in mine]
         found[group] = {}

@@ -14,6 +14,7 @@ from jopt.base import StateError
 from jopt.core.batches import RESTACK, Stacks
 from jopt.core.codecs import fresh
 from jopt.core.dealing import Deals, Told, born, closed, deals_of, opened, shares
+from jopt.core.groups import Labels, key_of
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.ownership import KEY, Deal, OwnedStack
 from jopt.core.part import SpecPart
@@ -57,11 +58,18 @@ class DealtPart(SpecPart):
         """What the leaves were said to lie on."""
         return next((own.mesh for own in self.told.values()), None)
 
+    @property
+    def read(self) -> frozenset[str]:
+        """The numbers that the work on whole matrices depends on."""
+        return frozenset(self.numbers)
+
     def _planned(self, layout: Layout, leaves: Leaves) -> Plan:
         plan = super()._planned(layout, leaves)
+        plan = replace(plan, sets=self._sets(plan))
         if not self.deals:
             return plan
-        of = plan.labels, plan.live, plan.stacks, self.told
+        keys = [plan.set_of(labels) for labels in plan.labels]
+        of = keys, plan.live, plan.stacks, self.told
         deals = deals_of(layout, leaves, *of, alike=self.alike)
         owners = [x.path for mine in deals.values() for deal in mine.values() for x in deal.owners]
         away, names = {*owners}, {slot.name for slot in self.dealt}
@@ -70,6 +78,14 @@ class DealtPart(SpecPart):
             for name, mine in plan.holders.items()
         }
         return replace(plan, holders=holders, deals=deals)
+
+    def _sets(self, plan: Plan) -> dict[Labels, str]:
+        """Groups whose matrices are worked on alike, whatever else is different about them."""
+        if len(plan.members) < 2:
+            return {}
+        read = self.read
+        of = {held: [x for x in held if read & {*self.groups[x].numbers}] for held in plan.members}
+        return {held: key_of(tuple(mine)) for held, mine in of.items()}
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """See `SpecPart.init`."""

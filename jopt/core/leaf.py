@@ -23,7 +23,7 @@ class Leaf:
     - `index`, `name`: which of the layout's it is.
     - `g`, `p`: gradient and parameter, which may be absent.
     - `stored`, `slots`: what the state holds of its slots, and their values, as rules see them.
-    - `numbers`: what its rule reads beside.
+    - `numbers`: what its rule reads beside; `age`: leaves of one age read the same step.
     - `step`: what dither goes by.
     - `add`: if there is one, a door may move the parameter itself.
     - `stack`: how the leaf holds its tensors, where it is not one as it is.
@@ -41,6 +41,7 @@ class Leaf:
     stack: Stack | None = None
     resting: Mapping[str, Any] = field(default_factory=dict)
     numbers: Numbers = NONE
+    age: Any = None
 
 
 @dataclass(frozen=True)

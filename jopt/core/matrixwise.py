@@ -20,6 +20,7 @@ transpose alike, these are of one class there: to turn matrices over on their wa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
@@ -32,6 +33,7 @@ from jopt.core.doors import Prepare
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.numbers_read import numbers_read
 from jopt.core.one_leaf import cast_numbers, view
 from jopt.core.ownership import Lie, lie_of
 from jopt.core.rules import check_rule, of_rule
@@ -99,14 +101,21 @@ class MatrixPart(DealtPart):
         """The slots that `batch` alone sees, with whether they are like the matrix."""
         return {slot.name: slot.shape == "like" for slot in self.slots if slot.owned}
 
+    @functools.cached_property
+    def read(self) -> frozenset[str]:
+        """See `DealtPart.read`."""
+        owned, static = [slot for slot in self.slots if slot.owned], dict(self.frozen_options)
+        of = self.batch, self.spread, self.prepare
+        return numbers_read(*of, owned, self.numbers, self.options, static)
+
     def run(
         self, leaves: Sequence[Leaf], shared: dict[str, Any], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Any]]:
         """Apply the rule; see `SpecPart.run`."""
         # Leaves of one age read the same step, and what is prepared from it.
-        ages: dict[int, list[int]] = {}
+        ages: dict[Any, list[int]] = {}
         for i, leaf in enumerate(leaves):
-            ages.setdefault(id(leaf.numbers.rest), []).append(i)
+            ages.setdefault(leaf.age, []).append(i)
         found: dict[int, Outcome] = {}
         for members in ages.values():
             of = [leaves[i] for i in members]

@@ -100,14 +100,20 @@ class SpecPart(Asked):
             new["count"] = ticked(node["count"])
         counts = Counts(node) if self.ticks else None
         leaves = self._brought_in(plan, flow, node, add)
-        outcomes: dict[int, Outcome] = {}
+        sets: dict[str, list[Leaf]] = {}
         for held, members in plan.members.items():
             if mine := [leaves[i] for i in members if i in leaves]:
                 mine = self._with_numbers(mine, numbers[held], flow, counts)
-                done = self._ran(mine, key_of(held), flow, node, new)
-                if flow.params is None and self.spec.steps:
-                    done = spoiled(self.spec, done, numbers[held])
-                outcomes |= {x.index: out for x, out in zip(mine, done, strict=True)}
+                sets.setdefault(plan.set_of(held), []).extend(mine)
+        outcomes: dict[int, Outcome] = {}
+        for key, mine in sets.items():
+            done = self._ran(mine, key, flow, node, new)
+            outcomes |= {x.index: out for x, out in zip(mine, done, strict=True)}
+        if flow.params is None and self.spec.steps:
+            for held, members in plan.members.items():
+                there = [i for i in members if i in outcomes]
+                done = spoiled(self.spec, [outcomes[i] for i in there], numbers[held])
+                outcomes |= zip(there, done, strict=True)
         if counts is not None:
             new.update(self._aged(plan, flow, counts, leaves))
         new.update(self.store.after(plan, node, leaves, outcomes))
@@ -137,7 +143,9 @@ class SpecPart(Asked):
         options = dict(self.frozen_options)
         made = self.prepare, self.ending
         rows = read_by(self.name, *made, known, options, counts, paths, shapes)
-        return [replace(x, numbers=row) for x, row in zip(leaves, rows, strict=True)]
+        ages = [None if counts is None else counts.age(path) for path in paths]
+        found = zip(leaves, rows, ages, strict=True)
+        return [replace(x, numbers=row, age=age) for x, row, age in found]
 
     def _ran(
         self, leaves: list[Leaf], key: str, flow: Flow, node: Node, new: Node

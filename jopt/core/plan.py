@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jopt.core.groups import Labels
+from jopt.core.groups import Labels, key_of
 from jopt.core.ownership import Deal
 from jopt.core.stack import Stack
 from jopt.core.tree import Layout, Path
@@ -35,6 +35,11 @@ class Plan:
     holders: Mapping[str, tuple[int, ...]]
     stacks: Mapping[int, Stack]
     deals: Mapping[str, Mapping[str, Deal]] = field(default_factory=dict)
+    sets: Mapping[Labels, str] = field(default_factory=dict)
+
+    def set_of(self, labels: Labels) -> str:
+        """What the set is called that leaves of these groups are in."""
+        return self.sets.get(labels) or key_of(labels)
 
     @functools.cached_property
     def slots_of(self) -> Mapping[int, frozenset[str]]:

@@ -208,6 +208,8 @@ OF = {
     "jopt.set_hyperparams": {"values": {"learning_rate": 0.5}},
     "jopt.sharding.init": {"params": PLACED, "mesh": MESH},
     "jopt.sharding.laid_out": {"params": PLACED, "mesh": MESH},
+    "jopt.sharding.owned": {"params": PLACED, "mesh": MESH},
+    "jopt.sharding.to_stacks": {"params": PLACED},
     "jopt.sharding.with_layouts": jopt.sharding.laid_out(TX, PLACED, MESH).config,
     "jopt.sharding.state_sharding": {"params": PLACED, "state": STATE, "mesh": MESH},
     "jopt.sharding.offload": {"params": PLACED, "mesh": MESH, "axis": "data"},

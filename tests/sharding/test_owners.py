@@ -189,13 +189,13 @@ def test_what_batch_gives_is_checked():
         bad.update(params, bad.init(params), params)
 
 
-def muon_step(kind, split, width=8, count=8):
+def muon_step(kind, split, width=8, count=8, **settings):
     """Muon's step of so many matrices, wide and tall in turn, compiled for eight devices."""
     mesh = jax.make_mesh((2, 4), ("f", "t"), axis_types=(kind, kind))
     sizes = [(width, 2 * width), (2 * width, width)]
     shapes = {str(i): sizes[i % 2] for i in range(count)}
     params = laid(mesh, shapes, split)
-    tx = jopt.sharding.laid_out(jopt.muon(0.1, ns_steps=1), params)
+    tx = jopt.sharding.laid_out(jopt.muon(0.1, ns_steps=1, **settings), params)
     return cost(step(tx, params)[0].as_text(), small=64), count * 2 * width**2
 
 
@@ -220,6 +220,12 @@ def test_a_step_moves_gradient_and_direction_once(kind, split):
     assert found.nbytes["all-to-all"] <= 2 * 2 * numbers / 8
     # Two products with each matrix, one with its Gram matrix; a device's share of eight.
     assert found.flops == 4 * 8**2 * 16 + 2 * 8**3
+
+
+def test_groups_with_learning_rates_of_their_own_share_an_exchange():
+    rates = {"few": jopt.group("^[0-3]$", learning_rate=0.2), "last": jopt.group("7", momentum=0.5)}
+    found, _ = muon_step(EXPLICIT, P("f", "t"), groups=rates)
+    assert found == muon_step(EXPLICIT, P("f", "t"))[0]
 
 
 @pytest.mark.parametrize(
