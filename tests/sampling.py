@@ -15,7 +15,7 @@ import pytest
 
 from tests.catalog import Entry
 
-MOST = 6
+MOST = 5
 
 
 def sample(items: list[pytest.Item], whole: tuple[str, ...]) -> None:

@@ -79,6 +79,7 @@ def assert_types_stand_still(case):
     assert types(after) == types((params, state))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("label", CASES)
 def test_types_stand_still(label):
     assert_types_stand_still(CASES[label])

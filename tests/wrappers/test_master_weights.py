@@ -46,6 +46,7 @@ OUTSIDE = {
 
 @pytest.mark.optimized  # bits of two programs are compared
 @each_run
+@pytest.mark.sampled
 @pytest.mark.parametrize("tx", INSIDE.values(), ids=INSIDE)
 def test_masters_and_state_are_those_of_wide_parameters(tx, run):
     wide, inner = run(tx, widened(PARAMS), range(6))
@@ -57,6 +58,7 @@ def test_masters_and_state_are_those_of_wide_parameters(tx, run):
 
 
 @each_run
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrap", OUTSIDE.values(), ids=OUTSIDE)
 def test_within_other_wrappers(wrap, run):
     inner = jopt.adamw(0.01)

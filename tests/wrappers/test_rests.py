@@ -71,6 +71,7 @@ INSIDE = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", ["update", "step"])
 @pytest.mark.parametrize("name", INSIDE)
 def test_averages_see_real_steps(name, how):
@@ -162,6 +163,7 @@ def rates(state):
     return [float(n["learning_rate"]) for n in found if "learning_rate" in n]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("at", [0, 2, 3])
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_given_anywhere_in_a_round_is_seen(name, at):

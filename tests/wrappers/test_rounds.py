@@ -23,6 +23,7 @@ def by(every):
     return jopt.accumulate(jopt.sgd(1.0), every=every)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", ["extend", "load", "as it is"])
 @pytest.mark.parametrize("every", [1, 2, 3, 4, 8])
 def test_another_length_takes_over_in_mid_round(how, every):

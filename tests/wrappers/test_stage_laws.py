@@ -79,6 +79,7 @@ def test_inside_what_holds_optimizers(stage):
     assert eval(repr(bare), {"jopt": jopt}) == bare
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("stage", [s for s in STAGES.values() if s != jopt.cautious_decay])
 def test_complex_numbers_are_pairs(stage):
     z, dz = (jax.lax.complex(x["w"][:, 0], x["w"][:, 1]) for x in (P, G))
@@ -87,6 +88,7 @@ def test_complex_numbers_are_pairs(stage):
     near(jnp.stack([found.real, found.imag], -1), ran(tx, (G,), P)["w"])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("stage", [*STAGES.values(), *ALONE.values()])
 def test_eight_bits_take_the_same_first_step(stage, monkeypatch):
     # It is of what was computed, before that is rounded.
