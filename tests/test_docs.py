@@ -97,6 +97,13 @@ def test_every_name_that_a_page_mentions_exists(page):
     assert not missing
 
 
+def test_every_file_that_the_architecture_names_is_there():
+    named = re.findall(r"[\w/]+/\w+\.py", (DOCS / "architecture.md").read_text())
+    assert len(named) > 40
+    known = [str(path) for room in ("jopt", "tests") for path in (ROOT / room).rglob("*.py")]
+    assert not [name for name in named if not any(p.endswith(f"/{name}") for p in known)]
+
+
 def test_every_public_name_has_a_docstring(public):
     assert not [n.public for n in public.names() if not n.summary]
 
