@@ -82,7 +82,6 @@ from jopt.transforms import grokfast as grokfast
 from jopt.transforms import grokfast_ma as grokfast_ma
 from jopt.transforms import identity as identity
 from jopt.transforms import keep_params_nonnegative as keep_params_nonnegative
-from jopt.transforms import monitor as monitor
 from jopt.transforms import normalize_by_update_norm as normalize_by_update_norm
 from jopt.transforms import scale as scale
 from jopt.transforms import scale_by_backtracking_linesearch as scale_by_backtracking_linesearch
@@ -108,6 +107,7 @@ from jopt.wrappers import loss_scale_of as loss_scale_of
 from jopt.wrappers import mars as mars
 from jopt.wrappers import master_weights as master_weights
 from jopt.wrappers import mechanize as mechanize
+from jopt.wrappers import monitor as monitor
 from jopt.wrappers import sam as sam
 from jopt.wrappers import schedule_free as schedule_free
 from jopt.wrappers import skip_large_updates as skip_large_updates

@@ -22,6 +22,7 @@ NUMBERS = (
     "leaf_count",
     "leaf_micro",
     "metrics",
+    "monitored",
 )
 """The entries of a node that are no slots."""
 

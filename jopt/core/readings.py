@@ -11,7 +11,7 @@ from jopt.base import checked
 from jopt.core.composed import composed
 from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import own_of, sites_of
-from jopt.core.spec import NODE_KEYS
+from jopt.core.spec import NODE_KEYS, SEEN
 
 
 @checked
@@ -20,8 +20,8 @@ def metrics(state: Any) -> dict[str, Any]:
 
     - the hyperparameters that the next update uses, `label/name`; what a group has of its own is
       at `label/group/name`;
-    - what `jopt.monitor` measured, `label/measure`, and the step sizes, distances and the like
-      that optimizers find out by themselves;
+    - what `jopt.monitor` measured, `monitor/update_norm`, `monitor/group/update_norm`;
+    - the step sizes, distances and the like that optimizers find out by themselves;
     - the counts: `label/count`, `skip_nonfinite/total`, and so on.
 
     The values are the state's own arrays of shape (): under `jit` it costs nothing, and a logger
@@ -55,7 +55,9 @@ def metrics(state: Any) -> dict[str, Any]:
 def _scalars(node: Mapping[str, Any], groups: set[str]) -> Iterator[tuple[Any, ...]]:
     """The counts and the group's single numbers among the entries of a node, with their places."""
     for key, entry in node.items():
-        if key == "count" or (key not in NODE_KEYS and not isinstance(entry, Mapping)):
+        if key == SEEN:
+            yield from ((group, k, x) for group, own in entry.items() for k, x in own.items())
+        elif key == "count" or (key not in NODE_KEYS and not isinstance(entry, Mapping)):
             if _is_scalar(entry):
                 yield DEFAULT, key, entry
         elif key not in NODE_KEYS and entry and {*entry} <= groups:

@@ -192,6 +192,9 @@ def _named(module: str, name: str) -> Spec:
     return spec
 
 
+SEEN = "monitored"
+"""Where a node has what `jopt.monitor(tx)` measured: single numbers by group and name."""
+
 # What a node of state holds beside its slots.
 NODE_KEYS = frozenset(
     {
@@ -205,6 +208,7 @@ NODE_KEYS = frozenset(
         "metrics",
         "inner",
         "owned",
+        SEEN,
     }
 )
 

@@ -15,7 +15,6 @@ from jopt.transforms.line_search import (
 from jopt.transforms.line_search import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 from jopt.transforms.momentum import average_updates as average_updates
 from jopt.transforms.momentum import trace as trace
-from jopt.transforms.monitor import monitor as monitor
 from jopt.transforms.noise import add_noise as add_noise
 from jopt.transforms.private import differentially_private as differentially_private
 from jopt.transforms.stateless import identity as identity

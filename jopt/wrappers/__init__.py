@@ -16,6 +16,7 @@ from jopt.wrappers.loss_scale import loss_scale_of as loss_scale_of
 from jopt.wrappers.mars import mars as mars
 from jopt.wrappers.master_weights import master_weights as master_weights
 from jopt.wrappers.mechanize import mechanize as mechanize
+from jopt.wrappers.monitor import monitor as monitor
 from jopt.wrappers.sam import asam as asam
 from jopt.wrappers.sam import sam as sam
 from jopt.wrappers.schedule_free import schedule_free as schedule_free

@@ -1,4 +1,4 @@
-"""Looking at what passes a place in a chain, and keeping it where loggers find it."""
+"""Looking at what a transform does, and keeping it where loggers find it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jopt.core.leaf import Leaf, Outcome
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Flow
 from jopt.numerics import debias, number_dtype
+from jopt.wrappers.watched import WatchedPart
 
 Measure = Callable[..., Any]
 """`measure(updates)`, or `measure(updates, params)`: one number."""
@@ -72,33 +73,77 @@ def _untouched(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 @configured("jopt.")
 def monitor(
-    measures: Mapping[str, Measure] | None = None, *, decay: Value | None = None
+    tx: Any = None,
+    measures: Mapping[str, Measure] | None = None,
+    *,
+    decay: Value | None = None,
 ) -> Transform:
-    """Keep numbers of the updates that pass: a link that changes nothing.
+    """Watch a transform: norms of gradients, updates and parameters, for `jopt.metrics(state)`.
 
-    Before an optimizer it sees gradients, behind it steps. `jopt.metrics(state)` gives what it
-    has kept, of the last step that was taken. Leaves that are frozen, or have no gradient, are
-    `None` in what it sees, and count nowhere.
+    Around a transform, `monitor(tx)` changes nothing of what it does, and keeps for all leaves
+    together, and for those of each group and of each of several optimizers:
+
+        gradient_norm  ‖g‖ as it came in         update_norm   ‖u‖ of the step
+        param_norm     ‖p‖ before the step       update_ratio  ‖u‖ / ‖p‖
+
+    `jopt.metrics` has them as `monitor/update_norm` and `monitor/no_decay/update_norm`, beside
+    learning rates, step counts, steps left out and loss scales. Leaves in no group, where there
+    are groups, are `ungrouped`; frozen leaves count nowhere. All but ‖g‖ are of the last step that
+    was taken: put a monitor inside of `accumulate` to see the gradients of whole rounds.
+
+    Without a transform it is a link of a chain, which keeps numbers of the updates that pass:
+    before an optimizer it sees gradients, behind it steps. Leaves that are frozen, or have no
+    gradient, are `None` in what it sees.
 
     **Arguments:**
 
-    - `measures`: `{name: function}` of `f(updates)` or `f(updates, params)`, each giving one
-      number. `None` is `{"norm": jopt.global_norm}`.
-    - `decay`: keep running means instead, m ← m + (1 − d) / (1 − dᵗ)·(x − m), with d in
-      [0, 1), a number or a schedule. What is not finite is left out of them.
+    - `tx`: the transform to watch, or `None` for a link.
+    - `measures`: of a link, `{name: function}` of `f(updates)` or `f(updates, params)`, each giving
+      one number. `None` is `{"norm": jopt.global_norm}`.
+    - `decay`: of a link: keep running means instead, m ← m + (1 − d) / (1 − dᵗ)·(x − m), with d
+      in [0, 1), a number or a schedule. What is not finite is left out of them.
 
-    **State:** a number for each measure, NaN before the first step; the step count.
+    **State:** a number for each measure, NaN before the first step; of a link the step count, too.
+    Around a transform, that of `tx` is under `inner`.
 
-    **Raises:** `ConfigError` for measures that are no functions of a number each.
+    **Raises:** `ConfigError` for measures that are no functions of a number each, and for
+    `measures` or `decay` with `tx`.
 
     >>> import jax.numpy as jnp, jopt
-    >>> largest = {"largest": lambda updates: abs(updates["w"]).max()}
-    >>> tx = jopt.chain(grads=jopt.monitor(), sgd=jopt.sgd(0.5), steps=jopt.monitor(largest))
+    >>> tx = jopt.monitor(jopt.sgd(0.5))
     >>> params = {"w": jnp.array([3.0, 4.0])}
     >>> _, state = tx.update(params, tx.init(params), params)
-    >>> print(jopt.metrics(state)["grads/norm"], jopt.metrics(state)["steps/largest"])
-    5.0 2.0
+    >>> found = jopt.metrics(state)
+    >>> for name in ("gradient_norm", "update_norm", "param_norm", "update_ratio"):
+    ...     print(name, found[f"monitor/{name}"])
+    gradient_norm 5.0
+    update_norm 2.5
+    param_norm 5.0
+    update_ratio 0.5
+    >>> largest = {"largest": lambda updates: abs(updates["w"]).max()}
+    >>> tx = jopt.chain(jopt.sgd(0.5), steps=jopt.monitor(measures=largest))
+    >>> _, state = tx.update(params, tx.init(params), params)
+    >>> print(jopt.metrics(state)["steps/largest"])
+    2.0
     """
+    if tx is not None:
+        if isinstance(tx, Mapping):
+            raise ConfigError(
+                "monitor",
+                "this is no transform",
+                expected="monitor(tx), or a link: monitor(measures={name: function})",
+                found=repr(tx)[:100],
+            )
+        if measures is not None or decay is not None:
+            raise ConfigError(
+                "monitor",
+                "around a transform it keeps the same numbers always",
+                expected="no measures= and no decay= beside tx",
+                found=f"measures={measures!r}, decay={decay!r}"[:100],
+                fix="Put a link beside it: jopt.chain(jopt.monitor(tx), "
+                "jopt.monitor(measures=...)).",
+            )
+        return Transform({SPEC.name: WatchedPart(SPEC.name, tx)})
     held = {"norm": global_norm} if measures is None else measures
     known = isinstance(held, Mapping) and all(
         isinstance(k, str) and k and k not in NODE_KEYS and callable(f) for k, f in held.items()
