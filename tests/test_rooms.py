@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "checkpoint": {"core"},
     "interop": {"core", "checkpoint", "schedules", "optimizers", "numerics"},
     "sharding": {"core"},
+    "testing": {"core", "checkpoint", "numerics"},
     "plot": {"schedules"},
     "tables": {"core"},
     "cli": {"core", "checkpoint", "interop", "plot", "tables"},

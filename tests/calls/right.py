@@ -224,6 +224,18 @@ OF = {
     "jopt.Spec": {"name": "made", "hypers": SPEC.hypers, "slots": SPEC.slots},
     "jopt.step": {"rounding": "nearest", "key": jax.random.key(0)},
     "jopt.Transform": {"parts": TX.parts},
+    "jopt.testing.check": {
+        "params": {"w": jnp.ones(2)},
+        "laws": ("pickles",),
+        "dtypes": ("float32",),
+    },
+    "jopt.testing.Law": {
+        "name": "made",
+        "says": "It holds.",
+        "of": (),
+        "dtypes": None,
+        "holds": lambda subject, dtype: None,
+    },
     "jopt.treewise": {"spec": SPEC, "rule": _lists, "arguments": {"rate": 0.5}},
     "jopt.recipes.Layer": {"pattern": r"layer_(\d)", "number": 1, "depth": 2},
     "jopt.recipes.layer_decay": {"pattern": r"layer_(\d)", "decay": 0.9, "depth": 2, "below": "^w"},

@@ -1,0 +1,101 @@
+"""Laws of direction: a step goes down, it is made from the gradient at hand, entry by entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jopt.core import apply_updates
+from jopt.core.tree import Tree
+from jopt.testing.compare import as_numbers, pairs, same_bits, wide
+from jopt.testing.law import BrokenError, law
+from jopt.testing.subject import Subject, drawn
+
+SQUARE = (16, 16)
+MANY = 100
+
+
+@law()
+def descends(subject: Subject, dtype: str) -> None:
+    """The first step goes against the gradient."""
+    params, grads = subject.params(dtype), subject.grads(dtype, 0)
+    updates, _ = jax.jit(subject.update)(params, subject.tx.init(params), grads)
+    along = inner(updates, grads)
+    if not any(np.any(as_numbers(u)) for u in jax.tree.leaves(updates)):
+        raise BrokenError("the first step is zero, whatever the gradient")
+    if not along < 0:
+        problem = "the first step goes along the gradient: the loss would rise"
+        raise BrokenError(problem, expected="an inner product below 0", found=f"{along:.3g}")
+
+
+@law()
+def answers(subject: Subject, dtype: str) -> None:
+    """A step depends on the gradient that it is given, not on earlier ones alone."""
+    update = jax.jit(subject.update)
+    params = subject.params(dtype)
+    state = subject.tx.init(params)
+    for seed in range(2):
+        g = subject.grads(dtype, seed)
+        turned = jax.tree.map(lambda x: -2 * x, g)
+        (a, state), (b, _) = (update(params, state, x) for x in (g, turned))
+        if all(np.array_equal(as_numbers(x), as_numbers(y)) for _, x, y in pairs("it", a, b)):
+            problem = f"step {seed + 1} is the same for a gradient and for one turned round"
+            raise BrokenError(problem)
+
+
+@law()
+def quadratic(subject: Subject, dtype: str) -> None:
+    """A hundred steps on a bowl end lower than they began."""
+    params, target = subject.params(dtype), subject.params(dtype, seed=7)
+
+    def loss(at: Tree) -> Any:
+        apart = jax.tree.map(lambda x, y: jnp.sum((x - y) ** 2), at, target)
+        return 0.25 * sum(jax.tree.leaves(apart))
+
+    @jax.jit
+    def after(params: Any) -> Any:
+        def one(carry: Any, _: Any) -> Any:
+            params, state = carry
+            updates, state = subject.update(params, state, jax.grad(loss)(params), loss)
+            return (apply_updates(params, updates), state), None
+
+        carry = (params, subject.tx.init(params))
+        return jax.lax.scan(one, carry, length=MANY)[0][0]
+
+    first, last = float(loss(params)), float(loss(after(params)))
+    if not last < first:
+        problem = f"{MANY} steps on a bowl end higher than they began"
+        raise BrokenError(problem, expected=f"less than {first:.4g}", found=f"{last:.4g}")
+
+
+@law(of=("elementwise",))
+def permutation(subject: Subject, dtype: str) -> None:
+    """Entries that change places take their results along."""
+    order = np.random.default_rng(0).permutation(SQUARE[0] * SQUARE[1])
+
+    def moved(x: Any) -> Any:
+        return x.reshape(-1)[order].reshape(SQUARE)
+
+    same_bits(
+        "what is moved before three steps, not after them,",
+        three_steps(subject, dtype, moved),
+        moved(three_steps(subject, dtype, lambda x: x)),
+    )
+
+
+def three_steps(subject: Subject, dtype: str, at: Any) -> Any:
+    """Where a square parameter is after three steps, everything that goes in changed by `at`."""
+    w, *grads = (at(drawn(SQUARE, dtype, seed)) for seed in range(4))
+    params = {"w": w}
+    state = subject.tx.init(params)
+    for g in grads:
+        params, state = subject.compiled(params, state, {"w": g})
+    return params["w"]
+
+
+def inner(a: Tree, b: Tree) -> float:
+    """The sum of products of all entries."""
+    return float(sum(np.sum(wide(x) * np.conj(wide(y))).real for _, x, y in pairs("it", a, b)))
