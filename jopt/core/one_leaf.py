@@ -34,11 +34,13 @@ def apply_rule(
 ) -> tuple[Array, dict[str, Array]]:
     """One rule on one leaf: the update, and the new slots."""
     gv, sv, pv = view(g, slots, p)
-    numbers = cast_numbers(h.read(), real_dtype(gv.dtype)) | dict(options)
     like = g if p is None else p
-    numbers |= {"dtype": real_dtype(like.dtype), "ndim": like.ndim}
-    seen = SimpleNamespace(**numbers)
-    shown = SimpleNamespace(**ending.numbers(numbers))
+    known = dict(options) | {"dtype": real_dtype(like.dtype), "ndim": like.ndim}
+    of_rule, around = (
+        cast_numbers(read(), real_dtype(gv.dtype)) | known for read in (h.read_alone, h.read)
+    )
+    seen = SimpleNamespace(**around)
+    shown = SimpleNamespace(**ending.numbers(of_rule))
     own = ending.of_rule(sv)
     d, new = ruled(rule, own, ending.start(gv, pv, seen), SimpleNamespace(**own), pv, shown)
     new |= ending.kept(sv)

@@ -142,7 +142,8 @@ class SpecPart(Asked):
         shapes = [tuple(x.g.shape) for x in leaves]
         options = dict(self.frozen_options)
         made = self.prepare, self.ending
-        rows = read_by(self.name, *made, known, options, counts, paths, shapes)
+        alone = self.spec.reduces
+        rows = read_by(self.name, *made, known, options, counts, paths, shapes, alone)
         ages = [None if counts is None else counts.age(path) for path in paths]
         found = zip(leaves, rows, ages, strict=True)
         return [replace(x, numbers=row, age=age) for x, row, age in found]

@@ -23,11 +23,13 @@ def read_by(
     counts: Counts | None,
     paths: Sequence[Path],
     shapes: Sequence[tuple[int, ...]],
+    alone: bool = False,
 ) -> list[Numbers]:
     """What the rule of each leaf reads: one array for leaves of one age and shape.
 
     **Arguments:** `known`: the numbers of their groups and the extra arguments; `options`: the
-    static choices; `counts`: how old the leaves are, if the rule wants to know.
+    static choices; `counts`: how old the leaves are, if the rule wants to know; `alone`: see
+    `Spec.reduces`.
     """
 
     def read(path: Path) -> Numbers:
@@ -49,4 +51,4 @@ def read_by(
     for age, path in zip(ages, paths, strict=True):
         if age not in shared:
             shared[age] = read(path)
-    return handed_out(shared, ages, shapes)
+    return handed_out(shared, ages, shapes, alone)

@@ -30,12 +30,20 @@ class Numbers:
     row: Array | None
     names: tuple[str, ...] = field(metadata={"static": True})
     rest: dict[str, Any]
+    own: Array | None = None
 
     def read(self) -> dict[str, Any]:
         """Everything by name, each number a scalar."""
-        if self.row is None:
+        return self._read(self.row)
+
+    def read_alone(self) -> dict[str, Any]:
+        """The same, from the leaf's own array, if it has one."""
+        return self._read(self.row if self.own is None else self.own)
+
+    def _read(self, row: Array | None) -> dict[str, Any]:
+        if row is None:
             return self.rest
-        each = [jax.lax.index_in_dim(self.row, i, keepdims=False) for i in range(len(self.names))]
+        each = [jax.lax.index_in_dim(row, i, keepdims=False) for i in range(len(self.names))]
         return self.rest | dict(zip(self.names, each, strict=True))
 
     def apart(self, count: int) -> list[Numbers]:
@@ -87,9 +95,12 @@ def in_turns(shapes: Iterable[Any]) -> list[int]:
 
 
 def handed_out(
-    shared: Mapping[Any, Numbers], ages: Sequence[Any], shapes: Sequence[Any]
+    shared: Mapping[Any, Numbers], ages: Sequence[Any], shapes: Sequence[Any], alone: bool = False
 ) -> list[Numbers]:
-    """The numbers of each leaf, by its age, in arrays for some of one shape; see `in_turns`."""
+    """The numbers of each leaf, by its age, in arrays for some of one shape; see `in_turns`.
+
+    With `alone` each leaf has an array of its own, too, for what it does not do beside others.
+    """
     of_age: dict[Any, list[int]] = {}
     for i, age in enumerate(ages):
         of_age.setdefault(age, []).append(i)
@@ -98,6 +109,9 @@ def handed_out(
         turns = in_turns(shapes[i] for i in members)
         own = shared[age].apart(max(turns) + 1)
         found |= {i: own[turn] for i, turn in zip(members, turns, strict=True)}
+        if alone:
+            each = shared[age].apart(len(members))
+            found |= {i: replace(found[i], own=x.row) for i, x in zip(members, each, strict=True)}
     return [found[i] for i in range(len(ages))]
 
 

@@ -60,6 +60,8 @@ class Spec:
     - `elementwise`: an entry of the update and of the slots depends on that entry alone of the
       gradient, the parameter and the slots, and on slots that are one number; such a slot
       depends on no entry. The rule may then run on any piece of a leaf.
+    - `reduces`: a leaf's update takes a sum or maximum of what its slots become. A GPU then writes
+      slots over the old ones only in a kernel of that leaf alone; its step runs beside others'.
     - `torch`: torch's class name, if torch has it.
     - `unsaid`: static choices that torch lacks, with the value at which a file does not mention
       them: it may be older than they are. `False` needs no word here.
@@ -82,6 +84,7 @@ class Spec:
     params_by: tuple[str, ...] | None = None
     sparse: Literal["no", "rows"] = "no"
     elementwise: bool = False
+    reduces: bool = False
     torch: str | None = None
     unsaid: Mapping[str, Any] = field(default_factory=dict)
 

@@ -52,7 +52,8 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
         alike = [cast(_wide(x), dtype) for x in xs]
-        return [[total] for total in in_pieces(alike, [each for (each,) in ways], _sum, cut)]
+        each = [each for (each,) in ways]
+        return [[total] for total in in_pieces(alike, each, _sum, cut, _sums)]
 
     (factor,), (total,) = _in_range(sums, [*xs], [sum(x.size for x in xs)])
     return factor, safe_sqrt(total)
@@ -64,7 +65,7 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         return [], []
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        return each_in_pieces([_wide(x) for x in xs], ways, _sum, cut)
+        return each_in_pieces([_wide(x) for x in xs], ways, _sum, cut, _sums)
 
     factors, totals = _in_range(sums, [*xs], [x.size for x in xs])
     return factors, [safe_sqrt(total) for total in totals]
@@ -107,7 +108,8 @@ def scaled_norms_along(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
         wide = cast(xs[0], compute_dtype(xs[0].dtype))
-        return [[jnp.sum(f(wide), axis=tuple(axes), keepdims=True)] for (f,) in ways]
+        found = _sums(wide, [f for (f,) in ways], axes)
+        return [[jnp.expand_dims(total, tuple(axes))] for total in found]
 
     (factor,), (total,) = _in_range(sums, [x], [math.prod(x.shape[i] for i in axes)])
     return factor, safe_sqrt(total)
@@ -186,10 +188,15 @@ def _squares_by(factor: Array | float) -> Each:
     return lambda x: jax.lax.square(x * factor)
 
 
+def _square_by(factor: float, x: Array) -> Array:
+    # Of single numbers XLA makes (x·c)·(x·c) to (x·x)·(c·c), which is out of range. Not so of this.
+    return jax.lax.square(jnp.where(x == 0, 0, x * factor))
+
+
 RANGES: tuple[Each, ...] = (
     jax.lax.square,
-    lambda x: jax.lax.square(x * _up(x.dtype)),
-    lambda x: jax.lax.square(x * (1 / _up(x.dtype))),
+    lambda x: _square_by(_up(x.dtype), x),
+    lambda x: _square_by(1 / _up(x.dtype), x),
 )
 """The squares of numbers of ordinary size, of small and of large ones, in range."""
 
@@ -199,6 +206,27 @@ def _sum(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     total: Array = jax.lax.reduce_sum(x, axes)
     return total
+
+
+def _sums(x: Array, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
+    """The sums after each of these functions, which are 0 of 0, in one reduction of `x` itself.
+
+    What several reductions read, XLA writes down for them, unless it is there already: it counts
+    what computing it once for each would cost, before it makes one kernel of them. So this is one,
+    of entries beside their sums, which are 0 as yet; and what it adds up turns entries into sums.
+    """
+    axes = tuple(axis % x.ndim for axis in axes)
+    if len(each) == 1 or math.prod(x.shape[axis] for axis in axes) < 2:
+        return [_sum(f(x), axes) for f in each]
+
+    def add(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, ...]:
+        totals = [m + n + f(a[0]) + f(b[0]) for f, m, n in zip(each, a[1:], b[1:], strict=True)]
+        return (jnp.zeros_like(a[0]), *totals)
+
+    start, none = jnp.zeros((), x.dtype), jnp.zeros_like(x)
+    count = 1 + len(each)
+    found: list[Array] = jax.lax.reduce((x, *[none] * len(each)), (start,) * count, add, axes)
+    return found[1:]
 
 
 def all_finite(xs: Sequence[Array]) -> Array:

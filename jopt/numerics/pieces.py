@@ -17,6 +17,9 @@ SMALL = 65_536
 Each = Callable[[Array], Array]
 """A function of every entry alone, under which zeros change nothing in what is made of all."""
 
+Made = Callable[[Array, Sequence[Each], Sequence[int]], list[Array]]
+"""What is made of all entries along some axes, after each of these functions."""
+
 
 class Cut(NamedTuple):
     """How arrays are cut into pieces that are reduced each alone, before they are together.
@@ -35,21 +38,38 @@ BLOCKS = Cut(8_192, 128)
 """As few pieces as leave a GPU busy: each number made of a piece is written and read again."""
 
 
+def one_by_one(over: Callable[..., Array]) -> Made:
+    """A reduction for each function."""
+
+    def made(x: Array, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
+        return [over(f(x), axis=tuple(axes)) for f in each]
+
+    return made
+
+
 def in_pieces(
-    xs: Sequence[Array], each: Sequence[Each], over: Callable[..., Array], cut: Cut = ROWS
+    xs: Sequence[Array],
+    each: Sequence[Each],
+    over: Callable[..., Array],
+    cut: Cut = ROWS,
+    made: Made | None = None,
 ) -> list[Array]:
     """`over` of every entry of all arrays, after each of these functions.
+
+    `made` is how it is made of one array after all of them, if there is a better way than one
+    reduction for each.
 
     An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
     array as many as a large one. Here a large array is reduced to pieces in one kernel, whatever
     the number of functions; small ones are joined and read by one. The barriers keep XLA from
     undoing it. What is sharded by its very type cannot be joined, and is reduced on its own.
     """
+    made = made or one_by_one(over)
 
     @jax.jit  # traced once for each shape
     def pieces(x: Array) -> list[Array]:
         x, axes = _cut(x, cut.most)
-        return [_flat(over(f(x), axis=axes)) for f in each]
+        return [_flat(total) for total in made(x, each, axes)]
 
     whole = [x for x in xs if not sharded(x)]
     small = [_flat(x) for x in whole if x.size <= SMALL]
@@ -59,9 +79,9 @@ def in_pieces(
         rest = -of % cut.parts
         small += [jnp.zeros(rest, small[0].dtype)] if rest else []
         joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
-        parts.append([over(f(joined), axis=1) for f in each])
+        parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
-    found = [[over(f(x)) for f in each] for x in xs if sharded(x)]
+    found = [made(x, each, range(x.ndim)) for x in xs if sharded(x)]
     if parts:
         one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
         table = jax.lax.optimization_barrier(one).reshape(len(each), -1)
@@ -72,13 +92,19 @@ def in_pieces(
 
 
 def each_in_pieces(
-    xs: Sequence[Array], each: Sequence[Sequence[Each]], over: Callable[..., Array], cut: Cut = ROWS
+    xs: Sequence[Array],
+    each: Sequence[Sequence[Each]],
+    over: Callable[..., Array],
+    cut: Cut = ROWS,
+    made: Made | None = None,
 ) -> list[list[Array]]:
     """`over` of every entry of each array alone, after each of these functions for it.
 
     What pieces of large arrays of one shape come to is reduced by one kernel for all of them.
     """
-    found = [[over(f(x)) for f, x in zip(way, xs, strict=True)] for way in each]
+    made = made or one_by_one(over)
+    ways = [*zip(*each, strict=True)]
+    whole = [made(x, way, range(x.ndim)) for x, way in zip(xs, ways, strict=True)]
     alike: dict[tuple[int, ...], list[int]] = {}
     for i, x in enumerate(xs):
         if cut != ROWS and x.size > SMALL and not sharded(x):
@@ -87,12 +113,11 @@ def each_in_pieces(
         pieces = []
         for i in members:
             x, axes = _cut(xs[i], cut.most)
-            pieces += [_flat(over(way[i](x), axis=axes)) for way in each]
-        whole = iter(over(jnp.stack(jax.lax.optimization_barrier(pieces)), axis=1))
+            pieces += [_flat(total) for total in made(x, ways[i], axes)]
+        joint = iter(over(jnp.stack(jax.lax.optimization_barrier(pieces)), axis=1))
         for i in members:
-            for way in found:
-                way[i] = next(whole)
-    return found
+            whole[i] = [next(joint) for _ in each]
+    return [*map(list, zip(*whole, strict=True))]
 
 
 def _cut(x: Array, most: int) -> tuple[Array, tuple[int, ...]]:

@@ -15,6 +15,7 @@ SPEC = Spec(
     gives="direction",
     decay="rule",
     counts=True,
+    reduces=True,
 )
 
 

@@ -38,6 +38,7 @@ SPEC = Spec(
     gives="direction",
     decay="step",
     complex="no",
+    reduces=True,
     params_by=("weight_decay",),
 )
 

@@ -53,7 +53,8 @@ class Instruction:
     """One line: its result's arrays, what it does, to what, and through which computations.
 
     `trips` are the turns of a loop, if XLA knows them; `number` is which parameter this is, or
-    which element of a tuple it takes.
+    which element of a tuple it takes. `elements` are those of its own tuple, by how many arrays
+    each has: one, unless it is a tuple again.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Instruction:
     calls: dict[str, tuple[str, ...]] = field(default_factory=dict)
     trips: int | None = None
     number: int | None = None
+    elements: tuple[int, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -149,6 +151,7 @@ def _instruction(name: str, rest: str) -> Instruction:
         {kind: tuple(NAME.findall(many)) or (one,) for kind, one, many in CALLS.findall(after)},
         int(trips[1]) if trips else None,
         number,
+        elements(rest[:end]),
     )
 
 
@@ -160,6 +163,21 @@ def types(text: str) -> tuple[ArrayType, ...]:
         sizes = tuple(int(d) for d in dims.split(",") if d)
         found.append(ArrayType(dtype, sizes, int(space[1]) if space else 0))
     return tuple(found)
+
+
+def elements(text: str) -> tuple[int, ...]:
+    """How many arrays each element of a type has: `(f32[2], (f32[], f32[]))` has 1 and 2."""
+    if not text.startswith("("):
+        return (1,)
+    found, depth, start = [], 0, 1
+    for i, letter in enumerate(text):
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(letter, 0)
+        if (letter == "," and depth == 1) or depth == 0:
+            found.append(len(ARRAY.findall(text, start, i)))
+            start = i + 1
+        if depth == 0:
+            break
+    return tuple(n for n in found if n)
 
 
 def _closing(text: str, opened: int) -> int:

@@ -47,6 +47,25 @@ def test_a_kernel_moves_its_operands_and_its_result():
     assert count(text) == Counts(kernels=1, bytes=3 * 32)
 
 
+def test_of_results_within_results_each_is_written():
+    text = """\
+%sums (p0: f32[8,4]) -> (f32[8,4], (f32[8], f32[8])) {
+  %p0 = f32[8,4]{1,0} parameter(0)
+  %y = f32[8,4]{1,0} negate(%p0)
+  %two = (f32[8]{0}, f32[8]{0}) reduce(%p0, %y), dimensions={1}, to_apply=%add
+  ROOT %t = (f32[8,4]{1,0}, (f32[8]{0}, f32[8]{0})) tuple(%y, %two)
+}
+""" + entry(
+        "%x = f32[8,4]{1,0} parameter(0)",
+        "%f = (f32[8,4]{1,0}, (f32[8]{0}, f32[8]{0})) fusion(%x), kind=kInput, calls=%sums",
+        "%pair = (f32[8]{0}, f32[8]{0}) get-tuple-element(%f), index=1",
+        "%one = f32[8]{0} get-tuple-element(%pair), index=0",
+        "ROOT %y = f32[8]{0} negate(%one)",
+    )
+    # Of the fusion the array is read, and both sums are written; the other result nothing reads.
+    assert count(text) == Counts(2, 128 + 32 + 32 + 32 + 32)
+
+
 def test_a_write_in_place_moves_the_slice():
     # The row that is there, the row that is added and the index are read, and a row is written.
     assert count(IN_PLACE + CALL) == Counts(1, 32 + 32 + 4 + 32)

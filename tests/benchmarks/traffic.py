@@ -8,14 +8,15 @@ results, with these exceptions, each of them read from the program:
 - A result that nothing reads (the scratch of a library call) is not moved.
 - What stays on the chip (TPU: memory spaces other than the main one) is not either.
 - The body of a loop counts as often as it runs.
-- Of the branches of a conditional the one that moves most is counted.
+- Of the branches of a conditional the one that moves most is counted, or least if so asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.benchmarks.hlo import Computation, Instruction, Program, parse
 
@@ -55,9 +56,15 @@ class Turns(NamedTuple):
 
     given: list[float]
     rest: float | None
+    branch: Callable[..., Any] = max
 
 
-def count(program: str | Program, turns: Sequence[float] = (), rest: float | None = None) -> Counts:
+def count(
+    program: str | Program,
+    turns: Sequence[float] = (),
+    rest: float | None = None,
+    branch: Callable[..., Any] = max,
+) -> Counts:
     """The counts of a program.
 
     **Arguments:**
@@ -67,11 +74,12 @@ def count(program: str | Program, turns: Sequence[float] = (), rest: float | Non
       program, a loop before those within it. After the last of them come the turns that XLA has
       written down, as it does for a loop that counts to a number.
     - `rest`: the turns of loops after the last of those of which XLA knows none.
+    - `branch`: of a conditional that counts which moves most, with `min` that which moves least.
 
     **Raises:** `ValueError` if `turns` does not fit the loops that there are.
     """
     program = parse(program) if isinstance(program, str) else program
-    left = Turns(list(turns), rest)
+    left = Turns(list(turns), rest, branch)
     total = _count(program, program.computations[program.entry], left)
     if left.given:
         few = f"{len(left.given)} of {len(turns)} turns are left over: there are fewer loops"
@@ -95,7 +103,8 @@ def _count(program: Program, inside: Computation, turns: Turns) -> Counts:
             total += _loop(program, one, turns)
         elif one.opcode == "conditional":
             branches = [c for some in called.values() for c in some]
-            total += max((_count(program, c, turns) for c in branches), key=lambda n: n.bytes)
+            costs = (_count(program, c, turns) for c in branches)
+            total += turns.branch(costs, key=lambda n: n.bytes)
         elif one.opcode == "call":
             total += _count(program, called["to_apply"][0], turns)
         elif not _is_free(one):
@@ -129,16 +138,18 @@ def _moved(program: Program, inside: Computation, one: Instruction) -> int:
         return min(source, one.nbytes) + one.in_memory
     if "calls" in one.calls:
         fused = program.computations[one.calls["calls"][0]]
-        reads, writes = _fusion(fused, operands, len(one.types))
+        reads, writes = _fusion(fused, operands, len(one.elements))
     else:
         reads, writes = _alone(one, operands)
     users = inside.users[one.name]
     taken = {user.number for user in users if user.opcode == "get-tuple-element"}
     apart = users and all(user.opcode == "get-tuple-element" for user in users)
     moved = sum(min(n, x.in_memory) for n, x in zip(reads, operands, strict=True))
-    for i, (n, t) in enumerate(zip(writes, one.types, strict=True)):
-        if t.space == 0 and (i in taken or not apart):
-            moved += min(n, t.nbytes)
+    arrays = iter(one.types)
+    for i, (n, count) in enumerate(zip(writes, one.elements, strict=True)):
+        for t in itertools.islice(arrays, count):
+            if t.space == 0 and (i in taken or not apart):
+                moved += min(n, t.nbytes)
     return moved
 
 
@@ -150,7 +161,7 @@ ALL = float("inf")
 
 def _alone(one: Instruction, operands: list[Instruction]) -> Amounts:
     """What an instruction moves that is no fusion."""
-    reads, writes = [ALL] * len(operands), [ALL] * len(one.types)
+    reads, writes = [ALL] * len(operands), [ALL] * len(one.elements)
     if one.opcode == WRITE:
         reads[0], writes[0] = 0, operands[1].nbytes
     elif one.opcode in SLICES:
