@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "wrappers": {"core", "numerics"},
     "optimizers": {"transforms", "core", "numerics"},
     "recipes": {"schedules", "optimizers", "wrappers", "transforms", "core", "numerics"},
-    "minimize": {"optimizers", "core", "numerics"},
+    "minimize": {"core", "numerics"},
     "checkpoint": {"core"},
     "interop": {"core", "checkpoint", "schedules", "optimizers", "numerics"},
     "sharding": {"core"},

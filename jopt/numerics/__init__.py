@@ -47,6 +47,10 @@ from jopt.numerics.norms import scaled_norms_along as scaled_norms_along
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
 from jopt.numerics.norms import trusted as trusted
 from jopt.numerics.once import once_if as once_if
+from jopt.numerics.pairs import Pairs as Pairs
+from jopt.numerics.pairs import newton_step as newton_step
+from jopt.numerics.pairs import stored as stored
+from jopt.numerics.pairs import tabled as tabled
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned
@@ -65,3 +69,5 @@ from jopt.numerics.vectors import vector_l1 as vector_l1
 from jopt.numerics.vectors import vector_max as vector_max
 from jopt.numerics.vectors import vector_step as vector_step
 from jopt.numerics.vectors import vector_within as vector_within
+from jopt.numerics.wolfe import Search as Search
+from jopt.numerics.wolfe import advance as advance

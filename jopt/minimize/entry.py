@@ -1,0 +1,114 @@
+"""From a function and a start to a minimum, in one compiled loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import whole_number
+from jopt.core import Transform, chain
+from jopt.core.entrance import arrays, check_key, limit, start_point, wrong
+from jopt.core.tree import Tree
+from jopt.minimize.by_pairs import by_pairs
+from jopt.minimize.by_transform import by_transform
+from jopt.minimize.problem import Objective, Packed, strong
+from jopt.minimize.result import Minimum
+from jopt.numerics import number_dtype
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: Tree,
+    *args: Any,
+    tx: Transform | None = None,
+    max_steps: int | None = None,
+    tolerance_grad: float = 1e-5,
+    tolerance_value: float = 0.0,
+    tolerance_params: float = 0.0,
+    has_aux: bool = False,
+    trace: int = 0,
+    key: Array | None = None,
+) -> Minimum:
+    """Minimize `fun(params, *args)` from `x0`, in one compiled loop.
+
+    By default L-BFGS of 100 pairs, with a search for the strong Wolfe conditions; with `tx` each
+    step is one `tx.update`. After a step the rules are tried in this order, x being the
+    parameters, f the value and g the gradient:
+
+        f or g not finite                                      → back to the point before
+        max|g| ≤ tolerance_grad
+        |f − f′| ≤ tolerance_value·max(1, |f|, |f′|)           (off where 0)
+        max|x − x′| ≤ tolerance_params·max(1, max|x|)          (off where 0)
+        no decrease can be represented (L-BFGS); x = x′ twice in a row (`tx`)
+
+    L-BFGS is at the limit of rounding where ten steps have neither lowered the value by its last
+    place nor halved the gradient, or where what the slope at −g promises is below the last
+    places of the value. Values that are not finite its search takes for infinitely high: only at
+    `x0` do they end it.
+
+    **Arguments:**
+
+    - `fun`: gives a real scalar, or `(scalar, aux)` with `has_aux`. As under `jax.jit` it is
+      traced once: data that changes between calls belongs in `args`.
+    - `x0`: any pytree of floating or complex arrays or numbers.
+    - `*args`: further arguments of `fun`: pytrees of arrays, not differentiated.
+    - `tx`: a transform to drive instead.
+    - `max_steps`: how many steps at most; `None` is 15 000, which is SciPy's, and 1000 with `tx`.
+    - `tolerance_grad`, `tolerance_value`, `tolerance_params`: see above; each at least 0. The
+      first is SciPy's; float32 hardly lets it be less where the value is near 1.
+    - `has_aux`: `fun` returns something besides the value.
+    - `trace`: a number of steps of which the values are kept, see `Minimum.trace`: an array with
+      that at the start and then one a step, NaN after the last.
+    - `key`: a random key for transforms that need one; every step gets its own.
+
+    **Returns:** a `Minimum`. `jax.jit` and `jax.vmap` take `minimize` as any function: many
+    starts at once are `jax.vmap(lambda x: jopt.minimize(fun, x))(starts)`, and `.best()` of that
+    the lowest.
+
+    **Raises:** `ConfigError` for a limit below 0, a `tx` that is none or a `fun` whose value is no
+    real scalar; `TreeError` for a leaf of integers.
+
+    Source: Liu and Nocedal, 1989; the limit of rounding by Hager and Zhang, 2005.
+
+    >>> import jax.numpy as jnp, jopt
+    >>> found = jopt.minimize(lambda x: jnp.sum((x - 1.0) ** 4 + x ** 2), jnp.zeros(3))
+    >>> [round(float(x), 3) for x in found.params]
+    [0.41, 0.41, 0.41]
+    >>> found.message
+    'converged: no entry of the gradient is above tolerance_grad'
+    """
+    if not callable(fun):
+        raise wrong("minimize", "fun is no function", "minimize(fun, x0)", fun)
+    if not isinstance(has_aux, bool):
+        raise wrong("minimize", "has_aux is yes or no", "True or False", has_aux)
+    check_key("minimize", key)
+    limits: dict[str, Any] = {
+        "tolerance_grad": tolerance_grad,
+        "tolerance_value": tolerance_value,
+        "tolerance_params": tolerance_params,
+    }
+    limits = {name: limit("minimize", name, x, number_dtype()) for name, x in limits.items()}
+    most = (15_000 if tx is None else 1000) if max_steps is None else max_steps
+    limits["max_steps"] = limit("minimize", "max_steps", most, jnp.int32)
+    kept = whole_number("minimize", "trace", trace, 0, "steps")
+    start = strong(start_point("minimize", x0))
+    args = tuple(arrays("minimize", f"args[{i}]", arg) for i, arg in enumerate(args))
+    objective = Objective(_hashable(fun), has_aux)
+    found: Minimum
+    if tx is None:
+        found = by_pairs(objective, Packed.like(start), kept, start, args, limits)
+    else:
+        found = by_transform(objective, chain(tx), kept, start, args, limits, key)
+    return found
+
+
+def _hashable(fun: Callable[..., Any]) -> Callable[..., Any]:
+    # What jit remembers a function by; one that holds arrays is traced anew every time.
+    try:
+        hash(fun)
+    except TypeError:
+        return lambda *args: fun(*args)
+    return fun
