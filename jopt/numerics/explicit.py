@@ -20,6 +20,13 @@ def sharded(x: Array) -> bool:
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
+def may_be_split(x: Array) -> bool:
+    """Whether `x` is on a mesh of automatic axes: split in a way that nothing says, or not."""
+    mesh = jax.typeof(x).sharding.mesh
+    own = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return any(size > 1 and kind == AxisType.Auto for size, kind in own)
+
+
 def laid(like: Array, *axes: int | None) -> NamedSharding | None:
     """The layout of an array whose axes run along these axes of `like`, as `out_sharding` has it.
 

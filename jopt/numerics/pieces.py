@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.explicit import sharded
+from jopt.numerics.explicit import may_be_split, sharded
 
 SMALL = 65_536
 """An array of at most so many entries is read together with the other small ones."""
@@ -62,7 +63,9 @@ def in_pieces(
     An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
     array as many as a large one. Here a large array is reduced to pieces in one kernel, whatever
     the number of functions; small ones are joined and read by one. The barriers keep XLA from
-    undoing it. What is sharded by its very type cannot be joined, and is reduced on its own.
+    undoing it. What is sharded by its very type cannot be joined, and is reduced on its own. What
+    may be sharded although its type does not say it would have to be gathered to be joined; but
+    side by side with others of its shape, it stays where it is.
     """
     made = made or one_by_one(over)
 
@@ -71,7 +74,12 @@ def in_pieces(
         x, axes = _cut(x, cut.most)
         return [_flat(total) for total in made(x, each, axes)]
 
-    whole = [x for x in xs if not sharded(x)]
+    known = [x for x in xs if not sharded(x)]
+    whole = [x for x in known if not may_be_split(x)]
+    alike: dict[tuple[int, ...], list[Array]] = {}
+    for x in known:
+        if may_be_split(x):
+            alike.setdefault(x.shape, []).append(x)
     small = [_flat(x) for x in whole if x.size <= SMALL]
     parts = [pieces(x) for x in whole if x.size > SMALL]
     if small:
@@ -81,7 +89,18 @@ def in_pieces(
         joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
         parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
+<<<<<<< HEAD
     found = [made(x, each, range(x.ndim)) for x in xs if sharded(x)]
+=======
+    found = [[over(f(x)) for f in each] for x in xs if sharded(x)]
+    for shape, some in alike.items():
+        if math.prod(shape) <= SMALL:
+            beside = jax.lax.optimization_barrier(jnp.stack(some))
+            found.append([over(f(beside)) for f in each])
+        else:
+            of_each = jax.lax.optimization_barrier([pieces(x) for x in some])
+            found.append([over(jnp.stack(numbers)) for numbers in zip(*of_each, strict=True)])
+>>>>>>> 80ee4bf (Norms on automatic axes gather nothing)
     if parts:
         one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
         table = jax.lax.optimization_barrier(one).reshape(len(each), -1)
