@@ -89,18 +89,14 @@ def in_pieces(
         joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
         parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
-<<<<<<< HEAD
     found = [made(x, each, range(x.ndim)) for x in xs if sharded(x)]
-=======
-    found = [[over(f(x)) for f in each] for x in xs if sharded(x)]
     for shape, some in alike.items():
         if math.prod(shape) <= SMALL:
             beside = jax.lax.optimization_barrier(jnp.stack(some))
-            found.append([over(f(beside)) for f in each])
+            found.append(made(beside, each, range(beside.ndim)))
         else:
             of_each = jax.lax.optimization_barrier([pieces(x) for x in some])
             found.append([over(jnp.stack(numbers)) for numbers in zip(*of_each, strict=True)])
->>>>>>> 80ee4bf (Norms on automatic axes gather nothing)
     if parts:
         one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
         table = jax.lax.optimization_barrier(one).reshape(len(each), -1)
