@@ -38,11 +38,12 @@ function look(frame) {
     return box.width && (box.right > width + 1 || box.left < -1) && !scroller(e, main);
   });
   const tables = [...main.querySelectorAll(".table-wrapper")];
+  const scrolled = tables.filter(t => t.scrollWidth > t.clientWidth + 1);
   return {
     wide: Math.max(doc.documentElement.scrollWidth, doc.body.scrollWidth),
     out: out.slice(0, 5).map(e => e.outerHTML.slice(0, 120)),
     tables: tables.length,
-    scrolled: tables.filter(t => t.scrollWidth > t.clientWidth + 1).length,
+    scrolled: scrolled.map(t => t.querySelector("tr").children.length),
     by: Math.max(0, ...tables.map(t => t.scrollWidth - t.clientWidth)),
   };
 }
@@ -70,7 +71,7 @@ def browser() -> str | None:
 
 
 def looked_at(site: Path, width: int = WIDTH) -> dict[str, Any]:
-    """For each page: how wide it is, what sticks out, how many tables there are and scroll."""
+    """For each page: its width, what sticks out, its tables, the columns of those that scroll."""
     every = sorted(str(p.relative_to(site)) for p in site.rglob("*.html"))
     pages = [p for p in every if not p.startswith("_")]  # not the sources that viewcode shows
     look = LOOK.replace("PAGES", json.dumps(pages)).replace("WIDTH", str(width))
@@ -115,7 +116,8 @@ def main() -> int:
         print(f"{page}: {x['wide']} wide", *x["out"], sep="\n  ")
     scrolled = {page: x for page, x in found.items() if x["scrolled"]}
     for page, x in sorted(scrolled.items(), key=lambda item: -item[1]["by"]):
-        print(f"{page}: {x['scrolled']} of {x['tables']} tables scroll, by {x['by']} at most")
+        columns = ", ".join(map(str, x["scrolled"]))
+        print(f"{page}: of {x['tables']} tables those of {columns} columns scroll, by {x['by']}")
     print(f"{len(found)} pages at {WIDTH}: {len(bad)} do not fit")
     return bool(bad)
 
