@@ -134,7 +134,7 @@ def configured(
     if not isinstance(prefix, str):
         raise _other("prefix", prefix, "a str, or nothing")
     _check("torch", torch, torch is None or isinstance(torch, Mapping), "{torch's name: ours}")
-    fields = shared is None or (isinstance(shared, type) and bool(get_type_hints(shared)))
+    fields = shared is None or (isinstance(shared, type) and bool(_fields(shared)))
     _check("shared", shared, fields, "a TypedDict")
 
     def decorate(function: Callable[P, C]) -> Callable[P, C]:
@@ -163,12 +163,13 @@ def factory(
     signature, names = _opened(function, shared)
     known = named_by is None or (isinstance(named_by, str) and named_by in signature.parameters)
     _check("named_by", named_by, known, "an argument of the factory")
-    takes = Signature(function.__name__, signature, torch)
+    # Made at the first call: a program imports many factories, and calls few.
+    takes = functools.cache(lambda: Signature(function.__name__, signature, torch))
 
     @functools.wraps(function)
     def factory(*args: P.args, **kwargs: P.kwargs) -> C:
         # A transform holds no arrays: one that the user donates later would be gone.
-        written = takes.bind(args, kwargs)
+        written = takes().bind(args, kwargs)
         made = make(written)
         if not isinstance(made, Configured):
             raise ConfigError(
@@ -211,13 +212,19 @@ def _opened(
     if shared is None:
         return signature, frozenset()
     own = parameters[:-1] if parameters[-1].kind is _REST else parameters
-    hints = get_type_hints(shared, include_extras=True)
     mine = {p.name for p in own}  # its own default and place in the signature stand
-    common = [_parameter(name, hint) for name, hint in hints.items() if name not in mine]
-    return signature.replace(parameters=[*own, *common, *rest]), frozenset(hints) - mine
+    common = [p for name, p in _fields(shared).items() if name not in mine]
+    return signature.replace(parameters=[*own, *common, *rest]), frozenset(p.name for p in common)
 
 
 _REST = inspect.Parameter.VAR_KEYWORD
+
+
+@functools.cache
+def _fields(shared: type) -> dict[str, inspect.Parameter]:
+    """The parameters that a `TypedDict` declares; many factories share one."""
+    hints = get_type_hints(shared, include_extras=True)
+    return {name: _parameter(name, hint) for name, hint in hints.items()}
 
 
 def _parameter(name: str, hint: Any) -> inspect.Parameter:

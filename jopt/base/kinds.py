@@ -74,8 +74,16 @@ def checked(function: Any = None, *, itself: tuple[str, ...] = ()) -> Any:
 
 def check_fields(of: Any) -> None:
     """Raise `CallError` for a field of a dataclass that is of another kind than it declares."""
-    for field in fields(of):
-        check_kind(type(of).__name__, field.name, str(field.type), getattr(of, field.name))
+    for name, annotation, default in _known_fields(of.__class__):
+        if (value := getattr(of, name)) is not default:
+            check_kind(type(of).__name__, name, annotation, value)
+
+
+@functools.cache
+def _known_fields(kind: type) -> tuple[tuple[str, str, Any], ...]:
+    """The fields of a dataclass whose annotations tell of a kind, and their defaults."""
+    found = ((field.name, str(field.type), field.default) for field in fields(kind))
+    return tuple(each for each in found if _kinds(each[1]))
 
 
 def check_kind(who: str, name: str, annotation: str, value: Any) -> None:

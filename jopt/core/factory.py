@@ -79,11 +79,12 @@ def optimizer(
             return lift(spec, rule, options=options, **lifted, **given)
 
         made = factory(function, make, prefix, spec.torch_names)
-        takes = inspect.signature(made).parameters.values()
+        bound: inspect.Signature = made.__signature__  # type: ignore[attr-defined]
+        takes = bound.parameters.values()
         rest = next((p.name for p in takes if p.kind is p.VAR_KEYWORD), "")
         # The door need not bind again what is bound, unless something came by no name.
         lift = door if rest else inspect.unwrap(door)
-        shown = inspect.signature(made).replace(return_annotation=Transform)
+        shown = bound.replace(return_annotation=Transform)
         made.__signature__ = shown  # type: ignore[attr-defined]
         return made
 

@@ -72,12 +72,7 @@ def _untouched(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 
 @configured("jopt.")
-def monitor(
-    tx: Any = None,
-    measures: Mapping[str, Measure] | None = None,
-    *,
-    decay: Value | None = None,
-) -> Transform:
+def monitor(measures: Any = None, *, decay: Value | None = None) -> Transform:
     """Watch a transform: norms of gradients, updates and parameters, for `jopt.metrics(state)`.
 
     Around a transform, `monitor(tx)` changes nothing of what it does, and keeps for all leaves
@@ -91,23 +86,22 @@ def monitor(
     are groups, are `ungrouped`; frozen leaves count nowhere. All but ‖g‖ are of the last step that
     was taken: put a monitor inside of `accumulate` to see the gradients of whole rounds.
 
-    Without a transform it is a link of a chain, which keeps numbers of the updates that pass:
-    before an optimizer it sees gradients, behind it steps. Leaves that are frozen, or have no
-    gradient, are `None` in what it sees.
+    Given functions in place of a transform it is a link of a chain, which keeps numbers of the
+    updates that pass: before an optimizer it sees gradients, behind it steps. Leaves that are
+    frozen, or have no gradient, are `None` in what it sees.
 
     **Arguments:**
 
-    - `tx`: the transform to watch, or `None` for a link.
-    - `measures`: of a link, `{name: function}` of `f(updates)` or `f(updates, params)`, each giving
-      one number. `None` is `{"norm": jopt.global_norm}`.
+    - `measures`: the transform to watch; or, for a link, `{name: function}` of `f(updates)` or
+      `f(updates, params)`, each giving one number. `None` is `{"norm": jopt.global_norm}`.
     - `decay`: of a link: keep running means instead, m ← m + (1 − d) / (1 − dᵗ)·(x − m), with d
       in [0, 1), a number or a schedule. What is not finite is left out of them.
 
     **State:** a number for each measure, NaN before the first step; of a link the step count, too.
-    Around a transform, that of `tx` is under `inner`.
+    Around a transform, that of the transform is under `inner`.
 
-    **Raises:** `ConfigError` for measures that are no functions of a number each, and for
-    `measures` or `decay` with `tx`.
+    **Raises:** `ConfigError` for measures that are no functions of a number each, and for a `decay`
+    beside a transform.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.monitor(jopt.sgd(0.5))
@@ -121,29 +115,23 @@ def monitor(
     param_norm 5.0
     update_ratio 0.5
     >>> largest = {"largest": lambda updates: abs(updates["w"]).max()}
-    >>> tx = jopt.chain(jopt.sgd(0.5), steps=jopt.monitor(measures=largest))
+    >>> tx = jopt.chain(jopt.sgd(0.5), steps=jopt.monitor(largest))
     >>> _, state = tx.update(params, tx.init(params), params)
     >>> print(jopt.metrics(state)["steps/largest"])
     2.0
     """
-    if tx is not None:
-        if isinstance(tx, Mapping):
+    if isinstance(measures, Transform) or callable(getattr(measures, "init", None)):
+        watched = WatchedPart(SPEC.name, measures)
+        if decay is not None:
             raise ConfigError(
                 "monitor",
-                "this is no transform",
-                expected="monitor(tx), or a link: monitor(measures={name: function})",
-                found=repr(tx)[:100],
-            )
-        if measures is not None or decay is not None:
-            raise ConfigError(
-                "monitor",
-                "around a transform it keeps the same numbers always",
-                expected="no measures= and no decay= beside tx",
-                found=f"measures={measures!r}, decay={decay!r}"[:100],
+                "around a transform it keeps no running means",
+                expected="decay=None",
+                found=f"decay={decay!r}"[:100],
                 fix="Put a link beside it: jopt.chain(jopt.monitor(tx), "
-                "jopt.monitor(measures=...)).",
+                "jopt.monitor({name: function}, decay=...)).",
             )
-        return Transform({SPEC.name: WatchedPart(SPEC.name, tx)})
+        return Transform({SPEC.name: watched})
     held = {"norm": global_norm} if measures is None else measures
     known = isinstance(held, Mapping) and all(
         isinstance(k, str) and k and k not in NODE_KEYS and callable(f) for k, f in held.items()
@@ -152,7 +140,7 @@ def monitor(
         raise ConfigError(
             "monitor",
             "measures are functions by name",
-            expected="{name: function of the updates}, no name one of "
+            expected="a transform, or {name: function of the updates}, no name one of "
             + ", ".join(sorted(NODE_KEYS)),
             found=repr(measures)[:100],
         )

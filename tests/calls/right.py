@@ -111,7 +111,7 @@ RIGHT = {
 """By the name of the argument."""
 
 OF = {
-    "jopt.monitor": {"tx": TX, "measures": None},
+    "jopt.monitor": {"measures": TX},
     "jopt.apply_updates": {"rounding": "stochastic", "key": jax.random.key(0)},
     "jopt.cautious_decay": {"tx": jopt.adamw(1e-3)},
     "jopt.chain": {"transforms": (TX, optax.sgd(0.1)), "named": {"clip": jopt.clip_by_norm(1.0)}},

@@ -15,7 +15,7 @@ GROUPS = {"b": jopt.group("b", learning_rate=0.25)}
 def test_metrics_are_flat_scalars_that_a_scan_can_collect():
     measures = {"norm": jopt.global_norm, "gap": lambda u, p: jnp.sum(u["w"] - p["w"])}
     tx = jopt.chain(
-        grads=jopt.monitor(measures=measures),
+        grads=jopt.monitor(measures),
         opt=jopt.skip_nonfinite(jopt.sgd(optax.linear_schedule(1.0, 0.0, 4), groups=GROUPS)),
         steps=jopt.monitor(),
     )
@@ -45,7 +45,7 @@ def test_metrics_are_flat_scalars_that_a_scan_can_collect():
 
 @pytest.mark.usefixtures("x64")
 def test_running_means_are_optaxs_and_pass_over_what_is_not_finite():
-    tx = jopt.monitor(measures={"m": lambda u: u["w"]}, decay=0.9)
+    tx = jopt.monitor({"m": lambda u: u["w"]}, decay=0.9)
     other = optax.monitor({"m": optax.measure_with_ema(lambda u: u["w"], 0.9)})
     state, theirs = tx.init({"w": 0.0}), other.init({"w": 0.0})
     assert np.isnan(jopt.metrics(state)["monitor/m"])
@@ -64,8 +64,8 @@ def test_running_means_are_optaxs_and_pass_over_what_is_not_finite():
 def test_what_a_measure_may_not_be():
     for measures in ({"norm": 3}, {"count": jopt.global_norm}, [jopt.global_norm]):
         with pytest.raises(jopt.ConfigError, match="functions by name"):
-            jopt.monitor(measures=measures)
-    tx = jopt.monitor(measures={"w": lambda u: u["w"]})
+            jopt.monitor(measures)
+    tx = jopt.monitor({"w": lambda u: u["w"]})
     with pytest.raises(jopt.ConfigError, match="more than one number"):
         tx.update(PARAMS, tx.init(PARAMS))
 

@@ -149,9 +149,7 @@ def test_a_state_goes_on_with_other_groups_and_leaves():
 
 
 def test_what_is_wrong_is_told():
-    with pytest.raises(jopt.ConfigError, match=r"this is no transform(.|\n)*measures="):
-        jopt.monitor({"norm": jopt.global_norm})
-    with pytest.raises(jopt.ConfigError, match="keeps the same numbers always"):
+    with pytest.raises(jopt.ConfigError, match="keeps no running means"):
         jopt.monitor(jopt.sgd(0.1), decay=0.9)
-    with pytest.raises(jopt.ConfigError, match="no transform"):
+    with pytest.raises(jopt.ConfigError, match="functions by name"):
         jopt.monitor(jopt.sgd)
