@@ -13,6 +13,7 @@ from typing import Any
 TREES: Mapping[str, str] = {
     "grad": "the gradients of grad=",
     "hessian": "the second derivatives of hessian=",
+    "previous_grad": "the gradients of previous_grad=",
 }
 """Trees like the parameters, and what errors call their leaves."""
 

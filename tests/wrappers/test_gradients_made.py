@@ -29,6 +29,22 @@ def test_mars(most, x64):
         close(params, p)
 
 
+def test_mars_with_the_gradient_of_this_batch_where_the_parameters_were(x64):
+    tx = jopt.mars(jopt.sgd(0.05), max_norm=None, exact=True)
+    params = before = jax.tree.map(jnp.asarray, START)
+    state, p, last = tx.init(params), dict(START), dict(START)
+    assert "previous" not in state["mars"]
+    step = jax.jit(lambda g, s, p, g_: jopt.step(tx, g, s, p, previous_grad=g_))
+    for t in range(20):
+        g, g_ = ({n: grad(np.asarray(at[n]), t) for n in at} for at in (params, before))
+        before, (params, state) = params, step(g, state, params, g_)
+        c = {n: grad(x, t) + 19 / 40 * (grad(x, t) - grad(last[n], t)) for n, x in p.items()}
+        last, p = p, {n: x - 0.05 * c[n] for n, x in p.items()}
+        close(params, p)
+    with pytest.raises(jopt.ConfigError, match="previous_grad"):
+        tx.update(params, state, params)
+
+
 @pytest.mark.parametrize("eta", [None, 0.01])
 def test_sam_and_asam(eta, x64):
     base = jopt.sgd(0.05, groups={"cold": jopt.group("^b$", freeze=True)})
