@@ -1,6 +1,7 @@
 """torch: its classes and arguments, optimizer states, schedulers, weights and files, both ways."""
 
 from jopt.interop.torch.build import optimizer as optimizer
+from jopt.interop.torch.flax import flax_weights as flax_weights
 from jopt.interop.torch.params import export_params as export_params
 from jopt.interop.torch.params import import_params as import_params
 from jopt.interop.torch.schedulers.build import momentum_schedule as momentum_schedule
@@ -19,7 +20,6 @@ from jopt.interop.torch.states.transfer import export_optimizer as export_optimi
 from jopt.interop.torch.states.transfer import from_state_dict as from_state_dict
 from jopt.interop.torch.states.transfer import import_optimizer as import_optimizer
 from jopt.interop.torch.weights import Weight as Weight
-from jopt.interop.torch.weights import flax_weights as flax_weights
 from jopt.interop.torchfiles.folders import TorchRun as TorchRun
 from jopt.interop.torchfiles.folders import read_checkpoint as read_checkpoint
 from jopt.interop.torchfiles.huggingface import huggingface_groups as huggingface_groups

@@ -7,9 +7,10 @@ import re
 from typing import Any
 
 from jopt import optimizers
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError
 from jopt.core import Skips, Transform
 from jopt.core.spec import REGISTRY, Spec
+from jopt.interop._given import one
 
 # How torch runs a step, not what the step is: XLA decides this for itself.
 EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
@@ -27,53 +28,42 @@ def spec_of(torch_name: str) -> Spec:
     return found[torch_name]
 
 
+def defaults_of(spec: Spec) -> dict[str, Any]:
+    """The default of each argument of the jopt optimizer."""
+    parameters = inspect.signature(getattr(optimizers, spec.name)).parameters
+    return {name: p.default for name, p in parameters.items()}
+
+
 def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
     """Torch's keyword arguments as jopt's, tuples taken apart, execution flags dropped."""
-    keys = spec.torch_names
+    who, keys = f"torch.optim.{spec.torch}", spec.torch_names
     heads = {re.sub(r"\[\d+\]$", "", key) for key in keys}
+    defaults = defaults_of(spec)
     ours: dict[str, Any] = {}
     for key, value in torch_kwargs.items():
         if key in EXECUTION:
             continue
         if key not in heads:
             raise ConfigError(
-                f"torch.optim.{spec.torch}",
-                f"has no argument {key!r} that jopt knows",
-                expected=", ".join(sorted(heads)),
+                who, f"has no argument {key!r} that jopt knows", expected=", ".join(sorted(heads))
             )
+        row, length = _entries(value), sum(k.startswith(f"{key}[") for k in keys)
         if key in keys:
             # A static choice may be a tuple, such as ns_coefficients.
-            row = _entries(value) if keys[key] in spec.options else None
-            default = _default(spec, keys[key])
-            if isinstance(default, tuple) and (row is None or len(row) != len(default)):
-                raise ConfigError(
-                    f"torch.optim.{spec.torch}",
-                    f"{key!r} is a tuple",
-                    expected=f"{len(default)} numbers",
-                    found=repr(value)[:200],
-                )
-            ours[keys[key]] = (
-                _number(spec, key, value)
-                if row is None
-                else tuple(_number(spec, key, entry) for entry in row)
-            )
-            continue
-        entries = _entries(value)
-        length = sum(k.startswith(f"{key}[") for k in keys)
-        if entries is None or len(entries) != length:
-            raise ConfigError(
-                f"torch.optim.{spec.torch}",
-                f"{key!r} is a tuple",
-                expected=f"{length} numbers",
-                found=repr(value),
-            )
-        for i, entry in enumerate(entries):
-            ours[keys[f"{key}[{i}]"]] = _number(spec, f"{key}[{i}]", entry)
+            row = row if keys[key] in spec.options else None
+            default = defaults[keys[key]]
+            length = len(default) if isinstance(default, tuple) else 0
+        if length and (row is None or len(row) != length):
+            found = repr(value)[: 200 if key in keys else None]
+            raise ConfigError(who, f"{key!r} is a tuple", expected=f"{length} numbers", found=found)
+        if key not in keys:
+            for i, entry in enumerate(row or ()):
+                ours[keys[f"{key}[{i}]"]] = one(who, repr(f"{key}[{i}]"), entry)
+        elif row is None:
+            ours[keys[key]] = one(who, repr(key), value)
+        else:
+            ours[keys[key]] = tuple(one(who, repr(key), entry) for entry in row)
     return ours
-
-
-def _default(spec: Spec, name: str) -> Any:
-    return inspect.signature(getattr(optimizers, spec.name)).parameters[name].default
 
 
 def _entries(value: Any) -> list[Any] | None:
@@ -103,16 +93,3 @@ def optimizer(name: str, *, skips: Skips = None, **torch_kwargs: Any) -> Transfo
     common = {} if skips is None else {"skips": skips}
     made: Transform = getattr(optimizers, spec.name)(**ours, **common)
     return made
-
-
-def _number(spec: Spec, key: str, value: Any) -> Any:
-    if not hasattr(value, "detach"):
-        return plain(value)
-    if value.numel() != 1:  # a torch tensor stands for a number
-        raise ConfigError(
-            f"torch.optim.{spec.torch}",
-            f"{key!r} is a tensor with more than one element",
-            expected="a number, or a tensor with one element",
-            found=f"a tensor of shape {tuple(value.shape)}",
-        )
-    return value.item()

@@ -12,9 +12,10 @@ import numpy as np
 from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint.fetching import host
 from jopt.core.tree import Tree, layout_of
-from jopt.interop._given import flag, parameters, pattern, table, wrong
+from jopt.interop._given import flag, parameters, pattern, table
+from jopt.interop.torch.flax import flax_weights
 from jopt.interop.torch.tensors import to_numpy, to_torch
-from jopt.interop.torch.weights import Weight, each_layer, flax_weights
+from jopt.interop.torch.weights import Weight, each_layer, weights_by_path
 
 Names = Mapping[str, Weight | str]
 
@@ -79,7 +80,7 @@ def import_params(
         layers = []
         for _, weight in each:
             known.add(weight.name)
-            want = one if weight.axes is None else _turned(who, path, one, weight)
+            want = weight.shape(who, path, one)
             if weight.name not in state_dict:
                 lines.append(f"missing     {weight.name}: expected {dtype} {want} for {path}")
                 continue
@@ -129,19 +130,15 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
         value = host(who, keys, leaf)
         for layer, weight in each_layer(weights[path], value.shape):
             one = value[layer]
-            if weight.axes is not None:
-                _turned(who, path, one.shape, weight)
-                one = one.transpose(weight.axes)
-            tensors[weight.name] = to_torch(who, path, one)
+            weight.shape(who, path, one.shape)
+            turned = one if weight.axes is None else one.transpose(weight.axes)
+            tensors[weight.name] = to_torch(who, path, turned)
     return tensors
 
 
 def by_path(who: str, paths: tuple[str, ...], names: Names) -> dict[str, Weight]:
     """`names` with a `Weight` for each path, or a `ConfigError` that says where they do not fit."""
-    table(who, "names", names, "{path: torch's name or Weight}")
-    for path, given in names.items():
-        if not isinstance(given, str | Weight):
-            raise wrong(who, f"names[{path!r}]", "torch's name", "a str or a Weight", given)
+    weights = weights_by_path(who, "names", names, "{path: torch's name or Weight}")
     missing = [p for p in paths if p not in names]
     unknown = sorted(set(names) - set(paths))
     if missing or unknown:
@@ -152,20 +149,7 @@ def by_path(who: str, paths: tuple[str, ...], names: Names) -> dict[str, Weight]
             expected=", ".join(paths),
             found=", ".join(names),
         )
-    return {p: n if isinstance(n := names[p], Weight) else Weight(n) for p in paths}
-
-
-def _turned(who: str, path: str, shape: tuple[int, ...], weight: Weight) -> tuple[int, ...]:
-    assert weight.axes is not None
-    if len(weight.axes) != len(shape):
-        raise ConfigError(
-            who,
-            f"the axes of {weight.name!r} are not the parameter's",
-            path=path,
-            expected=f"{len(shape)} axes",
-            found=weight.axes,
-        )
-    return tuple(shape[i] for i in weight.axes)
+    return {path: weights[path] for path in paths}
 
 
 def _placed(value: np.ndarray[Any, Any], target: Any) -> Any:

@@ -21,12 +21,8 @@ from jopt.interop.torch.schedulers.saved import Saved, called
 
 Config = Mapping[str, Any]
 
-_FUNCTIONS = {
-    "_annealing_cos": "cos",
-    "_annealing_linear": "linear",
-    "_cosine_anneal": "cos",
-    "_linear_anneal": "linear",
-}
+_FUNCTIONS = dict.fromkeys(("_annealing_cos", "_cosine_anneal"), "cos")
+_FUNCTIONS |= dict.fromkeys(("_annealing_linear", "_linear_anneal"), "linear")
 
 
 def _make_cyclic(lr: Any, a: Arguments) -> Arguments:
@@ -52,13 +48,12 @@ def _read_cyclic(saved: Saved) -> Arguments:
         custom = None
     natural = "iterations" if saved.state["mode"] == "exp_range" else "cycle"
     own = custom is not None or saved.given.get("scale_fn") is not None
+    scale = {"mode": saved.state["mode"]}
     if own or saved.state["scale_mode"] != natural:
-        scale = {
-            "scale_fn": saved.function("scale_fn", custom),
-            "scale_mode": saved.state["scale_mode"],
-        }
+        scale = {"scale_fn": saved.function("scale_fn", custom)}
+        scale["scale_mode"] = saved.state["scale_mode"]
     else:
-        scale = {"mode": saved.state["mode"], "gamma": saved.number("gamma")}
+        scale["gamma"] = saved.number("gamma")
     return {
         **_momenta(saved, lambda key: saved.own(f"{key}s")),
         "base_lr": saved.base(),

@@ -12,9 +12,9 @@ import jax
 
 from jopt.base import ConfigError
 from jopt.interop._given import flag, number, one, shown, wrong
-from jopt.interop.torch.arrays import shortest
 from jopt.interop.torch.schedulers.kind import Named
 from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, named
+from jopt.interop.torch.tensors import shortest
 from jopt.schedules import Plateau
 
 _LEFT_IN_GROUPS = {
@@ -102,15 +102,12 @@ def export_scheduler(
     if isinstance(base_lr, jax.core.Tracer):
         raise wrong(who, "base_lr", "a number of torch's", "one that is known, not traced", base_lr)
     for row in rows:
-        if not (callable(row) or isinstance(row, Plateau)) or isinstance(row, type):
+        if not callable(row) or isinstance(row, type):
             raise wrong(who, "schedule", "a schedule", "one of jopt.schedules", row)
     odd = not callable(momentum) or isinstance(momentum, type | Plateau)
     if momentum is not None and odd:
         raise wrong(who, "momentum", "a schedule", "one of jopt.schedules", momentum)
-    if as_lambda:
-        found = [_as_lambda(row, base_lr) for row in rows]
-    else:
-        found = [named(row, base_lr, momentum) for row in rows]
+    found = [_as_lambda(r, base_lr) if as_lambda else named(r, base_lr, momentum) for r in rows]
     first = found[0]
     for other in found[1:]:
         if _shared(other) != _shared(first) or other.every != first.every:
@@ -233,28 +230,21 @@ def _stand(driver: Any, epoch: int, rates: list[float]) -> None:
 def _plateau(
     rows: Sequence[Any], found: Sequence[Named], count: Any, memory: Mapping[str, Any] | None
 ) -> TorchScheduler:
+    who = "export_scheduler"
     if memory is None:
-        raise ConfigError(
-            "export_scheduler",
-            "a plateau stands where its memory says",
-            fix='Give memory=state["adamw"]["schedules"]["default"]["learning_rate"].',
-        )
+        fix = 'Give memory=state["adamw"]["schedules"]["default"]["learning_rate"].'
+        raise ConfigError(who, "a plateau stands where its memory says", fix=fix)
     if len(rows) > 1:
-        raise ConfigError(
-            "export_scheduler", "a plateau has one memory", fix="Export one for each group."
-        )
-    wanted = {"value", "seen", "reduce", "best", "bad", "cooldown"}
-    if not isinstance(memory, Mapping) or not wanted <= set(memory):
-        raise wrong("export_scheduler", "memory", "a plateau's", ", ".join(sorted(wanted)), memory)
-    for key in sorted(wanted):
-        name = f"memory[{key!r}]"
-        told = one("export_scheduler", name, memory[key])
-        number(
-            "export_scheduler", name, int(told) if isinstance(told, bool) else told, finite=False
-        )
+        raise ConfigError(who, "a plateau has one memory", fix="Export one for each group.")
+    wanted = ["bad", "best", "cooldown", "reduce", "seen", "value"]
+    if not isinstance(memory, Mapping) or not set(wanted) <= set(memory):
+        raise wrong(who, "memory", "a plateau's", ", ".join(wanted), memory)
+    for name, key in ((f"memory[{key!r}]", key) for key in wanted):
+        told = one(who, name, memory[key])
+        number(who, name, int(told) if isinstance(told, bool) else told, finite=False)
     if int(memory["seen"]):
         raise ConfigError(
-            "export_scheduler",
+            who,
             "the plateau is in the middle of a window of metrics, which torch does not have",
             found=f"{int(memory['seen'])} of every={rows[0]._is['every']}",
             fix="Export at the end of one.",
@@ -268,6 +258,5 @@ def _plateau(
     driver.best = float(memory["best"])
     driver.num_bad_epochs, driver.cooldown_counter = int(memory["bad"]), int(memory["cooldown"])
     driver.last_epoch = 0 if count is None else int(count) // rows[0]._is["every"]
-    return TorchScheduler(
-        "ReduceLROnPlateau", kwargs, copy.deepcopy(driver.state_dict()), [{"lr": rate}]
-    )
+    state = copy.deepcopy(driver.state_dict())
+    return TorchScheduler("ReduceLROnPlateau", kwargs, state, [{"lr": rate}])

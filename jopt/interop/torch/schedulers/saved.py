@@ -53,9 +53,7 @@ class Saved:
         row = self.state.get(key)
         if not isinstance(row, list | tuple) or not -len(row) <= self.group < len(row):
             raise CheckpointError(
-                self.who,
-                f"{key} has no entry for parameter group {self.group}",
-                found=repr(row),
+                self.who, f"{key} has no entry for parameter group {self.group}", found=repr(row)
             )
         return row[self.group]
 
@@ -64,9 +62,7 @@ class Saved:
         number = kind is not str
         if not isinstance(value, kind) or (number and isinstance(value, bool)):
             raise CheckpointError(
-                self.who,
-                f"{key} is no {'word' if kind is str else 'number'}",
-                found=shown(value),
+                self.who, f"{key} is no {'word' if kind is str else 'number'}", found=shown(value)
             )
         # No count is so large, and no int of jax's.
         return float(value) if isinstance(value, int) and abs(value) >= 2**53 else value

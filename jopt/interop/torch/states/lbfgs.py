@@ -11,11 +11,10 @@ import numpy as np
 from jopt.core.groups import DEFAULT
 from jopt.core.transform import Node
 from jopt.core.tree import lookup, nest
-from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
 from jopt.interop.torch.states.places import Member
-from jopt.interop.torch.states.slots import like
+from jopt.interop.torch.states.slots import like, no_step
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import to_torch
+from jopt.interop.torch.tensors import Array, fitted, narrowed, to_torch, whole
 from jopt.numerics import compute_dtype, is_complex, real_dtype, widest
 
 _COUNTS = ("n_iter", "func_evals")
@@ -44,8 +43,7 @@ class Flat:
                 wide = np.dtype(compute_dtype(p.dtype))
                 x = part.astype(real_dtype(wide))
                 x = (x.view(wide) if is_complex(p.dtype) else x).reshape(m.shape(self.target))
-                back = None if m.weight is None else m.weight.back
-                found[m.leaf] = x if back is None else x.transpose(back)
+                found[m.leaf] = m.back(x)
         return found
 
     def join(self, arrays: Mapping[int, Array]) -> Array:
@@ -53,127 +51,114 @@ class Flat:
         parts = []
         for m, p in zip(self.members, self.params, strict=True):
             x = arrays.get(m.leaf, np.zeros(p.shape, compute_dtype(p.dtype)))
-            x = np.ravel(x if m.axes is None else x.transpose(m.axes))
+            x = np.ravel(m.turned(x))
             parts.append(x.view(x.real.dtype) if np.iscomplexobj(x) else x)
         return np.concatenate(parts)
 
 
-class Reader:
-    """Reads torch's one entry, and remembers what did not fit."""
+class FlatReader:
+    """Reads torch's one entry, and remembers what did not fit: what `slots.Reader` is to others."""
 
-    def __init__(self, flat: Flat, cast: bool) -> None:
-        self.flat, self.cast = flat, cast
+    def __init__(self, target: Target, node: Node, cast: bool) -> None:
+        self.target, self.cast = target, cast
+        self.lines: list[str] = []  # of what there is
+        self._found: list[str] = []  # of what it is
+
+    def read(self, members: Sequence[Member], entries: Mapping[Any, Any]) -> None:
+        """The entry of the first parameter, which is that of all."""
+        self.flat = Flat(self.target, members)
         # The widest slot: entries of narrower parameters stand in vectors of torch's widest.
-        self.dtype = compute_dtype(flat.dtype)
-        self.lines: list[str] = []
+        self.dtype = compute_dtype(self.flat.dtype)
+        late = [m for m in members[1:] if entries.get(m.id)]
+        self.lines = [f"{m.shown(self.target)}: state is unexpected" for m in late]
+        self.entry = (entries.get(members[0].id) if members else None) or {}
+        if not isinstance(self.entry, Mapping):
+            found = f"its state is no dict but a {type(self.entry).__name__}"
+            self.lines.append(f"{members[0].shown(self.target)}: {found}")
 
-    def array(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    def counts(self, node: Node, given: int | None) -> tuple[Node, int | None]:
+        """The node of `jopt.lbfgs` for torch's state, and the steps taken."""
+        if not isinstance(self.entry, Mapping):
+            return node, given
+        entry = {k: v for k, v in self.entry.items() if v is not None}
+        scalars = {k: v for k, v in _SCALARS.items() if v in node}
+        iterated = {*_ROWS, *_VECTORS, *scalars, "ro"}
+        surplus = set(entry) - {*_COUNTS, *_ROWS, *_VECTORS, *_SCALARS, "ro", "al"}
+        self.lines += [f"{k} is unexpected" for k in sorted(surplus, key=str)]
+        if "count" in node:
+            if "schedules" in node and entry and given is None:
+                self.lines.append(no_step(self.target))
+            given = given or 0
+            node = {**node, "count": like(jnp.int32(given), node["count"])}
+        counts = {k: self._count(k, entry.get(k)) for k in _COUNTS if entry}
+        if counts.get("n_iter"):
+            self.lines += [f"{k} is missing" for k in sorted(iterated - set(entry))]
+            if iterated <= set(entry):
+                node = self._iterated(node, entry, scalars)
+        self.lines += self._found
+        node = node | {k: {DEFAULT: _typed(n, node[k][DEFAULT])} for k, n in counts.items()}
+        ages = dict.fromkeys(self.target.live, np.asarray(counts.get("n_iter", 0)))
+        return {**node, "leaf_iter": _leaves(self.target, node["leaf_iter"], ages)}, given
+
+    def slots(self, node: Node) -> Node:
+        """The node, which has all that was read."""
+        return node
+
+    def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
         """`value` as an array of this shape; zeros if it is none."""
-        array = array_of(value)
-        if not isinstance(array, str) and shape == () and array.size == 1:
-            array = array.reshape(())
+        dtype = self.dtype if shape else None
+        array = fitted(name, value, shape, dtype, self.cast, one=not shape)
         if isinstance(array, str):
-            self.lines.append(f"{name}: expected an array, found {array}")
-        elif array.shape != shape:
-            self.lines.append(f"{name}: shape: expected {shape}, found {array.shape}")
-        elif shape and (line := unfit(array, self.dtype, self.cast)) is not None:
-            self.lines.append(f"{name}: {line}")
-        else:
-            return array
-        return np.zeros(shape, self.dtype)
+            self._found.append(array)
+            return np.zeros(shape, self.dtype)
+        return array
 
-    def vector(self, name: str, value: Any) -> dict[int, Array]:
-        """`value` as an array for each leaf."""
-        return self.flat.split(self.array(name, value, (sum(self.flat.sizes),)))
+    def _vector(self, name: str, value: Any) -> dict[int, Array]:
+        return self.flat.split(self._array(name, value, (sum(self.flat.sizes),)))
 
-    def count(self, name: str, value: Any) -> int:
+    def _count(self, name: str, value: Any) -> int:
         """`value` as a count; 0 if it is none."""
         n = whole(value)
         if isinstance(n, str):
-            self.lines.append(f"{name}: expected a whole number from 0, found {n}")
+            self._found.append(f"{name}: expected a whole number from 0, found {n}")
         return 0 if isinstance(n, str) else n
 
-    def rows(self, name: str, value: Any, most: int) -> list[dict[int, Array]]:
+    def _rows(self, name: str, value: Any, most: int) -> list[dict[int, Array]]:
         """`value` as a list of vectors."""
         if not isinstance(value, list | tuple) or len(value) > most:
             found = f"{len(value)}" if isinstance(value, list | tuple) else type(value).__name__
-            self.lines.append(f"{name}: expected a list of at most {most} vectors, found {found}")
+            self._found.append(f"{name}: expected a list of at most {most} vectors, found {found}")
             return []
-        return [self.vector(f"{name}[{i}]", v) for i, v in enumerate(value)]
+        return [self._vector(f"{name}[{i}]", v) for i, v in enumerate(value)]
 
-
-def read_lbfgs(
-    target: Target,
-    node: Node,
-    state: Mapping[Any, Any],
-    members: Sequence[Member],
-    count: int | None,
-    cast: bool,
-) -> tuple[Node, int | None, list[str]]:
-    """The node of `jopt.lbfgs` for torch's state, the steps taken, and what did not fit."""
-    reader = Reader(Flat(target, members), cast)
-    lines = [f"{m.shown(target)}: state is unexpected" for m in members[1:] if state.get(m.id)]
-    entry = (state.get(members[0].id) if members else None) or {}
-    if not isinstance(entry, Mapping):
-        found = f"its state is no dict but a {type(entry).__name__}"
-        return node, count, [*lines, f"{members[0].shown(target)}: {found}"]
-    entry = {k: v for k, v in entry.items() if v is not None}
-    scalars = {k: v for k, v in _SCALARS.items() if v in node}
-    iterated = {*_ROWS, *_VECTORS, *scalars, "ro"}
-    surplus = set(entry) - {*_COUNTS, *_ROWS, *_VECTORS, *_SCALARS, "ro", "al"}
-    lines += [f"{k} is unexpected" for k in sorted(surplus, key=str)]
-    if "count" in node:
-        if "schedules" in node and entry and count is None:
-            lines.append(
-                f"{target.torch} keeps no step, and {target.label} has a schedule: "
-                "say by count= how many steps were taken"
-            )
-        count = count or 0
-        node = {**node, "count": like(jnp.int32(count), node["count"])}
-    counts = {k: reader.count(k, entry.get(k)) for k in _COUNTS if entry}
-    if counts.get("n_iter"):
-        lines += [f"{k} is missing" for k in sorted(iterated - set(entry))]
-        if iterated <= set(entry):
-            node = _iterated(reader, node, entry, scalars)
-    return _with_counts(target, node, counts), count, lines + reader.lines
-
-
-def _iterated(
-    reader: Reader, node: Node, entry: Mapping[str, Any], scalars: Mapping[str, str]
-) -> Node:
-    """The node with the vectors and histories of a run that has made an iteration."""
-    target, most = reader.flat.target, node["sy"][DEFAULT].shape[0]
-    rows = {ours: reader.rows(k, entry[k], most) for k, ours in _ROWS.items()}
-    vectors = {ours: reader.vector(k, entry[k]) for k, ours in _VECTORS.items()}
-    known: dict[str, Any] = {ours: reader.array(k, entry[k], ()) for k, ours in scalars.items()}
-    s, y = rows["s"], rows["y"]
-    if len(s) != len(y):
-        found = f"{len(s)} and {len(y)}"
-        reader.lines.append(f"old_stps and old_dirs: expected as many of each, found {found}")
-        return node
-    g = _row(vectors["prev_grad"])
-    s_flat, y_flat = (_table([_row(x) for x in pairs], (most, g.size)) for pairs in (s, y))
-    known |= {
-        "sy": s_flat @ y_flat.T,
-        "yy": y_flat @ y_flat.T,
-        "s_g": s_flat @ g,
-        "y_g": y_flat @ g,
-        "n_pairs": len(s),
-        "n_leaves": len(target.live),
-    }
-    new = dict(node)
-    for key, value in known.items():
-        new[key] = {DEFAULT: _typed(value, node[key][DEFAULT])}
-    for key, row in vectors.items():
-        new[key] = _leaves(target, node[key], row)
-    for key, pairs in rows.items():
-        # Torch's oldest pair, its first, goes to row 0: the ring is as one that was just begun.
-        stacks = {
-            i: np.stack([pair[i] for pair in pairs] + [np.zeros_like(x)] * (most - len(pairs)))
-            for i, x in vectors["d"].items()
-        }
-        new[key] = _leaves(target, node[key], stacks)
-    return new
+    def _iterated(self, node: Node, entry: Mapping[str, Any], scalars: Mapping[str, str]) -> Node:
+        """The node with the vectors and histories of a run that has made an iteration."""
+        target, most = self.target, node["sy"][DEFAULT].shape[0]
+        rows = {ours: self._rows(k, entry[k], most) for k, ours in _ROWS.items()}
+        vectors = {ours: self._vector(k, entry[k]) for k, ours in _VECTORS.items()}
+        known: dict[str, Any] = {ours: self._array(k, entry[k], ()) for k, ours in scalars.items()}
+        s, y = rows["s"], rows["y"]
+        if len(s) != len(y):
+            found = f"{len(s)} and {len(y)}"
+            self._found.append(f"old_stps and old_dirs: expected as many of each, found {found}")
+            return node
+        g = _row(vectors["prev_grad"])
+        s_flat, y_flat = np.zeros((2, most, g.size))
+        for table, pairs in ((s_flat, s), (y_flat, y)):
+            for i, pair in enumerate(pairs):
+                table[i] = _row(pair)
+        known |= {"sy": s_flat @ y_flat.T, "yy": y_flat @ y_flat.T, "s_g": s_flat @ g}
+        known |= {"y_g": y_flat @ g, "n_pairs": len(s), "n_leaves": len(target.live)}
+        new = node | {k: {DEFAULT: _typed(v, node[k][DEFAULT])} for k, v in known.items()}
+        new |= {k: _leaves(target, node[k], row) for k, row in vectors.items()}
+        for key, pairs in rows.items():
+            # Torch's oldest pair, its first, goes to row 0: the ring is as one that was just begun.
+            stacks = {
+                i: np.stack([pair[i] for pair in pairs] + [np.zeros_like(x)] * (most - len(pairs)))
+                for i, x in vectors["d"].items()
+            }
+            new[key] = _leaves(target, node[key], stacks)
+        return new
 
 
 def _row(arrays: Mapping[int, Array]) -> Array:
@@ -181,14 +166,6 @@ def _row(arrays: Mapping[int, Array]) -> Array:
     rows = [np.ravel(x) for x in arrays.values()]
     reals = [x.view(x.real.dtype) if np.iscomplexobj(x) else x for x in rows]
     return np.concatenate([x.astype(np.float64) for x in reals])
-
-
-def _table(rows: Sequence[Array], shape: tuple[int, int]) -> Array:
-    """These rows, and zeros below them."""
-    table = np.zeros(shape)
-    for i, row in enumerate(rows):
-        table[i] = row
-    return table
 
 
 def _typed(value: Any, old: Any) -> Any:
@@ -202,17 +179,8 @@ def _leaves(target: Target, old: Any, arrays: Mapping[int, Array]) -> Any:
     )
 
 
-def _with_counts(target: Target, node: Node, counts: Mapping[str, int]) -> Node:
-    new = {**node, **{k: {DEFAULT: _typed(n, node[k][DEFAULT])} for k, n in counts.items()}}
-    n_iter = np.asarray(counts.get("n_iter", 0))
-    return {
-        **new,
-        "leaf_iter": _leaves(target, node["leaf_iter"], dict.fromkeys(target.live, n_iter)),
-    }
-
-
-def write_lbfgs(
-    target: Target, node: Node, members: Sequence[Member]
+def write_flat(
+    target: Target, members: Sequence[Member], node: Node, eager: bool
 ) -> tuple[dict[Any, Any], list[str]]:
     """Torch's state for the node, and what torch's dtype cannot hold.
 

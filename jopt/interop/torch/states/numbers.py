@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,10 +16,10 @@ from jopt.core.numbers import StatefulSchedule, is_schedule, own_at, own_factors
 from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
 from jopt.interop._given import shown
-from jopt.interop.torch.arrays import array_of, shortest
-from jopt.interop.torch.build import translate
+from jopt.interop.torch.build import defaults_of, translate
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.targets import Target
+from jopt.interop.torch.tensors import array_of, shortest
 
 # Flags that the classes have had from their first versions on are missed by a file of another
 # class only; these are younger than files that are still about.
@@ -33,14 +32,13 @@ FUSED = frozenset({"Adagrad", "Adam", "AdamW", "SGD"})
 FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": True}}
 
 
-def heads(spec: Spec) -> set[str]:
-    """The keys of a torch group that hold this optimizer's numbers and choices."""
-    return {_head(key) for key in spec.torch_names}
+def heads(spec: Spec, names: Container[str] | None = None) -> set[str]:
+    """The keys of a torch group that hold this optimizer's numbers and choices, or these of them.
 
-
-def _head(key: str) -> str:
-    """The key of a torch group that holds an entry: `betas` for `betas[0]`."""
-    return re.sub(r"\[\d+\]$", "", key)
+    That is `betas` for `betas[0]`.
+    """
+    keys = [key for key, name in spec.torch_names.items() if names is None or name in names]
+    return {re.sub(r"\[\d+\]$", "", key) for key in keys}
 
 
 def _absent(spec: Spec) -> dict[str, Any]:
@@ -49,16 +47,15 @@ def _absent(spec: Spec) -> dict[str, Any]:
     Flags, which torch's classes have gained over the years and which `load_state_dict` adds; and
     numbers that are off by default, or that are read at the first step alone.
     """
-    defaults = inspect.signature(getattr(optimizers, spec.name)).parameters
-    names = [n for n, key in spec.options.items() if key and defaults[n].default is False]
+    defaults = defaults_of(spec)
+    names = [n for n, key in spec.options.items() if key and defaults[n] is False]
     names += [h.name for h in spec.hypers if h.torch and (h.optional or not h.scheduled)]
-    return {name: defaults[name].default for name in names}
+    return {name: defaults[name] for name in names}
 
 
 def _required(spec: Spec) -> set[str]:
     """The keys that a torch group of this optimizer always has."""
-    absent = _absent(spec)
-    return {_head(key) for key, name in spec.torch_names.items() if name not in absent}
+    return heads(spec, {*spec.torch_names.values()} - _absent(spec).keys())
 
 
 def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +64,8 @@ def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[st
     wanted, fixed = heads(spec), FIXED.get(spec.torch or "", {})
     missing, foreign = sorted(_required(spec) - set(group)), sorted(_foreign(spec, group))
     foreign += [k for k, v in fixed.items() if _plain(group.get(k, v)) is not v]
-    old = _absent(spec).keys() - YOUNG
-    lacking = {_head(key) for key, name in spec.torch_names.items() if name in old} - set(group)
     if any(_is_whole(other, group) for other in REGISTRY.values()):
-        missing += sorted(lacking)
+        missing += sorted(heads(spec, _absent(spec).keys() - YOUNG) - set(group))
     if missing or foreign:
         guess = " or ".join(_classes(group))
         raise CheckpointError(
@@ -122,11 +117,11 @@ def _plain(value: Any) -> Any:
 def choices(target: Target, groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the static choices of torch's groups are not those of the transform."""
     spec, mine = target.part.spec, dict(target.part.frozen_options)
-    defaults = inspect.signature(getattr(optimizers, spec.name)).parameters
+    defaults = defaults_of(spec)
     lines = []
     for name, key in spec.options.items():
         for number, ours in enumerate(groups) if key else ():
-            theirs = ours.get(name, defaults[name].default)
+            theirs = ours.get(name, defaults[name])
             if alike(theirs) != alike(mine[name]):
                 lines.append(
                     f"group {number}: {key} is {theirs!r}, {name} of {target.label} {mine[name]!r}"
@@ -174,7 +169,8 @@ def put_numbers(
                 claims.setdefault((owner, name), {}).setdefault(value, []).append(f"group {g}")
     for g, name, held, owner in products:
         # Where no group says it by itself the first product does.
-        by = composed("", {DEFAULT: {name: 1.0}}, _only(factors, name), held)[name]
+        own = {label: {name: f[name]} for label, f in factors.items() if name in f}
+        by = composed("", {DEFAULT: {name: 1.0}}, own, held)[name]
         if (owner, name) not in claims and by > 0:
             value = groups[g][name]
             base = float(value / by) if isinstance(value, int | float) else value
@@ -201,8 +197,8 @@ def put_numbers(
         elif line is None:
             own[label][name] = jnp.array(value, own[label][name].dtype)
         lines += [] if line is None else [line]
-    new = {**node, **({"hyperparams": own} if own else {})}
-    new |= {"schedules": schedules} if schedules else {}
+    both = {"hyperparams": own, "schedules": schedules}
+    new = {**node, **{k: v for k, v in both.items() if v}}
     for g, name, held, _ in products:
         product = float(composed(target.label, own_numbers(new), factors, held)[name])
         value = groups[g][name]
@@ -210,11 +206,6 @@ def put_numbers(
             said = f"group {g}: {name} is {value!r}, in {target.label} {product:.6g}"
             lines.append(f"{said} by the factors of its groups; build tx with torch's")
     return new, lines
-
-
-def _only(factors: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    """The factors of one number."""
-    return {label: {name: own[name]} for label, own in factors.items() if name in own}
 
 
 def _own(target: Target, label: str) -> Mapping[str, Any]:
@@ -279,20 +270,20 @@ def group_numbers(
 def only_here(target: Target, node: Node) -> list[str]:
     """Numbers and choices that torch has no key for and that are not what torch does."""
     spec = target.part.spec
-    defaults = inspect.signature(getattr(optimizers, spec.name)).parameters
+    defaults = defaults_of(spec)
     lines = []
     for name, key in spec.options.items():
         # How matrices are stored is settled by the axes of each, not by a key.
         if key is None and name != "kernels":
             value = dict(target.part.frozen_options)[name]
-            if value != defaults[name].default:
-                lines.append(f"{name} is {value!r}; torch does as {defaults[name].default!r}")
+            if value != defaults[name]:
+                lines.append(f"{name} is {value!r}; torch does as {defaults[name]!r}")
     own, factors = own_numbers(node), own_factors(node)
     for label in {**own, **factors}:
         values = composed(target.label, own, factors, () if label == DEFAULT else (label,))
         for name in {**own.get(label, {}), **factors.get(label, {})}:
             value = shortest(values[name])
-            if spec.by_name[name].torch is None and value != defaults[name].default:
+            if spec.by_name[name].torch is None and value != defaults[name]:
                 said = f"{name} of group {label!r} is {value!r}"
-                lines.append(f"{said}; torch does as {defaults[name].default!r}")
+                lines.append(f"{said}; torch does as {defaults[name]!r}")
     return lines

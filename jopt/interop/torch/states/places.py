@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.weights import Ordered, Unordered, Weight
 
 Axes = tuple[int, ...]
+_SAY = (
+    "Say which leaf each one is: names=[...] of paths in torch's order, or "
+    "names={path: torch's name}."
+)
 Names = Sequence[str] | Mapping[str, Any] | None
 
 
@@ -77,6 +82,15 @@ class Member:
         torch = f"parameter {self.id}" if self.name is None else repr(self.name)
         return f"{target.layout.names[self.leaf]} (torch's {torch})"
 
+    def turned(self, array: Any) -> Any:
+        """Jopt's array with torch's axes; a single number, such as a product of steps, as it is."""
+        return array if self.axes is None or array.ndim == 0 else array.transpose(self.axes)
+
+    def back(self, array: Any) -> Any:
+        """Torch's array with jopt's axes."""
+        back = None if self.weight is None else self.weight.back
+        return array if back is None or array.ndim == 0 else array.transpose(back)
+
     def shape(self, target: Target) -> Shape:
         """The parameter's shape in torch."""
         shape = tuple(target.params[self.leaf].shape)
@@ -88,7 +102,7 @@ def weight_of(who: str, target: Target, leaf: int, given: Any) -> Weight | None:
     if given is None:
         return None
     weight = Weight(given) if isinstance(given, str) else given
-    path, n = target.layout.names[leaf], len(target.params[leaf].shape)
+    path, shape = target.layout.names[leaf], tuple(target.params[leaf].shape)
     if not isinstance(weight, Weight):
         raise ConfigError(
             who,
@@ -97,15 +111,8 @@ def weight_of(who: str, target: Target, leaf: int, given: Any) -> Weight | None:
             expected="a str or a jopt.interop.torch.Weight",
             found=repr(weight),
         )
-    if weight.axes is not None and len(weight.axes) != n:
-        raise ConfigError(
-            who,
-            f"the axes of {weight.name!r} are not the parameter's",
-            path=path,
-            expected=f"{n} axes",
-            found=weight.axes,
-        )
-    same = weight.axes is None or weight.axes == tuple(range(n))
+    weight.shape(who, path, shape)
+    same = weight.axes is None or weight.axes == tuple(range(len(shape)))
     return Weight(weight.name) if same else weight
 
 
@@ -194,8 +201,7 @@ def _in_order(who: str, target: Target, paths: list[str], n: int) -> list[str]:
         f"{target.torch} has another number of parameters than {target.label} has leaves",
         expected=f"{len([p for p in paths if p in live])}: {', '.join(paths)}",
         found=n,
-        fix="Say which leaf each one is: names=[...] of paths in torch's order, "
-        "or names={path: torch's name}.",
+        fix=_SAY,
     )
 
 
@@ -212,10 +218,7 @@ def _check(
         raise CheckpointError(
             who,
             join("torch's parameters and the leaves do not pair off", lines),
-            fix="Say which leaf each one is: names=[...] of paths in torch's order, "
-            "or names={path: torch's name}."
-            if names is None
-            else None,
+            fix=_SAY if names is None else None,
         )
 
 
@@ -235,15 +238,15 @@ def placed(who: str, target: Target, names: Names) -> list[list[Member]]:
     else:
         runs = _runs(who, target, mine)
     rows: list[list[Member]] = []
+    numbers = itertools.count()
     for _, row in runs:
-        if row:
-            members: list[Member] = []
-            for i in row:
-                given = names[target.layout.names[i]] if isinstance(names, Mapping) else None
-                weight, number = weight_of(who, target, i, given), len(members)
-                name = None if weight is None else weight.name
-                members.append(Member(sum(map(len, rows)) + number, len(rows), i, name, weight))
-            rows.append(members)
+        members = []
+        for i in row:
+            given = names[target.layout.names[i]] if isinstance(names, Mapping) else None
+            weight = weight_of(who, target, i, given)
+            name = None if weight is None else weight.name
+            members.append(Member(next(numbers), len(rows), i, name, weight))
+        rows += [members] if members else []
     return rows
 
 

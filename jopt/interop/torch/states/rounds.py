@@ -16,11 +16,10 @@ from jopt.base import CheckpointError
 from jopt.core import Transform
 from jopt.core.transform import Node, Part, State
 from jopt.core.tree import has, lookup, nest
-from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.slots import like, parameter_dtype
-from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import to_torch
+from jopt.interop.torch.states.targets import Target, node_at
+from jopt.interop.torch.tensors import Array, fitted, narrowed, to_torch, whole
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,9 @@ class Round:
     keys: tuple[str, ...]
     every: int
 
-    @property
-    def label(self) -> str:
-        """As `jopt.hyperparams` calls it."""
-        return "/".join(self.keys)
-
     def node(self, state: State) -> Node:
         """Its node in a state."""
-        node: Node = {"inner": state}
-        for key in self.keys:
-            node = node["inner"][key]
-        return node
+        return node_at(state, self.keys)
 
 
 def round_of(tx: Transform, target: Target, state: State) -> Round | None:
@@ -81,25 +72,21 @@ def gradients(
         if small is None:
             lines.append(f"{m.shown(target)}: its gradients are beyond {np.dtype(p.dtype).name}")
             continue
-        turned = small if m.axes is None else small.transpose(m.axes)
-        out[m.id] = to_torch(who, m.shown(target), turned)
+        out[m.id] = to_torch(who, m.shown(target), m.turned(small))
     return out, lines
 
 
 def lost(who: str, target: Target, around: Round, state: State) -> CheckpointError:
     """What an export would lose that has no place for the round."""
     node = around.node(state)
-    summed = [
-        name
-        for name, path in zip(target.layout.names, target.layout.paths, strict=True)
-        if has(target.parted(node["sum"]), path)
-    ]
+    sums, leaves = target.parted(node["sum"]), target.layout
+    summed = [n for n, path in zip(leaves.names, leaves.paths, strict=True) if has(sums, path)]
     shown = ", ".join(summed[:6]) + (", ..." if len(summed) > 6 else "")
     return CheckpointError(
         who,
         "the state stands in the middle of a round, and a state dict of torch's has no place for "
         "its gradients",
-        path=around.label,
+        path="/".join(around.keys),
         expected="the end of a round",
         found=f"the sum of {int(node['micro'])} of {around.every} gradients, of {shown}",
         fix="Export after the step (flush=True ends a round early), or with mid_round=True: the "
@@ -136,20 +123,12 @@ def put_gradients(
         if not has(before, path):
             continue
         old = lookup(before, path)
-        array = array_of(grads.get(m.id, np.zeros(m.shape(target), old.dtype)))
+        value = grads.get(m.id, np.zeros(m.shape(target), old.dtype))
+        array = fitted(f"{m.shown(target)}: grads", value, m.shape(target), old.dtype)
         if isinstance(array, str):
-            lines.append(f"{m.shown(target)}: grads: expected an array, found {array}")
+            lines.append(array)
             continue
-        if array.shape != m.shape(target):
-            found = f"expected {m.shape(target)}, found {array.shape}"
-            lines.append(f"{m.shown(target)}: grads: shape: {found}")
-            continue
-        if (line := unfit(array, old.dtype, cast=False)) is not None:
-            lines.append(f"{m.shown(target)}: grads: {line}")
-            continue
-        back = None if m.weight is None else m.weight.back
-        turned = array if back is None else array.transpose(back)
-        sums[path] = like(jnp.asarray(turned, old.dtype) * around.every, old)
+        sums[path] = like(jnp.asarray(m.back(array), old.dtype) * around.every, old)
     if lines:
         return state, lines
     fresh = target.joined(_merged(before, nest(sums, sums.values())), node["sum"])

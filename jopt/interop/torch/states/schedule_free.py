@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.base import CheckpointError, ConfigError
-from jopt.checkpoint import differences
 from jopt.checkpoint.leaves import join
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.composed import composed
@@ -20,12 +19,12 @@ from jopt.core.part import SpecPart
 from jopt.core.transform import Node, State, Transform
 from jopt.core.tree import lookup
 from jopt.interop._given import flag, parameters
-from jopt.interop.torch.arrays import shortest
 from jopt.interop.torch.states.numbers import group_numbers, put_numbers
 from jopt.interop.torch.states.places import Names, in_a_row, matched, named, placed
 from jopt.interop.torch.states.slots import Reader, write
-from jopt.interop.torch.states.targets import Target, checked, targets
+from jopt.interop.torch.states.targets import Target, bare, checked, targets
 from jopt.interop.torch.states.transfer import import_optimizer
+from jopt.interop.torch.tensors import shortest
 
 IMPORT, EXPORT = "import_schedule_free", "export_schedule_free"
 PART = "schedule_free"
@@ -76,10 +75,8 @@ def import_schedule_free(
     own = named(IMPORT, tx.layout(params)[0].names, average, names)
     members = matched(IMPORT, average, groups, own)
     reader = Reader(average, average.node(state), cast)
-    for m in members:
-        if m.leaf in average.moving:
-            z = (state_dict["state"].get(m.id) or {}).get("z")
-            reader.read(m, None if z is None else {"z": z})
+    held = {i: (entry or {}).get("z") for i, entry in state_dict["state"].items()}
+    reader.read(members, {i: {"z": z} for i, z in held.items() if z is not None})
     node, _ = reader.counts(average.node(state), count)
     rates = [{"learning_rate": g["lr"]} for g in plain["param_groups"]]
     node, lines = put_numbers(average, node, rates, members, count, [g["lr"] for g in groups])
@@ -89,21 +86,13 @@ def import_schedule_free(
     # A leaf that has taken no step is its own start.
     begun = {m.leaf for m in members if reader.ages.get(m.leaf)}
     beta, first = float(_mix(groups[0])), groups[0]
-    known = {
-        "mix": beta,
-        "weight_sum": first["weight_sum"],
-        "rate_max": max(first["lr_max"], 0.0),
-    }
-    for name, value in known.items():
-        node[name] = {DEFAULT: jnp.asarray(value, node[name][DEFAULT].dtype)}
-    numbers = dict(node["hyperparams"][DEFAULT])
-    for name, value in {"b1": beta, "weight_lr_power": first["weight_lr_power"]}.items():
-        if name in numbers:
-            numbers[name] = jnp.asarray(value, numbers[name].dtype)
-    node["hyperparams"] = {**node["hyperparams"], DEFAULT: numbers}
-    held = dict(average.put(state, node))
+    known = {"mix": beta, "weight_sum": first["weight_sum"], "rate_max": max(first["lr_max"], 0.0)}
+    node |= {k: {DEFAULT: jnp.asarray(v, node[k][DEFAULT].dtype)} for k, v in known.items()}
+    old, told = node["hyperparams"], {"b1": beta, "weight_lr_power": first["weight_lr_power"]}
+    new = {k: jnp.asarray(told.get(k, v), v.dtype) for k, v in old[DEFAULT].items()}
+    node["hyperparams"] = {**old, DEFAULT: new}
     ahead = params if first["train_mode"] else _ahead(average, node, params, begun, beta)
-    return ahead, put_on(held, boxes)
+    return ahead, put_on(dict(average.put(state, node)), boxes)
 
 
 def export_schedule_free(
@@ -120,9 +109,7 @@ def export_schedule_free(
     """
     parameters(EXPORT, params)
     base, average = _both(EXPORT, tx, params)
-    state, _ = taken_off(state)
-    if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
-        raise CheckpointError(EXPORT, join("the state is not of this transform", lines))
+    state = bare(EXPORT, tx, params, state)
     own, node = base.node(state), average.node(state)
     held = composed(PART, own_at(node, average.part.numbers, {}, node["count"]), {}, ())
     numbers = {k: shortest(v) for k, v in held.items()}
@@ -147,7 +134,7 @@ def export_schedule_free(
         "foreach": False,
     }
     rows = placed(EXPORT, base, named(EXPORT, tx.layout(params)[0].names, base, in_a_row(names)))
-    groups, entries = [], dict[Any, Any]()
+    groups, entries, lines = [], dict[Any, Any](), list[str]()
     for row in rows:
         label = next((base.groups[m.leaf] for m in row if m.leaf in base.moving), ())
         made = group_numbers(base, own, label, {"betas": (0.0, 0.0)})

@@ -16,10 +16,9 @@ from jopt.core.part import SpecPart
 from jopt.core.spec import Shape, Slot
 from jopt.core.transform import Node
 from jopt.core.tree import flatten_dict, has, lookup, nest
-from jopt.interop.torch.arrays import Array, array_of, narrowed, unfit, whole
 from jopt.interop.torch.states.places import Axes, Member
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import to_torch
+from jopt.interop.torch.tensors import Array, fitted, narrowed, to_torch, whole
 
 _OTHER = {"row": "column", "column": "row"}
 
@@ -73,6 +72,14 @@ def misplaced(target: Target, members: Sequence[Member]) -> list[str]:
     return lines
 
 
+def no_step(target: Target) -> str:
+    """What is said of a file that cannot tell where a schedule stands."""
+    return (
+        f"{target.torch} keeps no step, and {target.label} has a schedule: "
+        "say by count= how many steps were taken"
+    )
+
+
 class Reader:
     """Reads torch's entries into a node, and remembers what did not fit."""
 
@@ -83,22 +90,26 @@ class Reader:
         self.ages: dict[int, int] = {}
         self._seen: dict[Any, Any] = {}  # thousands of leaves have a few shapes
 
-    def read(self, m: Member, entry: Any) -> None:
+    def read(self, members: Sequence[Member], entries: Mapping[Any, Any]) -> None:
+        """All parameters that are not frozen."""
+        for m in members:
+            if m.leaf in self.target.moving:
+                self._read(m, entries.get(m.id))
+
+    def _read(self, m: Member, entry: Any) -> None:
         """One parameter; an absent, empty or emptied entry is one that has taken no step."""
         part, who = self.target.part, m.shown(self.target)
         if not isinstance(entry, Mapping | None):
             self.lines.append(f"{who}: its state is no dict but a {type(entry).__name__}")
             return
-        shape = tuple(self.target.params[m.leaf].shape)
-        both = pairs(part, shape, m.axes)
+        both = pairs(part, tuple(self.target.params[m.leaf].shape), m.axes)
         found = {k: v for k, v in (entry or {}).items() if v is not None}
         wanted = {str(other.torch) for _, other in both} | ({"step"} if has_step(part) else set())
+        self.ages[m.leaf] = 1 if found else 0
         if not found:
-            self.ages[m.leaf] = 0
             return
         self.lines += [f"{who}: {k} is missing" for k in sorted(wanted - set(found))]
         self.lines += [f"{who}: {k} is unexpected" for k in sorted(set(found) - wanted, key=str)]
-        self.ages[m.leaf] = 1
         if has_step(part) and "step" in found:
             step = whole(found["step"])
             if isinstance(step, str):
@@ -106,30 +117,24 @@ class Reader:
             else:
                 self.ages[m.leaf] = step
         for slot, other in both:
-            if other.torch in found:
-                self._take(m, slot, other, found[other.torch])
-
-    def _take(self, m: Member, slot: Slot, other: Slot, value: Any) -> None:
-        target, part = self.target, self.target.part
-        who = f"{m.shown(target)}: {other.torch}: "
-        array = array_of(value)
-        if isinstance(array, str):
-            self.lines.append(f"{who}expected an array, found {array}")
-            return
-        shape = other.shape_for(m.shape(target), part.options)
-        if slot.shape == "scalar" and array.size == 1:
-            array = np.asarray(array.reshape(()))
-            if not hasattr(value, "dtype"):  # Python's numbers have no precision of their own
-                array = array.astype(self._stored(slot, m.leaf).dtype)
-        if array.shape != shape:
-            self.lines.append(f"{who}shape: expected {shape}, found {array.shape}")
-            return
-        if (line := unfit(array, self._stored(slot, m.leaf).dtype, self.cast)) is not None:
-            self.lines.append(f"{who}{line}")
-            return
-        back = None if m.weight is None else m.weight.back
-        turned = array if back is None or slot.shape == "scalar" else array.transpose(back)
-        self.values[slot.name, m.leaf] = turned
+            if other.torch not in found:
+                continue
+            shape, stored = (
+                other.shape_for(m.shape(self.target), part.options),
+                self._stored(slot, m.leaf),
+            )
+            array = fitted(
+                f"{who}: {other.torch}",
+                found[other.torch],
+                shape,
+                stored.dtype,
+                self.cast,
+                slot.shape == "scalar",
+            )
+            if isinstance(array, str):
+                self.lines.append(array)
+            else:
+                self.values[slot.name, m.leaf] = m.back(array)
 
     def _stored(self, slot: Slot, leaf: int) -> Any:
         """The shape and dtype that the rule sees of a slot."""
@@ -175,10 +180,7 @@ class Reader:
         if "count" not in node:
             return node, given
         if "schedules" in node and not known:
-            self.lines.append(
-                f"{target.torch} keeps no step, and {target.label} has a schedule: "
-                "say by count= how many steps were taken"
-            )
+            self.lines.append(no_step(target))
         if given is not None and given < most:
             self.lines.append(f"count={given} is less than the {most} steps in the file")
         count = most if given is None else given
@@ -201,12 +203,14 @@ def like(new: Any, old: Any) -> Any:
     return jax.device_put(new, old.sharding) if tied else new
 
 
-def age(target: Target, node: Node, leaf: int) -> int | None:
-    """The steps that a leaf has taken; `None` where nothing counts them."""
-    if not target.part.ticks:
-        return None
-    path, own = target.layout.paths[leaf], node.get("leaf_count")
-    return int(lookup(own, path) if has(own, path) else node["count"])
+def write_all(
+    target: Target, members: Sequence[Member], node: Node, eager: bool
+) -> tuple[dict[Any, Any], list[str]]:
+    """Torch's entries by its ids, and what torch's dtypes cannot hold."""
+    both = {m.id: write(target, m, node, eager) for m in members}
+    return {i: e for i, (e, _) in both.items() if e}, [
+        x for _, lines in both.values() for x in lines
+    ]
 
 
 def write(target: Target, m: Member, node: Node, eager: bool) -> tuple[dict[str, Any], list[str]]:
@@ -215,7 +219,8 @@ def write(target: Target, m: Member, node: Node, eager: bool) -> tuple[dict[str,
     A leaf that has taken no step has no entry, unless torch makes them at construction (`eager`).
     """
     part, p = target.part, target.params[m.leaf]
-    steps = age(target, node, m.leaf)
+    path, own = target.layout.paths[m.leaf], node.get("leaf_count")
+    steps = int(lookup(own, path) if has(own, path) else node["count"]) if part.ticks else None
     if m.leaf not in target.moving or (steps == 0 and not eager):
         return {}, []
     entry: dict[str, Any] = {}
@@ -223,18 +228,16 @@ def write(target: Target, m: Member, node: Node, eager: bool) -> tuple[dict[str,
         entry["step"] = _step(part, steps or 0)
     lines = []
     for slot, other in pairs(part, tuple(p.shape), m.axes):
-        stored = lookup(node[slot.name], target.layout.paths[m.leaf])
-        array: Array = np.asarray(
-            part.store.codec.decode(slot, stored, dtype_of(slot, p, part.options))
-        )
+        stored, dtype = lookup(node[slot.name], path), dtype_of(slot, p, part.options)
+        array: Array = np.asarray(part.store.codec.decode(slot, stored, dtype))
         # Torch holds scalars in float32 or more, and the rest in the dtype of the parameter.
         small = array if slot.shape == "scalar" else narrowed(array, parameter_dtype(array, p))
         if small is None:
             name = np.dtype(p.dtype).name
             lines.append(f"{m.shown(target)}: {other.torch} is beyond {name}")
             continue
-        turned = small if m.axes is None or small.ndim == 0 else small.transpose(m.axes)
-        entry[str(other.torch)] = to_torch("export_optimizer", str(other.torch), turned)
+        key = str(other.torch)
+        entry[key] = to_torch("export_optimizer", key, m.turned(small))
     return entry, lines
 
 

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from jopt.base import CheckpointError, ConfigError
+from jopt.checkpoint import differences
+from jopt.checkpoint.leaves import join
 from jopt.core import Transform
+from jopt.core.boxes import taken_off
 from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
-from jopt.core.seats import Seat, seats
+from jopt.core.seats import seats
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
 from jopt.core.tree import Layout, Path, shown
@@ -50,10 +55,7 @@ class Target:
 
     def node(self, state: State) -> Node:
         """Its node in a state."""
-        node: Node = {"inner": state}
-        for key in self.keys:
-            node = node["inner"][key]
-        return node
+        return node_at(state, self.keys)
 
     def path(self, leaf: int) -> Path:
         """Where a state has what it has once for a leaf."""
@@ -76,27 +78,40 @@ class Target:
         return {**state, head: node}
 
 
+def node_at(state: State, keys: tuple[str, ...]) -> Node:
+    """The node to which these labels lead."""
+    node: Node = {"inner": state}
+    for key in keys:
+        node = node["inner"][key]
+    return node
+
+
 def targets(who: str, tx: Any, params: Any) -> list[Target]:
     """Every optimizer that torch has among the parts of `tx`, wrapped and routed ones too."""
     if not isinstance(tx, Transform):
-        raise ConfigError(
-            who, "tx is no transform", expected="a jopt.Transform", found=type(tx).__name__
-        )
+        kind = type(tx).__name__
+        raise ConfigError(who, "tx is no transform", expected="a jopt.Transform", found=kind)
     layout, leaves = tx.layout(params)
     every = [*seats(tx.parts, layout, list(leaves))]
     for seat in every:
         check_bare(who, seat.part, "torch")
-    found = [_target(s) for s in every if s.part.spec.torch]
+    found = []
+    for seat in every:
+        if seat.part.spec.torch:
+            groups = seat.part.labels(seat.layout, seat.params)
+            live = tuple(i for i, k in enumerate(groups) if seat.part.freezes.isdisjoint(k))
+            found.append(Target(seat.keys, seat.part, seat.layout, seat.params, groups, live))
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
     return found
 
 
-def _target(seat: Seat) -> Target:
-    part, layout, params = seat.part, seat.layout, seat.params
-    groups = part.labels(layout, params)
-    live = tuple(i for i, k in enumerate(groups) if part.freezes.isdisjoint(k))
-    return Target(seat.keys, part, layout, params, groups, live)
+def bare(who: str, tx: Transform, params: Any, state: State) -> State:
+    """The state without boxes, or a `CheckpointError` that says why it is not the transform's."""
+    state, _ = taken_off(state)
+    if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
+        raise CheckpointError(who, join("the state is not of this transform", lines))
+    return state
 
 
 def by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:

@@ -7,11 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from jopt import optimizers
 from jopt.base import CallError, CheckpointError, meant
-from jopt.checkpoint import differences
 from jopt.checkpoint.leaves import join
 from jopt.core import Transform, group
 from jopt.core.boxes import put_on, taken_off
@@ -19,7 +16,7 @@ from jopt.core.transform import State
 from jopt.interop._given import count as given_count
 from jopt.interop._given import flag, parameters
 from jopt.interop.torch.build import spec_of
-from jopt.interop.torch.states.lbfgs import read_lbfgs, write_lbfgs
+from jopt.interop.torch.states.lbfgs import FlatReader, write_flat
 from jopt.interop.torch.states.numbers import (
     choices,
     group_numbers,
@@ -27,14 +24,7 @@ from jopt.interop.torch.states.numbers import (
     put_numbers,
     read_group,
 )
-from jopt.interop.torch.states.places import (
-    Names,
-    in_a_row,
-    matched,
-    named,
-    named_in,
-    placed,
-)
+from jopt.interop.torch.states.places import Names, in_a_row, matched, named, named_in, placed
 from jopt.interop.torch.states.rounds import (
     Round,
     gradients,
@@ -43,9 +33,9 @@ from jopt.interop.torch.states.rounds import (
     put_gradients,
     round_of,
 )
-from jopt.interop.torch.states.slots import Reader, misplaced, write
+from jopt.interop.torch.states.slots import Reader, misplaced, write_all
 from jopt.interop.torch.states.stacked import unstacked
-from jopt.interop.torch.states.targets import Target, by_label, checked, targets
+from jopt.interop.torch.states.targets import Target, bare, by_label, checked, targets
 
 IMPORT, EXPORT = "import_optimizer", "export_optimizer"
 
@@ -158,9 +148,7 @@ def export_optimizer(
     flag(EXPORT, "mid_round", mid_round)
     parameters(EXPORT, params)
     found = targets(EXPORT, tx, params)
-    state, _ = taken_off(state)
-    if lines := [str(d) for d in differences(jax.eval_shape(tx.init, params), state)]:
-        raise CheckpointError(EXPORT, join("the state is not of this transform", lines))
+    state = bare(EXPORT, tx, params, state)
     everything, names = tx.layout(params)[0].names, in_a_row(names)
     out = {}
     for target in found:
@@ -233,16 +221,10 @@ def _imported(
     lines = [f"two parameters have the id {i!r}" for i, n in ids.items() if n > 1]
     lines += [f"state for {i!r}, which is in no group" for i in given["state"] if i not in ids]
     lines += choices(target, ours) + (wrong := misplaced(target, members))
-    if target.part.shared:
-        node, taken, found = read_lbfgs(target, node, given["state"], members, count, cast)
-        lines += found
-    else:
-        reader = Reader(target, node, cast)
-        for m in members if not wrong else ():
-            if m.leaf in target.moving:
-                reader.read(m, given["state"].get(m.id))
-        node, taken = reader.counts(node, count)
-        lines += reader.lines
+    reader = (FlatReader if target.part.shared else Reader)(target, node, cast)
+    reader.read([] if wrong else members, given["state"])
+    node, taken = reader.counts(node, count)
+    lines += reader.lines
     bases = [g.get("initial_lr") for g in groups]
     node, found = put_numbers(target, node, ours, members, taken, bases)
     lines += found
@@ -258,7 +240,7 @@ def _imported(
                 f"{'jax.tree.leaves(params)' if names is None else 'names='}."
             )
         raise CheckpointError(IMPORT, join(problem, lines), fix=fix)
-    return target.put(state, node if target.part.shared else reader.slots(node))
+    return target.put(state, reader.slots(node))
 
 
 def _exported(target: Target, state: State, names: Names, around: Round | None) -> dict[str, Any]:
@@ -277,15 +259,9 @@ def _exported(target: Target, state: State, names: Names, around: Round | None) 
         numbers = group_numbers(target, node, label, blank)
         given = {"param_names": [m.name for m in row]} if all(m.name for m in members) else {}
         groups.append({**numbers, "params": [m.id for m in row], **given})
-    entries: dict[Any, Any] = {}
-    if target.part.shared:
-        entries, found = write_lbfgs(target, node, members)
-        lines += found
-    for m in members if not (wrong or target.part.shared) else ():
-        entry, found = write(target, m, node, bool(probe.state))
-        lines += found
-        if entry:
-            entries[m.id] = entry
+    written = write_flat if target.part.shared else write_all
+    entries, found = written(target, [] if wrong else members, node, bool(probe.state))
+    lines += found
     beside: dict[str, Any] = {}
     if around is not None:
         grads, found = gradients(EXPORT, target, around, state, members)
