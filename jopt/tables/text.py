@@ -19,6 +19,7 @@ SCREEN = 60
 """So many rows of a table are shown where there may be any number."""
 
 Row = Sequence[str]
+"""The cells of one line of a table."""
 
 
 def aligned(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
