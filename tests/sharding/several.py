@@ -28,6 +28,7 @@ ALL = {
     "muon": jopt.recipes.muon_adamw(),
     "accumulate": jopt.accumulate(jopt.adamw(0.1), every=2),
     "skip": jopt.skip_nonfinite(jopt.adamw(0.1)),
+    "soap": jopt.soap(0.1, one_sided=True, update_every=2),  # with stacks on the owners
 }
 
 
@@ -59,6 +60,7 @@ def run(phase, folder, chosen):
     mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
     params = placed(mesh, gradients(100, "adamw"))
     for name, tx in chosen.items():
+        tx = jopt.sharding.owned(tx, params) if name == "soap" else tx
         p, state = params, jopt.sharding.init(tx, params)
         step = jax.jit(lambda g, s, p, tx=tx: jopt.step(tx, g, s, p))
         if phase == "second":

@@ -48,7 +48,7 @@ def test_two_processes_step_as_one_does(tmp_path):
 
 @pytest.mark.slow
 def test_four_are_killed_and_two_and_one_go_on(tmp_path):
-    names = ["adamw", "muon", "accumulate", "skip"]
+    names = ["adamw", "muon", "accumulate", "skip", "soap"]
     assert together("first", 4, tmp_path) == [-signal.SIGKILL] * 4
     assert together("second", 2, tmp_path) == [0, 0]
     assert together("second", 1, tmp_path) == [0]
@@ -62,4 +62,4 @@ def test_two_are_killed_and_four_go_on(tmp_path):
     assert together("first", 2, tmp_path) == [-signal.SIGKILL] * 2
     assert together("second", 4, tmp_path) == [0] * 4
     assert together("whole", 1, tmp_path) == [0]
-    same(tmp_path, "second-4", "whole-1", "adamw", "muon", "accumulate", "skip")
+    same(tmp_path, "second-4", "whole-1", "adamw", "muon", "accumulate", "skip", "soap")
