@@ -26,9 +26,20 @@ from jopt.minimize.result import (
     VALUE,
     Minimum,
 )
-from jopt.numerics import Pairs, Search, advance, newton_step, stored, tabled
+from jopt.numerics import (
+    Pairs,
+    Search,
+    advance,
+    bounded_step,
+    longest,
+    newton_step,
+    stored,
+    tabled,
+)
 
 HISTORY = 100
+BOUNDED_HISTORY = 20
+"""Between bounds a step costs the cube of it."""
 MAX_TRIALS = 25
 PATIENCE = 10
 """After so many steps that lower neither the value nor the gradient the search is at an end."""
@@ -55,11 +66,12 @@ class Run(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Value and slope at the start of the search, its trial; the last progress."""
+    """Value and slope at the start of the search, its trial and limit; the last progress."""
 
     f: Array
     slope: Array
     t: Array
+    t_max: Array
     best_f: Array
     best_g: Array
 
@@ -77,10 +89,24 @@ class Counts(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def by_pairs(
-    objective: Objective, packed: Packed, trace: int, x0: Tree, args: Any, limits: Any
+    objective: Objective,
+    packed: Packed,
+    trace: int,
+    x0: Tree,
+    args: Any,
+    limits: Any,
+    bounds: tuple[Tree, Tree] | None,
 ) -> Minimum:
     """Minimise it from `x0`; see `minimize`."""
-    start = packed.join(x0)
+    box = None if bounds is None else tuple(packed.join(side) for side in bounds)
+
+    def inside(x: Array) -> Array:
+        return x if box is None else jnp.clip(x, *box)
+
+    def downhill(x: Array, g: Array) -> Array:
+        return -g if box is None else jnp.clip(x - g, *box) - x
+
+    start = inside(packed.join(x0))
     dtype, eps = start.dtype, jnp.finfo(start.dtype).eps
     limits = {k: v if k == "max_steps" else v.astype(dtype) for k, v in limits.items()}
 
@@ -95,7 +121,7 @@ def by_pairs(
     def turn(run: Run) -> Run:
         was, n = Numbers(*run.numbers), Counts(*run.counts)
         first = n.evaluations == 0
-        f_new, aux, new = look(run.here[0] + was.t * run.d)
+        f_new, aux, new = look(inside(run.here[0] + was.t * run.d))
         noise = NOISE * eps * jnp.abs(was.f)
         found = advance(
             Search(was.t, run.ends[0], run.ends[1], n.stuck > 0, n.trials),
@@ -104,7 +130,7 @@ def by_pairs(
             f=was.f,
             slope=was.slope,
             noise=noise,
-            t_max=jnp.inf,
+            t_max=was.t_max,
             max_trials=MAX_TRIALS,
         )
         lower, over = found.lower | first, found.done | found.spent | first
@@ -122,7 +148,9 @@ def by_pairs(
         stop = failed & (pairs.n == 0)
         pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
 
-        x_max, g_max, step_max = jnp.max(jnp.abs(jnp.stack([*low, change[0]])), axis=1)
+        down = downhill(*low)
+        sizes = jnp.abs(jnp.stack([low[0], down, change[0]]))
+        x_max, g_max, step_max = jnp.max(sizes, axis=1, initial=0)
         gained = (f < was.best_f - eps * jnp.abs(was.best_f)) | (g_max < 0.5 * was.best_g)
         better = over & (gained | first)
         idle = jnp.where(better, 0, n.idle + over.astype(jnp.int32))
@@ -140,26 +168,29 @@ def by_pairs(
         status = jnp.select([over & r for r, _ in rules], [jnp.int32(s) for _, s in rules], RUNNING)
 
         def onward(pairs: Pairs) -> tuple[Array, Array, Array]:
-            pairs, products = tabled(pairs, pair[1], low[1], keep)
-            d = newton_step(pairs, low[1], products)
-            return (
-                pairs.tables,
-                d,
-                jnp.sum(jnp.stack([d * low[1], low[1] ** 2, jnp.abs(low[1])]), axis=1),
-            )
+            if box is None:
+                pairs, products = tabled(pairs, pair[1], low[1], keep)
+                d, length = newton_step(pairs, low[1], products), jnp.abs(down)
+            else:
+                d, length = bounded_step(pairs, *low, *box), down**2
+            sums = jnp.sum(jnp.stack([d * low[1], down * low[1], length]), axis=1)
+            return pairs.tables, d, sums
 
         def stay(pairs: Pairs) -> tuple[Array, Array, Array]:
             return pairs.tables, run.d, jnp.zeros(3, dtype)
 
-        tables, d, (slope, square, total) = jax.lax.cond(over, onward, stay, pairs)
+        tables, d, (slope, fall, total) = jax.lax.cond(over, onward, stay, pairs)
         lost = over & ~(slope < 0)
-        slope = jnp.where(lost, -square, slope)
-        d = jnp.where(lost, -low[1], d)
+        d, slope = jnp.where(lost, down, d), jnp.where(lost, fall, slope)
         pairs = pairs._replace(tables=tables, n=jnp.where(lost, 0, pairs.n))
-        t = jnp.where(pairs.n == 0, 1 / jnp.maximum(1, total), 1)
-        begun = Numbers(f, slope, t, was.best_f, was.best_g)
+        t = 1 / jnp.maximum(1, total if box is None else jnp.sqrt(total))
+        t = jnp.where(pairs.n == 0, t, 1)
+        t_max = jnp.full_like(t, jnp.inf)
+        if box is not None:
+            t_max = jnp.maximum(longest(low[0], d, *box), 1)
+        begun = Numbers(f, slope, t, t_max, was.best_f, was.best_g)
         numbers = _where(over, begun, was._replace(t=found.search.t))
-        best = _where(better, (f, g_max), numbers[3:])
+        best = _where(better, (f, g_max), numbers[4:])
         ends = jnp.stack([jnp.stack([jnp.zeros_like(f), f, slope]), jnp.full(3, jnp.inf, dtype)])
         counts = Counts(
             steps=n.steps + moved.astype(jnp.int32),
@@ -176,7 +207,7 @@ def by_pairs(
             auxes=(_where(over, aux, run.auxes[0]), aux),
             pairs=pairs,
             ends=jnp.where(over, ends, jnp.stack(found.search[1:3])),
-            numbers=jnp.stack([*numbers[:3], *best]),
+            numbers=jnp.stack([*numbers[:4], *best]),
             counts=jnp.stack([x.astype(jnp.int32) for x in counts]),
             trace=traced(run.trace, moved | first, counts.steps, f),
         )
@@ -197,7 +228,7 @@ def by_pairs(
             low=at,
             d=at[1],
             auxes=(aux, aux),
-            pairs=Pairs.none(HISTORY, start),
+            pairs=Pairs.none(HISTORY if box is None else BOUNDED_HISTORY, start),
             ends=jnp.zeros((2, 3), dtype),
             numbers=jnp.zeros(len(Numbers._fields), dtype),
             counts=jnp.zeros(len(Counts._fields), jnp.int32),
@@ -209,7 +240,7 @@ def by_pairs(
         params=packed.part(end.here[0]),
         value=end.numbers[0],
         aux=end.auxes[0],
-        grad_norm=jnp.max(jnp.abs(end.here[1]), initial=0),
+        grad_norm=jnp.max(jnp.abs(downhill(*end.here)), initial=0),
         steps=n.steps,
         evaluations=n.evaluations,
         status=n.status,

@@ -12,6 +12,7 @@ from jopt.base import whole_number
 from jopt.core import Transform, chain
 from jopt.core.entrance import arrays, check_key, limit, start_point, wrong
 from jopt.core.tree import Tree
+from jopt.minimize.bounds import laid_bounds
 from jopt.minimize.by_pairs import by_pairs
 from jopt.minimize.by_transform import by_transform
 from jopt.minimize.problem import Objective, Packed, strong
@@ -24,6 +25,7 @@ def minimize(
     x0: Tree,
     *args: Any,
     tx: Transform | None = None,
+    bounds: tuple[Any, Any] | None = None,
     max_steps: int | None = None,
     tolerance_grad: float = 1e-5,
     tolerance_value: float = 0.0,
@@ -56,6 +58,10 @@ def minimize(
     - `x0`: any pytree of floating or complex arrays or numbers.
     - `*args`: further arguments of `fun`: pytrees of arrays, not differentiated.
     - `tx`: a transform to drive instead.
+    - `bounds`: `(lower, upper)`: each a number, a tree like `x0` of numbers and arrays, or `None`,
+      also for a single leaf. Equal bounds fix an entry. The function is never evaluated outside;
+      `x0` is moved inside first, and the gradient of the rules above is P(x − g) − x, with P
+      the projection to the bounds. L-BFGS then has 20 pairs.
     - `max_steps`: how many steps at most; `None` is 15 000, which is SciPy's, and 1000 with `tx`.
     - `tolerance_grad`, `tolerance_value`, `tolerance_params`: see above; each at least 0. The
       first is SciPy's; float32 hardly lets it be less where the value is near 1.
@@ -69,9 +75,11 @@ def minimize(
     the lowest.
 
     **Raises:** `ConfigError` for a limit below 0, a `tx` that is none or a `fun` whose value is no
-    real scalar; `TreeError` for a leaf of integers.
+    real scalar; `TreeError` for a leaf of integers, or bounds
+    that do not fit a leaf.
 
-    Source: Liu and Nocedal, 1989; the limit of rounding by Hager and Zhang, 2005.
+    Source: Liu and Nocedal, 1989; with bounds Byrd, Lu, Nocedal and Zhu, 1995, and Morales and
+    Nocedal, 2011; the limit of rounding by Hager and Zhang, 2005.
 
     >>> import jax.numpy as jnp, jopt
     >>> found = jopt.minimize(lambda x: jnp.sum((x - 1.0) ** 4 + x ** 2), jnp.zeros(3))
@@ -96,10 +104,14 @@ def minimize(
     kept = whole_number("minimize", "trace", trace, 0, "steps")
     start = strong(start_point("minimize", x0))
     args = tuple(arrays("minimize", f"args[{i}]", arg) for i, arg in enumerate(args))
+    box = None if bounds is None else laid_bounds(start, bounds)
     objective = Objective(_hashable(fun), has_aux)
     found: Minimum
+    if tx is not None and bounds is not None:
+        expected = "bounds= without tx="
+        raise wrong("minimize", "a transform knows no bounds", expected, bounds)
     if tx is None:
-        found = by_pairs(objective, Packed.like(start), kept, start, args, limits)
+        found = by_pairs(objective, Packed.like(start), kept, start, args, limits, box)
     else:
         found = by_transform(objective, chain(tx), kept, start, args, limits, key)
     return found

@@ -1,0 +1,97 @@
+"""`jopt.minimize` between bounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import jopt
+
+GRADIENT = "converged: no entry of the gradient is above tolerance_grad"
+
+
+def rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+@pytest.mark.usefixtures("x64")
+def test_it_ends_where_scipy_does_and_looks_nowhere_else():
+    rng = np.random.default_rng(1)
+    n = 12
+    half = rng.normal(size=(n, n))
+    matrix = half @ half.T
+    low, high = np.full(n, -0.375), np.full(n, 0.25)
+    low[0], high[1], low[2], high[2] = -np.inf, np.inf, 0.125, 0.125
+    seen = []
+
+    def fun(x):
+        jax.debug.callback(lambda x: seen.append(x), x)
+        return x @ matrix @ x / 2 + jnp.sum(jnp.linspace(-3, 4, n) * x) + 0.2 * rosenbrock(x)
+
+    found = jopt.minimize(fun, np.ones(n), bounds=(low, high), tolerance_grad=1e-9)
+    jax.effects_barrier()
+    assert found.message == GRADIENT
+    assert len(seen) == int(found.evaluations) < 60
+    assert np.all(np.stack(seen) >= low)
+    assert np.all(np.stack(seen) <= high)
+    theirs = scipy.optimize.minimize(
+        jax.jit(fun), np.clip(np.ones(n), low, high), jac=jax.jit(jax.grad(fun)), method="L-BFGS-B",
+        bounds=scipy.optimize.Bounds(low, high), options={"ftol": 0, "gtol": 1e-9},
+    )  # fmt: skip
+    np.testing.assert_allclose(found.params, theirs.x, atol=1e-6)
+    gradient = jax.grad(fun)(found.params)
+    projected = jnp.clip(found.params - gradient, low, high) - found.params
+    np.testing.assert_allclose(found.grad_norm, jnp.max(jnp.abs(projected)), atol=1e-12)
+
+
+def test_trees_numbers_and_one_side():
+    def fun(p):
+        return jnp.sum((p["a"] - 3) ** 2) + jnp.sum((p["b"] + 3) ** 2) + (p["c"] - 1) ** 2
+
+    x0 = {"a": jnp.zeros(2), "b": jnp.zeros(()), "c": 0.0}
+    upper = {"a": jnp.float32([2.0, 5.0]), "b": None, "c": 0.5}
+    found = jopt.minimize(fun, x0, bounds=(-1.0, upper))
+    np.testing.assert_allclose(found.params["a"], [2.0, 3.0], rtol=1e-5)
+    assert (float(found.params["b"]), float(found.params["c"])) == (-1.0, 0.5)
+    lower = jopt.minimize(fun, x0, bounds=[None, 0.0])
+    np.testing.assert_allclose(lower.params["b"], -3.0, rtol=1e-5)
+    assert float(lower.params["c"]) == 0.0
+    fixed = jopt.minimize(fun, x0, bounds=(0.0, 0.0))
+    assert (int(fixed.evaluations), fixed.message) == (1, GRADIENT)
+
+
+def test_many_starts_between_bounds():
+    starts = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2)
+    run = jax.jit(jax.vmap(lambda x, top: jopt.minimize(rosenbrock, x, bounds=(-0.5, top))))
+    tops = jnp.float32([0.5, 0.7, 2.0])
+    many = run(starts, tops)
+    for i in range(3):
+        one = jopt.minimize(rosenbrock, starts[i], bounds=(-0.5, tops[i]))
+        np.testing.assert_allclose(many.params[i], one.params, rtol=2e-3)
+    assert jnp.all(many.params <= tops[:, None])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        (3.0, "minimize: bounds= is no pair"),
+        ((1.0, 0.0), "a lower bound is above the upper one, or no number"),
+        ((np.nan, 0.0), "a lower bound is above the upper one, or no number"),
+        ((np.zeros(3), None), r"expected: a number, or shape \[2\]"),
+        (({"a": 0.0}, None), "a leaf is no array"),
+        (("x", None), "a leaf is no array"),
+    ],
+)
+def test_what_no_bounds_are(bounds, says):
+    with pytest.raises(jopt.JoptError, match=says):
+        jopt.minimize(rosenbrock, jnp.zeros(2), bounds=bounds)
+
+
+def test_where_there_are_no_bounds():
+    with pytest.raises(jopt.JoptError, match=r"bounds\[1\] has not the structure of x0"):
+        jopt.minimize(lambda p: jnp.sum(p["a"]), {"a": jnp.zeros(2)}, bounds=(None, {"b": 1.0}))
+    with pytest.raises(jopt.JoptError, match="a transform knows no bounds"):
+        jopt.minimize(rosenbrock, jnp.zeros(2), tx=jopt.sgd(0.1), bounds=(0.0, 1.0))
+    with pytest.raises(jopt.JoptError, match="complex numbers have no order"):
+        jopt.minimize(lambda z: jnp.abs(z), jnp.zeros((), complex), bounds=(0.0, None))
