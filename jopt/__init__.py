@@ -62,6 +62,8 @@ from jopt.core import set_hyperparams as set_hyperparams
 from jopt.core import step as step
 from jopt.core import times as times
 from jopt.core import treewise as treewise
+from jopt.find_learning_rate import RateSearch as RateSearch
+from jopt.find_learning_rate import find_learning_rate as find_learning_rate
 from jopt.minimize import Minimum as Minimum
 from jopt.minimize import minimize as minimize
 from jopt.optimizers import *  # noqa: F403 - the list of them is there

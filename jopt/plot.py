@@ -1,15 +1,16 @@
-"""Pictures of schedules. matplotlib is imported when one is drawn."""
+"""Pictures of schedules and of runs. matplotlib is imported when one is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import NO_ARRAY, ConfigError, number_of, plain, settled
+from jopt.base import NO_ARRAY, ConfigError, as_row, number_of, plain, settled
 from jopt.schedules import Plateau, constant
 from jopt.schedules.shapes import as_function, check_row
 
@@ -46,10 +47,7 @@ def schedule(
     >>> ax.get_xlabel()
     'step'
     """
-    if ax is not None and not callable(getattr(ax, "plot", None)):
-        raise ConfigError(
-            "plot", "ax= is no axes", expected="matplotlib's Axes", found=repr(ax)[:100]
-        )
+    _check_axes(ax)
     metric = settled(metric)
     drawn = schedules if isinstance(schedules, Mapping) else {"": schedules}
     rows = {label: values(one, steps, metric=metric) for label, one in drawn.items()}
@@ -70,6 +68,122 @@ def schedule(
     if any(drawn):
         ax.legend(frameon=False)
     return ax
+
+
+def run(
+    logged: Any, names: Sequence[str] = ("loss", "learning_rate", "_norm", "_ratio")
+) -> list[Axes]:
+    """Draw a run: what `jopt.metrics` gave at each step, one picture for each kind of number.
+
+    **Arguments:**
+
+    - `logged`: `{name: a number for each step}`, as `jax.lax.scan` stacks what its body gives, or a
+      list of such dicts of single numbers, one a step.
+    - `names`: the kinds: regular expressions, each one picture of all the names it occurs in.
+
+    Axes are logarithmic where all numbers are above 0. What is not finite is left out.
+
+    **Returns:** the axes of one new figure, one below the other, one for each kind that there is.
+
+    **Raises:** `ConfigError` for rows that are none, and where no name is of any of the kinds.
+
+    >>> import jopt.plot
+    >>> rows = [{"loss": 2.0, "adamw/learning_rate": x} for x in (0.1, 0.2)]
+    >>> [ax.get_ylabel() for ax in jopt.plot.run(rows)]
+    ['loss', 'learning_rate']
+    """
+    found = _by_name(logged)
+    patterns = (names,) if isinstance(names, str) else as_row(names)
+    kinds: dict[str, list[str]] = {}
+    try:
+        if not isinstance(patterns, tuple):
+            raise TypeError(patterns)
+        for pattern in patterns:
+            kinds[pattern] = [name for name in found if re.search(pattern, name)]
+    except (re.error, TypeError):
+        expected, told = "regular expressions", repr(names)[:100]
+        raise ConfigError("plot", "names= are none", expected=expected, found=told) from None
+    kinds = {pattern: mine for pattern, mine in kinds.items() if mine}
+    if not kinds:
+        told = ", ".join(found)[:200] or "no names"
+        raise ConfigError("plot", "nothing to draw", expected=", ".join(patterns), found=told)
+    from matplotlib import pyplot
+
+    shape = (6.4, 1 + 2 * len(kinds))
+    _, grid = pyplot.subplots(len(kinds), sharex=True, layout="constrained", figsize=shape)
+    axes: list[Axes] = [*np.atleast_1d(grid)]
+    for ax, (pattern, mine) in zip(axes, kinds.items(), strict=True):
+        for name in mine:
+            ax.plot(np.arange(found[name].size), found[name], label=name)
+        if all((found[name][np.isfinite(found[name])] > 0).all() for name in mine):
+            ax.set_yscale("log")
+        ax.set_ylabel(pattern.strip("_"))
+        ax.spines[["top", "right"]].set_visible(False)
+        if len(mine) > 1:
+            ax.legend(frameon=False, fontsize="small")
+    axes[-1].set_xlabel("step")
+    return axes
+
+
+def rates(search: Any, ax: Axes | None = None) -> Axes:
+    """Draw what `jopt.find_learning_rate` found: the losses over the rates, and its suggestion.
+
+    **Arguments:** `search`: what it gave; `ax`: matplotlib's axes, `None` for a new figure.
+
+    **Returns:** the axes.
+
+    **Raises:** `ConfigError` for anything else.
+    """
+    _check_axes(ax)
+    parts = ("rates", "losses", "smoothed", "suggestion")
+    if not all(hasattr(search, part) for part in parts):
+        told = repr(search)[:100]
+        expected = "what jopt.find_learning_rate gives"
+        raise ConfigError("plot", "this is no search for a rate", expected=expected, found=told)
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(layout="constrained")[1]
+    ax.plot(search.rates, search.losses, color="0.7", linewidth=0.8, label="loss")
+    ax.plot(search.rates, search.smoothed, label="smoothed")
+    ax.axvline(search.suggestion, linestyle=":", color="0.4", label=f"{search.suggestion:.2g}")
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    calm = search.smoothed[np.isfinite(search.smoothed)]
+    if calm.size and calm.max() > calm.min():  # the end of an explosion would hide all else
+        ax.set_ylim(calm.min() - 0.1 * abs(calm.min()), 1.05 * calm[: max(1, calm.size)].max())
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return ax
+
+
+def _by_name(logged: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Each name's numbers, one a step; NaN where a step has none of it."""
+    many = isinstance(logged, list | tuple) and all(isinstance(row, Mapping) for row in logged)
+    if many:
+        names = dict.fromkeys(name for row in logged for name in row)
+        logged = {name: [row.get(name, np.nan) for row in logged] for name in names}
+    try:
+        found = {str(name): np.asarray(row, float) for name, row in logged.items()}
+        known = all(row.ndim == 1 for row in found.values())
+    except (*NO_ARRAY, AttributeError, jax.errors.TracerArrayConversionError):
+        known = False
+    if not known:
+        raise ConfigError(
+            "plot",
+            "these are no rows of numbers",
+            expected="{name: a number for each step}, or a list of {name: number}",
+            found=repr(logged)[:100],
+        )
+    return found
+
+
+def _check_axes(ax: Any) -> None:
+    if ax is not None and not callable(getattr(ax, "plot", None)):
+        raise ConfigError(
+            "plot", "ax= is no axes", expected="matplotlib's Axes", found=repr(ax)[:100]
+        )
 
 
 def _drawn(ax: Axes, rows: Mapping[str, np.ndarray[Any, Any]], line: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "sharding": {"core"},
     "testing": {"core", "checkpoint", "numerics"},
     "plot": {"schedules"},
+    "find_learning_rate": {"plot", "core", "numerics"},
     "tables": {"core"},
     "cli": {"core", "checkpoint", "interop", "plot", "tables"},
     "__main__": {"cli"},

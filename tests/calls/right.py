@@ -120,6 +120,7 @@ OF = {
     "jopt.cli.main": {"argv": ["inspect", "there.jopt"]},
     "jopt.configured": {"prefix": "mylib.", "torch": {"lr": "rate"}, "shared": jopt.Common},
     "jopt.eval_params": {"state": AVERAGED.init(P)},
+    "jopt.find_learning_rate": {"loss": lambda p, *_: jnp.sum(p["w"] ** 2), "steps": 3},
     "jopt.from_bytes": {"like": STATE, "tx": TX},
     "jopt.group": {"hyperparameters": {"learning_rate": 0.1}},
     "jopt.Group": {"freeze": False, "numbers": {"learning_rate": 0.1}},
@@ -190,6 +191,10 @@ OF = {
         "x0": jnp.ones(2),
         "args": (jnp.ones(1),),
         "max_steps": 3,
+    },
+    "jopt.plot.run": {"logged": {"loss": [2.0, 1.0]}},
+    "jopt.plot.rates": {
+        "search": jopt.RateSearch(np.asarray([0.1, 1.0]), np.ones(2), np.ones(2), False)
     },
     "jopt.plot.schedule": {"schedules": S.constant(1.0), "line": {"color": "red"}},
     "jopt.route": {"rest": TX, "routes": {"other": ("w", jopt.sgd(0.1))}},
