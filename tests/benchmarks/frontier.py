@@ -1,0 +1,148 @@
+"""What optimizers of matrices and of little memory cost a step, compiled for an H100.
+
+    python -m tests.benchmarks.frontier --target h100 --cases soap,shampoo
+
+Compiled, not run. `rest` is a step at which nothing is refreshed, `refresh` one at which all is:
+bases, roots, projections. `arithmetic` are the operations of the matrix products of a step, from
+what is traced, on average over the steps between refreshes, over the numbers; decompositions
+have none of their own. `docs/choosing.md` has the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+
+import jopt
+from tests.benchmarks import targets
+from tests.benchmarks.cases import Step, by_update
+from tests.benchmarks.compiled import compiled
+from tests.benchmarks.reports import arguments, markdown, names, note, number, say
+from tests.benchmarks.traffic import count
+from tests.benchmarks.trees import TREES, nbytes, size
+
+LARGEST = 4096
+"""An axis longer than this has no square array of its own: the embedding's."""
+
+
+class Case(NamedTuple):
+    """An optimizer, and how many steps apart its refreshes are."""
+
+    make: Callable[[], Any]
+    every: float = 1
+
+
+def beside_adamw(tx: Any) -> Any:
+    """For the layers' matrices, AdamW for the rest."""
+    matrices = "(query|key|value|output|up|down)$"
+    return jopt.route(jopt.adamw(1e-3), matrices=(matrices, tx))
+
+
+CASES = {
+    "adamw": Case(lambda: jopt.adamw(1e-3)),
+    "lion": Case(lambda: jopt.lion(1e-4)),
+    "muon+adamw": Case(jopt.recipes.muon_adamw),
+    "normuon+adamw": Case(lambda: beside_adamw(jopt.normuon(2e-2))),
+    "dion2+adamw": Case(lambda: beside_adamw(jopt.dion2(1e-2))),
+    "soap": Case(lambda: jopt.soap(max_size=LARGEST), 10),
+    "shampoo": Case(lambda: jopt.shampoo(1e-3), 10),
+    "shampoo newton": Case(lambda: jopt.shampoo(1e-3, method="newton"), 10),
+    "kron": Case(lambda: jopt.kron(max_size=LARGEST), 1 / 0.03),
+    "adafactor": Case(lambda: jopt.adafactor(1e-2)),
+    "came": Case(lambda: jopt.came(2e-4)),
+    "adam_mini": Case(lambda: jopt.adam_mini(1e-3)),
+    "apollo": Case(lambda: jopt.apollo(1e-2), 200),
+    "apollo mini": Case(lambda: jopt.apollo(1e-2, rank=1, per="tensor", scale=128.0), 200),
+    "galore+adamw": Case(lambda: jopt.galore(beside_adamw(jopt.adamw(1e-3))), 200),
+}
+"""The optimizers, with their own numbers where none stand here."""
+
+HEADS = (
+    "update",
+    "kernels",
+    "at a refresh",
+    "bytes moved",
+    "at a refresh",
+    "bytes of state",
+    "temporary bytes",
+    "arithmetic",
+)
+
+
+def arithmetic(step: Step, tree: Any, every: float) -> float:
+    """The operations of matrix products of a step, on average, for each number."""
+    state = jax.eval_shape(step.init, tree)
+    jaxpr = jax.make_jaxpr(step.run)(tree, state, tree).jaxpr
+    rest, most = products(jaxpr)
+    return (rest + (most - rest) / every) / size(tree)
+
+
+def products(jaxpr: Any) -> tuple[float, float]:
+    """Operations of a program's matrix products: the fewest that a call does, and the most."""
+    rest = most = 0.0
+    made_by = {var: e for e in jaxpr.eqns for var in e.outvars}
+    for e in jaxpr.eqns:
+        name = e.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = e.params["dimension_numbers"]
+            shape = e.invars[0].aval.shape
+            n = 2.0 * prod(e.outvars[0].aval.shape) * prod(shape[i] for i in contracted)
+            rest, most = rest + n, most + n
+            continue
+        each = [products(inner) for inner in inside(e)]
+        if name == "cond" and each:
+            given = e.invars[0]
+            maker = None if hasattr(given, "val") else made_by.get(given)
+            # Where platforms differ the last way is that of GPUs.
+            of = each[-1:] if maker and maker.primitive.name == "platform_index" else each
+            rest, most = rest + min(n for n, _ in of), most + max(n for _, n in of)
+        else:
+            turns = e.params.get("length", 1) if name == "scan" else 1
+            rest += turns * sum(n for n, _ in each)
+            most += turns * sum(n for _, n in each)
+    return rest, most
+
+
+def inside(e: Any) -> list[Any]:
+    """The programs within an equation."""
+    found = [*e.params.get("branches", ())]
+    found += [x for k, x in e.params.items() if k.endswith("jaxpr") and x is not None]
+    return [getattr(x, "jaxpr", x) for x in found]
+
+
+def row(name: str, target: str, tree_name: str) -> list[str]:
+    """One line of the table."""
+    case = CASES[name]
+    step = by_update(case.make(), jopt.apply_updates)
+    tree = TREES[tree_name]()
+    program = compiled(step, tree, target).program
+    text, n = program.as_text(), size(tree)
+    rest, most = (count(text, rest=0.0, branch=pick) for pick in (min, max))
+    figures = (
+        *(rest.kernels, most.kernels, rest.bytes / n, most.bytes / n),
+        nbytes(jax.eval_shape(step.init, tree)) / n,
+        program.memory_analysis().temp_size_in_bytes / n,
+        arithmetic(step, tree, case.every),
+    )
+    return [f"`{name}`", *(number(round(x, 2)) for x in figures)]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = arguments("frontier", __doc__)
+    parser.add_argument("--target", choices=targets.TARGETS, default="h100")
+    parser.add_argument("--cases", type=names(CASES), default=list(CASES))
+    parser.add_argument("--tree", choices=TREES, default="A")
+    said = parser.parse_args()
+    targets.set_up([said.target])
+    say(markdown(HEADS, []))
+    for name in said.cases:
+        note(f"compiling {name}")
+        say(f"| {' | '.join(row(name, said.target, said.tree))} |")
+
+
+if __name__ == "__main__":
+    main()
