@@ -35,20 +35,22 @@ class Signature:
     ) -> None:
         self.who = who
         self.plain = signature
-        self.torch = torch or {}
+        self.torch: Mapping[str, str] | dict[str, str] = torch or {}
         of = signature.parameters.values()
-        self.positional = [p.name for p in of if p.kind < Rest]
+        self.positional: list[str] = [p.name for p in of if p.kind < Rest]
         self._any_number = any(p.kind is Rest for p in of)
         free = any(p.kind is Named for p in of)
         known = [p.name for p in of if p.kind not in (inspect.Parameter.POSITIONAL_ONLY, Rest)]
-        self.names = None if free else known
+        self.names: list[str] | None = None if free else known
         # The arguments that are declared as a row of things. As text: to evaluate every
         # annotation takes its time.
-        self.rows = {p.name for p in of if str(p.annotation).startswith(ROWS)}
+        self.rows: set[str] = {p.name for p in of if str(p.annotation).startswith(ROWS)}
         # Numbers of things, and yes and no: they shape the program.
-        self.static = {p.name for p in of if str(p.annotation).split(" ")[0] in ("int", "bool")}
-        self.flags = {p.name for p in of if p.annotation in ("bool", bool)}
-        self.numbers = {p.name for p in of if p.annotation in ("float", float)}
+        self.static: set[str] = {
+            p.name for p in of if str(p.annotation).split(" ")[0] in ("int", "bool")
+        }
+        self.flags: set[str] = {p.name for p in of if p.annotation in ("bool", bool)}
+        self.numbers: set[str] = {p.name for p in of if p.annotation in ("float", float)}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """The arguments by name, settled; raises `CallError` where they do not fit."""

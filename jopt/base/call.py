@@ -28,8 +28,8 @@ class Call:
         self.prefix = prefix
         self.factory = factory
         self.name: str = bound.arguments[named_by].name if named_by else factory.__name__
-        self.args = bound.args
-        self.kwargs = bound.kwargs
+        self.args: tuple[Any, ...] = bound.args
+        self.kwargs: dict[str, Any] = bound.kwargs
         self._written = dict(bound.arguments)
         self._kinds = bound.signature.parameters
         bound.apply_defaults()

@@ -1,6 +1,6 @@
 """What other libraries call the arguments that jopt's factories take, for the errors to tell."""
 
-OURS = {
+OURS: dict[str, tuple[str, ...]] = {
     # torch's optimizers; an optimizer's own Spec goes first.
     "lr": ("learning_rate", "init_value", "peak_value", "base_lr"),
     "betas": ("b1", "b2"),

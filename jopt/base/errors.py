@@ -39,8 +39,8 @@ class JoptError(Exception):
         self.transform = transform
         self.problem = problem
         self.path = path
-        self.expected = None if expected is None else str(expected)
-        self.found = None if found is None else str(found)
+        self.expected: str | None = None if expected is None else str(expected)
+        self.found: str | None = None if found is None else str(found)
         self.fix = fix
         lines = [f"{transform}: {problem}"]
         if path is not None:

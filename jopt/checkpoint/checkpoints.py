@@ -110,11 +110,12 @@ class Checkpoints:
         check_kind(who, "mode", "Literal['min', 'max']", mode)
         check_kind(who, "background", "bool", background)
         describe(who, tx)
-        self.folder = Path(files.text_of(who, folder))
-        self.keep_last = _number(who, "keep_last", keep_last)
-        self.keep_best = _number(who, "keep_best", keep_best)
-        self.every = whole_number(who, "every", every, 1)
-        self.mode, self.tx, self.background = mode, tx, background
+        self.folder: Path = Path(files.text_of(who, folder))
+        self.keep_last: int | None = _number(who, "keep_last", keep_last)
+        self.keep_best: int | None = _number(who, "keep_best", keep_best)
+        self.every: int = whole_number(who, "every", every, 1)
+        self.mode, self.background = mode, background
+        self.tx: Transform | None = tx
         self._damaged: set[Path] = set()
         self._writer: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None

@@ -8,9 +8,10 @@ from typing import Any, Self
 from jopt.core.axes import Axes, AxesOf, Known, check_axes, check_looks, stack_at, stacks
 from jopt.core.checks import check_params
 from jopt.core.composed import check_composed
-from jopt.core.counts import check_skips
+from jopt.core.counts import Skips, check_skips
+from jopt.core.declared import Slot
 from jopt.core.ending import Ending, choices_of, ending_of
-from jopt.core.groups import Labels, assign, check_groups, parted, switched
+from jopt.core.groups import Group, Labels, assign, check_groups, parted, switched
 from jopt.core.kernels import check_kernel
 from jopt.core.metrics import metrics_of
 from jopt.core.numbers import check_names, check_numbers, is_schedule, owners
@@ -38,45 +39,47 @@ class Asked(Part):
         ending: Ending | None = None,
     ) -> None:
         check_rule(spec, rule, prepare, options)
-        self.made_of = prepare, options, arguments
+        self.made_of: tuple[Any, ...] = prepare, options, arguments
         numbers, common = parted(arguments)
         self.spec = spec
         self.rule = rule
         self.prepare = prepare
-        self.name = spec.name
+        self.name: str = spec.name
         check_names(spec, numbers)
-        self.groups = check_groups(spec.name, common.get("groups"))
-        self.numbers = switched(spec, numbers, self.groups)
-        self.ending = ending or ending_of(spec, common)
+        self.groups: dict[str, Group] = check_groups(spec.name, common.get("groups"))
+        self.numbers: dict[str, Any] = switched(spec, numbers, self.groups)
+        self.ending: Ending = ending or ending_of(spec, common)
         options = choices_of(spec, self.ending, options or {})
-        self.freezes = frozenset(label for label, g in self.groups.items() if g.freeze)
+        frozen = (label for label, g in self.groups.items() if g.freeze)
+        self.freezes: frozenset[str] = frozenset(frozen)
         check_numbers(spec, self.numbers, self.groups)
         switched_off = {h.name: None for h in spec.hypers if h.name not in self.numbers}
         chosen = tuple(sorted({**options, **switched_off}.items()))
-        self.frozen_options = hashable(self.name, chosen)
+        self.frozen_options: tuple[tuple[str, Any], ...] = hashable(self.name, chosen)
         on = {h.name: h.name in self.numbers for h in spec.hypers}
-        self.options = {**options, **on}
+        self.options: dict[str, Any] = {**options, **on}
         active = spec.active_slots(self.options)
-        self.slots = tuple(s for s in active if s.scope == "leaf")
-        self.shared = tuple(s for s in active if s.scope == "group")
-        self.ticks = spec.counts_under(self.options)
+        self.slots: tuple[Slot, ...] = tuple(s for s in active if s.scope == "leaf")
+        self.shared: tuple[Slot, ...] = tuple(s for s in active if s.scope == "group")
+        self.ticks: bool = spec.counts_under(self.options)
         skips = check_skips(spec.name, common.get("skips"))
-        self.skips = skips if self.ticks else None
+        self.skips: Skips = skips if self.ticks else None
         values = [v for _, own in owners(self.numbers, self.groups) for v in own.values()]
         schedules = [v for v in values if is_schedule(v)]
         wanted = [e for s in schedules for e in getattr(s, "extra", ())]
         needed = spec.extra_under(self.options)
-        self.metrics = metrics_of((*needed, *spec.optional, *wanted))
-        self.seen, self.extra = (*needed, *spec.optional), (*dict.fromkeys((*needed, *wanted)),)
+        self.metrics: frozenset[str] = metrics_of((*needed, *spec.optional, *wanted))
+        self.seen: tuple[str, ...] = (*needed, *spec.optional)
+        self.extra: tuple[str, ...] = (*dict.fromkeys((*needed, *wanted)),)
         codec = codec_for(spec, self.slots, common.get("state_dtype"))
-        self.store = Store(spec.name, self.slots, self.options, codec)
+        self.store: Store = Store(spec.name, self.slots, self.options, codec)
         axes = common.get("axes")
         self.axes: Axes = axes if isinstance(axes, AxesOf) else check_axes(spec.name, axes)
         check_looks(spec, self.axes, self.looks)
-        self.fuses = check_kernel(spec, codec, common.get("kernel", "xla"))
-        self.remembers = bool(active or schedules or self.ticks or self.store.rounds)
+        self.fuses: bool = check_kernel(spec, codec, common.get("kernel", "xla"))
+        self.remembers: bool = bool(active or schedules or self.ticks or self.store.rounds)
         # Any number may be a schedule's tomorrow, which has to know how old the run is.
-        self.counts = self.ticks or bool(values) or self.store.rounds
+        self.counts: bool = self.ticks or bool(values) or self.store.rounds
         self._plans: dict[Any, Plan] = {}
 
     def remade(

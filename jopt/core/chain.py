@@ -127,7 +127,7 @@ class ForeignPart(Part):
 
     def __init__(self, tx: Any) -> None:
         self.tx = tx
-        self.metrics = frozenset({"value"} if _takes_extra(tx) else ())
+        self.metrics: frozenset[str] = frozenset({"value"} if _takes_extra(tx) else ())
 
     def init(self, layout: Layout, params: Leaves) -> Node:
         """The foreign state as a nested dict."""

@@ -38,7 +38,7 @@ class Group(Configured):
     """What `jopt.group` returns: which leaves, and what is different about them."""
 
     def __init__(self, match: Match, freeze: bool, numbers: Mapping[str, Any]) -> None:
-        self.match = settled_match("group", "`match`", match)
+        self.match: Any = settled_match("group", "`match`", match)
         if not isinstance(freeze, bool) or not isinstance(numbers, Mapping):
             raise ConfigError(
                 "group",
@@ -54,7 +54,7 @@ class Group(Configured):
                 fix="Drop them, or drop freeze=True.",
             )
         self.freeze = freeze
-        self.numbers = dict(numbers)
+        self.numbers: dict[str, Any] = dict(numbers)
 
 
 Groups = Mapping[str, Group] | None

@@ -35,7 +35,9 @@ class Mask(Picker):
 
     def __init__(self, tree: Any) -> None:
         layout = layout_of("mask", tree)
-        self.bools = dict(zip(layout.paths, map(bool, jax.tree.leaves(tree)), strict=True))
+        self.bools: dict[tuple[str, ...], bool] = dict(
+            zip(layout.paths, map(bool, jax.tree.leaves(tree)), strict=True)
+        )
 
     def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
         """See `Picker`; a mask may speak of leaves that are not here, as inside of a route."""

@@ -30,7 +30,7 @@ class Matrices(Picker):
         axes: Pairs,
         default: str,
     ) -> None:
-        self.settings = exclude, also_adamw, also_muon, axes
+        self.settings: tuple[Any, ...] = exclude, also_adamw, also_muon, axes
         self.default = default
 
     def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:

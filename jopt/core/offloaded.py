@@ -18,7 +18,10 @@ AHEAD = 2
 
 def in_host_memory(x: Any) -> bool:
     """Whether an array rests in the host's memory, by its type."""
-    return isinstance(x, Array) and jax.typeof(x).memory_space == jax.memory.Space.Host
+    if not isinstance(x, Array):
+        return False
+    space = getattr(jax.typeof(x), "memory_space", None)  # jax 0.7 and newer say
+    return space is not None and bool(space == jax.memory.Space.Host)
 
 
 def brought_in(stored: Any) -> Any:

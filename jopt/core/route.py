@@ -84,10 +84,11 @@ class RoutePart(Part):
                 taken.add(chosen)
                 self.labelled[name][chosen] = part
         parts = [p for row in self.labelled.values() for p in row.values()]
-        self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
-        self.rests = self.uneven = any(p.rests for p in parts)
-        self.buried = any(p.moves or p.buried for p in parts)
-        self.metrics = frozenset[str]().union(*(p.metrics for p in parts))
+        self.extra: tuple[str, ...] = tuple(dict.fromkeys(e for p in parts for e in p.extra))
+        self.rests: bool = any(p.rests for p in parts)
+        self.uneven: bool = self.rests
+        self.buried: bool = any(p.moves or p.buried for p in parts)
+        self.metrics: frozenset[str] = frozenset().union(*(p.metrics for p in parts))
 
     @property
     def choices(self) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ class Waiting:
     def __init__(self, start: Start, leaf: Leaf, owned: Collection[str]) -> None:
         self.leaf = leaf
         self.kept = {k: x for k, x in leaf.slots.items() if k in owned}
-        self.run = start(leaf, leaf.g, without(leaf.slots, owned), leaf.p)
+        self.run: Run = start(leaf, leaf.g, without(leaf.slots, owned), leaf.p)
         self.done = not self._sent(None)
 
     def goes_on(self, x: Array, kept: dict[str, Array]) -> bool:
@@ -62,17 +62,20 @@ class WaitingStack(Waiting):
     def __init__(
         self, start: Start, leaf: Leaf, owned: Collection[str], stack: Stack, held: Held
     ) -> None:
-        self.start, self.leaf, self.stack, self.held = start, leaf, stack, held
+        self.start: Start = start
+        self.leaf: Leaf = leaf
+        self.stack: Stack = stack
+        self.held: Held = held
         slots = held.parted(stack, leaf.slots)
         self.kept = {k: x for k, x in slots.items() if k in owned}
         p = None if leaf.p is None else stack.apart(leaf.p)
-        self.seen = stack.apart(leaf.g), without(slots, owned), p
-        self.sent = list[Array]()
-        self.done = not self._replay()
+        self.seen: tuple[Any, ...] = stack.apart(leaf.g), without(slots, owned), p
+        self.sent: list[Array] = []
+        self.done: bool = not self._replay()
 
     def goes_on(self, x: Array, kept: dict[str, Array]) -> bool:
         """See `Waiting.goes_on`."""
-        self.kept = kept
+        self.kept: dict[str, Array] = kept
         self.sent.append(x)
         return self._replay()
 
@@ -98,7 +101,7 @@ class WaitingStack(Waiting):
         update, slots = found
         leaf = self.leaf
         joined = self.held.joined(self.stack, {**slots, **self.kept}, leaf.slots)
-        self.outcome = Outcome(self.stack.together(update, like=leaf.g), slots=joined)
+        self.outcome: Outcome = Outcome(self.stack.together(update, like=leaf.g), slots=joined)
         return False
 
 

@@ -29,7 +29,7 @@ class Store:
 
     def __init__(self, who: str, slots: Sequence[Slot], options: Options, codec: Codec) -> None:
         self.who = who
-        self.slots = tuple(slots)
+        self.slots: tuple[Slot, ...] = tuple(slots)
         self.options = options
         self.codec = codec
 

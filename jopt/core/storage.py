@@ -24,7 +24,7 @@ class BySlot(Codec):
     """Some slots by one codec, some by another; those that are not named as computed."""
 
     def __init__(self, codecs: Mapping[str, Codec]) -> None:
-        self.codecs = dict(codecs)
+        self.codecs: dict[str, Codec] = dict(codecs)
 
     name = "by slot"
 

@@ -61,7 +61,7 @@ class Transform(Configured):
                 fix="From a pair init, update: jopt.chain(optax.GradientTransformation(init, "
                 "update)); from a rule for one leaf: jopt.leafwise.",
             )
-        self.parts = dict(parts)
+        self.parts: dict[str, Part] = dict(parts)
 
     def __iter__(self) -> Iterator[Any]:
         yield self.init

@@ -27,13 +27,13 @@ class WrapperPart(Part):
 
     def __init__(self, name: str, tx: Any) -> None:
         self.name = name
-        self.inner = as_parts(tx)
+        self.inner: Mapping[str, Part] = as_parts(tx)
         parts = self.inner.values()
-        self.extra = tuple(dict.fromkeys(e for p in parts for e in p.extra))
-        self.rests = any(p.rests for p in parts)
-        self.uneven = any(p.uneven for p in parts)
-        self.buried = any(p.moves or p.buried for p in parts)
-        self.metrics = frozenset[str]().union(*(p.metrics for p in parts))
+        self.extra: tuple[str, ...] = tuple(dict.fromkeys(e for p in parts for e in p.extra))
+        self.rests: bool = any(p.rests for p in parts)
+        self.uneven: bool = any(p.uneven for p in parts)
+        self.buried: bool = any(p.moves or p.buried for p in parts)
+        self.metrics: frozenset[str] = frozenset().union(*(p.metrics for p in parts))
 
     @property
     def wrapped(self) -> Mapping[str, Part]:

@@ -33,9 +33,11 @@ class Joint:
     def __init__(self, like: Vector) -> None:
         tiny = [i for i, x in enumerate(like) if x.size <= TINY and not sharded(x)]
         dtypes = dict.fromkeys(like[i].dtype for i in tiny)
-        self.tiny = [[i for i in tiny if like[i].dtype == dtype] for dtype in dtypes]
-        self.large = [i for i in range(len(like)) if i not in set(tiny)]
-        self.shapes = [x.shape for x in like]
+        self.tiny: list[list[int]] = [
+            [i for i in tiny if like[i].dtype == dtype] for dtype in dtypes
+        ]
+        self.large: list[int] = [i for i in range(len(like)) if i not in set(tiny)]
+        self.shapes: list[tuple[int, ...]] = [x.shape for x in like]
 
     def join(self, xs: Vector, rows: int = 0) -> Vector:
         """The same entries in fewer arrays; with `rows` axes before those of the vector."""

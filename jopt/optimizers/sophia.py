@@ -78,7 +78,7 @@ class SophiaPart(LeafPart):
 
     def __init__(self, spec: Spec, rule: Any, *more: Any) -> None:
         super().__init__(spec, rule, *more)
-        self.seen = ()  # no leaf's rule reads what only all of them together make use of
+        self.seen: tuple[()] = ()  # no leaf's rule reads what only all of them together make use of
         alone = replace(spec, slots=(DIAGONAL,), counts=False, steps=False, gives="update")
         _, options, arguments = self.made_of
         own = {k: v for k, v in arguments.items() if k not in ("maximize", "decoupled", "skips")}
@@ -86,7 +86,7 @@ class SophiaPart(LeafPart):
         if isinstance(stored, Mapping):
             own["state_dtype"] = {k: v for k, v in stored.items() if k == DIAGONAL.name}
         alone = replace(alone, decay=None, needs_params=True, extra=())
-        self.renewal = LeafPart(alone, renewal, None, options, own, Ending())
+        self.renewal: LeafPart = LeafPart(alone, renewal, None, options, own, Ending())
 
     def _turn(self, flow: Flow, node: Node, add: Add | None) -> tuple[dict[int, Outcome], Node]:
         if flow.params is None:

@@ -17,7 +17,7 @@ class Layer(Picker):
     """The leaves of one layer of several, by the number in their paths."""
 
     def __init__(self, pattern: str, number: int, depth: int) -> None:
-        self.settings = pattern, number, depth
+        self.settings: tuple[str, int, int] = pattern, number, depth
 
     def pick(self, who: str, names: Sequence[str], leaves: Sequence[Any]) -> Sequence[bool]:
         """Whether each leaf is of the layer; a number of none of them is an error."""

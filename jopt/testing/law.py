@@ -16,8 +16,8 @@ class BrokenError(AssertionError):
         self, problem: str, *, path: str | None = None, expected: Any = None, found: Any = None
     ) -> None:
         self.problem, self.path = problem, path
-        self.expected = None if expected is None else str(expected)
-        self.found = None if found is None else str(found)
+        self.expected: str | None = None if expected is None else str(expected)
+        self.found: str | None = None if found is None else str(found)
         told = [problem]
         told += [f"at {path}"] if path else []
         told += [f"expected {self.expected}"] if expected is not None else []

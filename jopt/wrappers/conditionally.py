@@ -30,7 +30,7 @@ class ConditionalPart(WrapperPart):
         super().__init__(name, tx)
         self.condition = condition
         self.otherwise = otherwise
-        self.rests = otherwise == "rest" or self.rests
+        self.rests: bool = otherwise == "rest" or self.rests
 
     @property
     def choices(self) -> Mapping[str, Any]:

@@ -34,9 +34,9 @@ class InTurnPart(WrapperPart):
 
     def __init__(self, name: str, tx: Any, ascent: Any) -> None:
         super().__init__(name, tx)
-        self.ascent = unused_label(name, self.inner)
+        self.ascent: str = unused_label(name, self.inner)
         [rule] = as_parts(ascent).values()
-        self.inner = {self.ascent: rule, **self.inner}
+        self.inner: dict[str, Part] = {self.ascent: rule, **self.inner}
         self.rests = True
 
     def own_init(self, layout: Layout, params: Leaves) -> Node:

@@ -62,8 +62,8 @@ class AnewPart(WrapperPart):
     def __init__(self, name: str, tx: Any, slow: Part, period: int) -> None:
         super().__init__(name, tx)
         self.period = period
-        self.slow = unused_label(name, self.inner)
-        self.inner = {**self.inner, self.slow: slow}
+        self.slow: str = unused_label(name, self.inner)
+        self.inner: dict[str, Part] = {**self.inner, self.slow: slow}
 
     def own_init(self, layout: Layout, params: Leaves) -> Node:
         """Nothing: the rule has a node of its own."""

@@ -52,7 +52,7 @@ class MarsPart(LeafPart):
 
     def __init__(self, *made_of: Any) -> None:
         super().__init__(*made_of)
-        self.seen = ()  # a leaf's rule sees its own leaf of it, and not the tree
+        self.seen: tuple[()] = ()  # a leaf's rule sees its own leaf of it, and not the tree
 
     @property
     def held(self) -> Held:

@@ -98,7 +98,7 @@ class MechanizePart(WrapperPart):
 
     def __init__(self, name: str, tx: Any, tuner: TunerPart) -> None:
         super().__init__(name, tx)
-        self.inner = {**self.inner, unused_label(name, self.inner): tuner}
+        self.inner: dict[str, Any] = {**self.inner, unused_label(name, self.inner): tuner}
 
     def own_init(self, layout: Layout, params: Leaves) -> Node:
         """Nothing: the rule has a node of its own."""

@@ -29,8 +29,10 @@ class MonitorPart(TreePart):
 
     def __init__(self, measures: Mapping[str, Measure], decay: Value | None) -> None:
         super().__init__(SPEC, _untouched, None, None, {"decay": decay})
-        self.measures = dict(measures)
-        self.shared = tuple(Slot(name, init=jnp.nan, scope="group") for name in self.measures)
+        self.measures: dict[str, Measure] = dict(measures)
+        self.shared: tuple[Slot, ...] = tuple(
+            Slot(name, init=jnp.nan, scope="group") for name in self.measures
+        )
         self.remembers = True
 
     def run(

@@ -34,7 +34,7 @@ class WatchedPart(WrapperPart):
     def __init__(self, name: str, tx: Any) -> None:
         super().__init__(name, tx)
         first = next(iter(self.inner.values()), None)
-        self.by_example = first is not None and first.by_example
+        self.by_example: bool = first is not None and first.by_example
 
     def own_init(self, layout: Layout, params: Leaves) -> Node:
         """A number for each norm of each group; there is none yet."""

@@ -91,7 +91,7 @@ class Ordered(dict[str, Weight]):
 
     def __init__(self, weights: Mapping[str, Weight], order: Iterable[str]) -> None:
         super().__init__(weights)
-        self.order = tuple(order)
+        self.order: tuple[str, ...] = tuple(order)
 
     def sorted(self, weights: Mapping[str, Weight]) -> dict[str, Weight]:
         """Others, of single layers, in the same order."""

@@ -28,9 +28,9 @@ class Flat:
 
     def __init__(self, target: Target, members: Sequence[Member]) -> None:
         self.target, self.members = target, members
-        self.params = [target.params[m.leaf] for m in members]
-        self.dtype = widest(*(real_dtype(p.dtype) for p in self.params))
-        self.sizes = [
+        self.params: list[Any] = [target.params[m.leaf] for m in members]
+        self.dtype: np.dtype[Any] = widest(*(real_dtype(p.dtype) for p in self.params))
+        self.sizes: list[int] = [
             int(np.prod(p.shape, dtype=int)) * (1 + is_complex(p.dtype)) for p in self.params
         ]
 
@@ -66,12 +66,12 @@ class FlatReader:
 
     def read(self, members: Sequence[Member], entries: Mapping[Any, Any]) -> None:
         """The entry of the first parameter, which is that of all."""
-        self.flat = Flat(self.target, members)
+        self.flat: Flat = Flat(self.target, members)
         # The widest slot: entries of narrower parameters stand in vectors of torch's widest.
-        self.dtype = compute_dtype(self.flat.dtype)
+        self.dtype: np.dtype[Any] = compute_dtype(self.flat.dtype)
         late = [m for m in members[1:] if entries.get(m.id)]
         self.lines = [f"{m.shown(self.target)}: state is unexpected" for m in late]
-        self.entry = (entries.get(members[0].id) if members else None) or {}
+        self.entry: Any | dict[Any, Any] = (entries.get(members[0].id) if members else None) or {}
         if not isinstance(self.entry, Mapping):
             found = f"its state is no dict but a {type(self.entry).__name__}"
             self.lines.append(f"{members[0].shown(self.target)}: {found}")
