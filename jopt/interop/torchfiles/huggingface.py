@@ -109,10 +109,6 @@ def _constant(who: str, a: dict[str, Any]) -> Factor:
     return jnp.ones_like
 
 
-def _constant_with_warmup(who: str, a: dict[str, Any]) -> Factor:
-    return _rising(a["w"], jnp.ones_like)
-
-
 def _linear(who: str, a: dict[str, Any]) -> Factor:
     return _rising(a["w"], lambda t: jnp.maximum((a["T"] - t) / max(1, a["T"] - a["w"]), 0.0))
 
@@ -204,7 +200,7 @@ _ENDLESS = {"constant", "constant_with_warmup", "inverse_sqrt", "warmup_stable_d
 _LOW = {"num_cycles": 0.5, "min_lr": None, "min_lr_rate": None}
 _SHAPES: dict[str, tuple[Shape, dict[str, Any]]] = {
     "constant": (_constant, {}),
-    "constant_with_warmup": (_constant_with_warmup, {}),
+    "constant_with_warmup": (lambda who, a: _rising(a["w"], jnp.ones_like), {}),
     "cosine": (_cosine, {"num_cycles": 0.5}),
     "cosine_warmup_with_min_lr": (_warm_min, {**_LOW, "warmup_lr_rate": None}),
     "cosine_with_min_lr": (_cosine, _LOW),

@@ -27,10 +27,6 @@ def _dtype(machine: Machine, args: tuple[Any, ...]) -> Any:
     return Placeholder("numpy.dtype", args)
 
 
-def _empty(machine: Machine, args: tuple[Any, ...]) -> Any:
-    return Unfinished("numpy.ndarray")
-
-
 def _scalar(machine: Machine, args: tuple[Any, ...]) -> Any:
     dtype, *data = args
     made = _filled(dtype, (), data[0] if data else b"", "C")
@@ -78,10 +74,8 @@ def _filled(dtype: Any, shape: Any, data: Any, order: Any) -> Any:
 
 MAKERS: dict[str, Maker] = {
     "numpy.dtype": _dtype,
-    "numpy.core.multiarray._reconstruct": _empty,
-    "numpy._core.multiarray._reconstruct": _empty,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy._core.multiarray.scalar": _scalar,
-    "numpy.core.numeric._frombuffer": _frombuffer,
-    "numpy._core.numeric._frombuffer": _frombuffer,
 }
+for _core in ("numpy.core", "numpy._core"):
+    MAKERS[f"{_core}.multiarray._reconstruct"] = lambda m, args: Unfinished("numpy.ndarray")
+    MAKERS[f"{_core}.multiarray.scalar"] = _scalar
+    MAKERS[f"{_core}.numeric._frombuffer"] = _frombuffer

@@ -144,9 +144,6 @@ class Machine:
         else:
             self._marked()
 
-    def _drop(self, _: Any) -> None:
-        self._marked()
-
     def _put(self, key: Any) -> None:
         top = self._stack[-1]
         self._memo[int(key)] = top
@@ -201,7 +198,7 @@ class Machine:
         self._stack.append(self._persistent(self._stack.pop()))
 
 
-Step = Callable[[Machine, Any], None]
+Step = Callable[[Machine, Any], Any]
 
 
 def _onto(make: Callable[[Machine], Any]) -> Step:
@@ -249,7 +246,7 @@ _STEPS: dict[str, Step] = {
     "ADDITEMS": Machine._add,
     "MARK": Machine._mark,
     "POP": Machine._pop,
-    "POP_MARK": Machine._drop,
+    "POP_MARK": lambda m, _: m._marked(),
     "DUP": _onto(lambda m: m._stack[-1]),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine._put),
     "MEMOIZE": lambda m, _: m._put(len(m._memo)),

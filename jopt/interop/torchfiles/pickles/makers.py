@@ -54,10 +54,6 @@ def _new(machine: Machine, args: Args) -> Any:
     return machine.call(kind, tuple(rest))
 
 
-def _ordered(machine: Machine, args: Args) -> Any:
-    return OrderedDict(_pairs(args[0]) if args else ())
-
-
 def _counter(machine: Machine, args: Args) -> Any:
     made: Counter[Any] = Counter()
     for key, count in _pairs(args[0]) if args else ():
@@ -105,10 +101,6 @@ def _path(kind: type[pathlib.PurePath]) -> Maker:
         return str(kind(*args))
 
     return maker
-
-
-def _size(machine: Machine, args: Args) -> Any:
-    return torch.Size(sizes(args[0] if args else ()))
 
 
 def _device(machine: Machine, args: Args) -> Any:
@@ -195,10 +187,6 @@ def settled(target: Any, state: Any) -> Any:
     return target
 
 
-def _fields(machine: Machine, args: Args) -> Any:
-    return Fields()
-
-
 _PATHS: dict[str, type[pathlib.PurePath]] = {
     **dict.fromkeys(("Path", "PosixPath", "PurePath", "PurePosixPath"), pathlib.PurePosixPath),
     **dict.fromkeys(("WindowsPath", "PureWindowsPath"), pathlib.PureWindowsPath),
@@ -225,15 +213,15 @@ MAKERS: dict[str, Maker] = {
     "_codecs.encode": _bytes,
     "copyreg._reconstructor": _reconstructed,
     "copyreg.__newobj__": _new,
-    "collections.OrderedDict": _ordered,
+    "collections.OrderedDict": lambda m, args: OrderedDict(_pairs(args[0]) if args else ()),
     "collections.Counter": _counter,
     "collections.defaultdict": lambda m, args: dict(_pairs(args[1])) if args[1:] else {},
     "collections.deque": lambda m, args: _rows(args),
     **{f"pathlib.{n}": _path(k) for n, k in _PATHS.items()},
     **{f"pathlib._local.{n}": _path(k) for n, k in _PATHS.items()},
-    **dict.fromkeys(_BAGS, _fields),
+    **dict.fromkeys(_BAGS, lambda m, args: Fields()),
     **arrays.MAKERS,
-    "torch.Size": _size,
+    "torch.Size": lambda m, args: torch.Size(sizes(args[0] if args else ())),
     "torch.device": _device,
     "torch.nn.parameter.Parameter": _first,
     "torch.serialization._get_layout": _layout,
