@@ -19,12 +19,18 @@ from jopt.cli.output import complain, write
 
 COMMANDS = {"inspect": inspect, "verify": verify, "diff": diff, "convert": convert}
 
+SHELLS = ("bash", "zsh", "tcsh")
+FILES = ("FILE", "FROM", "TO", "A", "B")
+"""What stands for a file in the help."""
+
 CLOSED, INTERRUPTED = 128 + 13, 128 + 2
 """What a shell reports for programs that end by SIGPIPE and SIGINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 for well, 1 for a failed check, 2 for an error.
+
+    130 is an interrupt, 141 a closed pipe, as shells have it.
 
     **Arguments:** `argv`, the words after `jopt`; `None` for those of this process.
     """
@@ -52,6 +58,9 @@ def _run(argv: Sequence[str] | None) -> int:
         raise CallError("main", "argv is a row of words", expected=expected, found=short(argv))
     try:
         args = parser.parse_args(argv)
+        if args.completion is not None:
+            write(_completion(parser, args.completion))
+            return 0
         if args.command is None:
             parser.print_help(sys.stderr)
             return 2
@@ -80,11 +89,36 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
 
 
+def _completion(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The script that teaches a shell the words of the program."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise JoptError(
+            "jopt --completion",
+            "completion is written by shtab, which is not installed",
+            fix="pip install 'jopt[cli]'.",
+        ) from error
+    commands = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for one in (one for found in commands for one in found.values()):
+        for action in one._actions:
+            if action.metavar in FILES:
+                action.complete = shtab.FILE
+    return str(shtab.complete(parser, shell=shell))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jopt", description="Look into checkpoints, check them, compare and convert them."
     )
     parser.add_argument("--version", action="version", version=f"jopt {metadata.version('jopt')}")
+    parser.add_argument(
+        "--completion",
+        choices=SHELLS,
+        metavar="SHELL",
+        help=f"print what makes a shell complete words: {', '.join(SHELLS)}",
+    )
+    parser.set_defaults(traceback=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in COMMANDS.items():
         one = commands.add_parser(

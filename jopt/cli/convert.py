@@ -12,7 +12,7 @@ from jopt.checkpoint.leaves import flatten, kinds_of
 from jopt.cli import state
 from jopt.cli.arguments import add_common
 from jopt.cli.formats import FORMATS, Format, Recorded, format_of
-from jopt.cli.output import write
+from jopt.cli.output import write, write_json
 from jopt.cli.sources import opened
 from jopt.core.tree import Tree, nest
 from jopt.tables.text import leaves, printable, size
@@ -35,6 +35,8 @@ formats: jopt (.jopt), flax (.msgpack, .flax), safetensors (.safetensors), torch
 orbax (.orbax, a folder). What is read is known by its content, the folders of torch's trainers
 too. Names, shapes, dtypes and values stay; what the new format cannot hold is an error, and then
 nothing is written.
+
+exit codes: 0 it is written, 2 an error
 """
 
 
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("file", metavar="FROM", help="the file or folder to read")
     parser.add_argument("target", metavar="TO", help="the file or folder to write")
-    add_common(parser, source=True)
+    add_common(parser, json=True, source=True)
     parser.add_argument(
         "--to", choices=FORMATS, metavar="FORMAT", help="format of what is written; else by suffix"
     )
@@ -82,6 +84,13 @@ def run(args: argparse.Namespace) -> int:
     kinds = kinds_of(who, flatten(who, tree))
     target.write(who, args.target, tree, transform)
     held = sum(state.size_of(kind) for kind in kinds.values())
+    left_behind = transform is not None and target.name != "jopt"
+    if args.json:
+        report = {"from": {"file": args.file, "format": found.name}}
+        report |= {"to": {"file": args.target, "format": target.name}}
+        sums = {"leaves": len(kinds), "bytes": held, "transform_left_behind": left_behind}
+        write_json({**report, **sums, "objects": objects})
+        return 0
     write(
         f"{printable(args.target)}: {target.name}, {leaves(len(kinds))}, {size(held)} "
         f"from {printable(args.file)} ({found.name})"
@@ -90,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         write(f"Of an object its class alone came over: {printable(line)}")
     if len(objects) > SHOWN:
         write(f"... and of {len(objects) - SHOWN} others.")
-    if transform is not None and target.name != "jopt":
+    if left_behind:
         write("What it said about its transform stays behind.")
     return 0
 

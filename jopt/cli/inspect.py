@@ -21,6 +21,8 @@ examples:
   jopt inspect run.jopt --match '^params/' --sort abs_max
   jopt inspect run.jopt --no-stats           # reads no array, however large the file
   jopt inspect run.jopt --json | jq '.leaves[] | select(.nans > 0) | .path'
+
+exit codes: 0 all of it could be read, 2 it could not
 """
 
 
