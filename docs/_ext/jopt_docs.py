@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import optimizer_pages
-from annotations import aliases, signature_of
+from annotations import aliases, linked, signature_of
 from docstrings import to_rst
 from docutils import nodes
 from facts import Facts
 from outside import NAMES
 from public import Name, names, under
 from rst import entry, link, summary, table
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -176,11 +176,23 @@ def setup(app: Sphinx) -> dict[str, bool]:
         )
         return signature_of(obj, lambda word: word in here or word in NAMES, bound)
 
+    homes = {name.public: name.home for name in names()}
+
+    def spelt_out(app, doctree) -> None:
+        # The signatures of overloads are autodoc's own, with names as the code has them.
+        for signature in doctree.findall(desc_signature):
+            home = homes.get(f"{signature.get('module')}.{signature.get('fullname')}")
+            for reference in signature.findall(pending_xref) if home else ():
+                full = linked(reference["reftarget"], home, here.__contains__)
+                if full in here:
+                    reference["reftarget"] = full
+
     def write(app) -> None:
         optimizer_pages.write(Path(app.srcdir) / PAGES)
 
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
+    app.connect("doctree-read", spelt_out)
     app.connect("missing-reference", unlinked)
     app.connect("builder-inited", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
