@@ -305,6 +305,7 @@ CATALOG: tuple[Entry, ...] = (
     ),
     Entry(
         jopt.adopt,
+        begins_at_once=False,
         settings={"learning_rate": 0.01, "weight_decay": 0.01},
         runs=(
             {},

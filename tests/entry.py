@@ -33,6 +33,7 @@ class Entry:
     torch_complex: bool = True  # torch's class takes complex parameters too
     ndims: tuple[int, ...] = (0, 1, 2, 3)  # the ranks of parameter it takes
     still_on_zero_gradient: bool = True  # with no weight decay, a zero gradient moves nothing
+    begins_at_once: bool = True  # its first step moves; else it only looks at the gradient
     separable: bool = True  # a leaf's steps do not depend on the other leaves
     inner_products: tuple[str, ...] = ()  # slots with ⟨g, p⟩ in them, rounded as its terms
     nu_is_mean_square: bool = False  # its `nu` is the running mean of g², with b2

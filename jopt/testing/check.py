@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 from jopt.base import CallError, ConfigError, as_row, called, check_kind, meant
 from jopt.core import Transform
-from jopt.core.tree import Tree
+from jopt.core.tree import Tree, layout_of
 from jopt.testing import dtypes as _dtypes
 from jopt.testing import leaves as _leaves
 from jopt.testing import persistence as _persistence
 from jopt.testing import steps as _steps
 from jopt.testing import structure as _structure
 from jopt.testing.law import LAWS, BrokenError, Law
-from jopt.testing.report import Finding, LawError, Report
+from jopt.testing.report import Finding, LawError, Verdict
 from jopt.testing.subject import EXTRA, SHAPES, Subject, treats_entries_alone, wanted
 
 WHO = "check"
@@ -37,7 +37,7 @@ def check(
     extra: Iterable[str] = (),
     elementwise: bool | None = None,
     raises: bool = True,
-) -> Report:
+) -> Verdict:
     """Hold an optimizer to the laws: jopt's, optax's or your own.
 
     What jopt's own optimizers are tested with, of anything with `init(params)` and
@@ -63,7 +63,7 @@ def check(
       `None` goes by what a jopt transform says, and by no for others.
     - `raises`: whether a broken law is an error; if `False`, the report alone tells.
 
-    **Returns:** a `Report`.
+    **Returns:** a `Verdict`.
 
     **Raises:** `LawError`, which is an `AssertionError`, with every finding; `ConfigError` for
     arguments of another kind.
@@ -95,7 +95,7 @@ def check(
         findings += wrong
         held += [] if wrong else [name]
     told = tuple((name, why) for name, why in skipped.items() if name in asked)
-    report = Report(tuple(held), tuple(findings), told)
+    report = Verdict(tuple(held), tuple(findings), told)
     if raises and not report.ok:
         raise LawError(WHO, f"{_shown(made)} breaks laws\n{report}", report=report)
     return report
@@ -180,6 +180,7 @@ def _shapes(params: Any) -> Tree:
             )
         return tuple(x.shape)
 
+    layout_of(WHO, params)  # which says what is wrong with its containers
     if not jax.tree.leaves(params):
         raise ConfigError(
             WHO, "params has no leaves to try the optimizer with", found=repr(params)[:100]

@@ -32,7 +32,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class Verdict:
     """What `jopt.testing.check` found; prints as lines.
 
     **Attributes:** `held`, the names of the laws that hold; `findings`, a `Finding` for each law
@@ -65,8 +65,8 @@ class Report:
 class LawError(JoptError, AssertionError):
     """A law does not hold for an optimizer. **Attributes:** `report`, all that was found."""
 
-    report: Report
+    report: Verdict
 
     def __init__(self, transform: str, problem: str, **facts: Any) -> None:
-        self.report = facts.pop("report", Report())
+        self.report = facts.pop("report", Verdict())
         super().__init__(transform, problem, **facts)

@@ -179,6 +179,15 @@ def wanted(tx: Any) -> set[str]:
     return {name for part in getattr(tx, "parts", {}).values() for name in part.extra}
 
 
+def dense(updates: Tree) -> Any:
+    """Updates as arrays, also those that are rows of a sparse one."""
+    return jax.tree.map(
+        lambda u: u.todense() if hasattr(u, "todense") else u,
+        updates,
+        is_leaf=lambda u: hasattr(u, "todense"),
+    )
+
+
 def in_rows(grads: Tree) -> Any:
     """Dense gradients as sparse ones that have every row."""
     from jax.experimental.sparse import BCOO

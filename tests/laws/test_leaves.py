@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import jopt
+from jopt.testing import leaves
 from tests.laws.harness import (
     assert_same_bits,
     each,
@@ -16,54 +16,28 @@ from tests.laws.harness import (
     grads_like,
     params_of,
     run,
-    step,
+    subject,
 )
 
 
 @each
-@pytest.mark.parametrize("empty", [{}, [], (), {"a": {}, "b": []}, {"a": None}])
-def test_no_leaves_at_all(entry, empty):
-    tx = entry.make()
-    state = tx.init(empty)
-    updates, new = tx.update(empty, state, empty, **extras(tx, empty, empty))
-    assert jax.tree.structure(updates) == jax.tree.structure(empty)
-    assert jax.tree.structure(new) == jax.tree.structure(state)
+def test_no_leaves_at_all(entry):
+    leaves.empty(subject(entry))
 
 
 @each
 def test_none_and_empty_containers_among_leaves_change_nothing(entry):
-    tx, params = entry.make(**entry.quiet), params_of(entry)
-    around = {"params": params, "nothing": None, "empty": {}, "list": []}
-    grads = grads_like(entry, params, 0)
-    got, _ = step(entry, tx, around, tx.init(around), {**around, "params": grads})
-    want, _ = step(entry, tx, params, tx.init(params), grads)
-    assert got["nothing"] is None
-    assert got["empty"] == {}
-    assert got["list"] == []
-    assert_same_bits(got["params"], want)
+    leaves.containers(subject(entry, entry.make(**entry.quiet)))
 
 
 @each
 def test_zero_size_leaves(entry):
-    tx, params = entry.make(), params_of(entry)
-    shapes = {"none": (0, 4), "flat": (0,), "deep": (2, 0, 3)}
-    hollow = {k: jnp.zeros(s) for k, s in shapes.items() if len(s) in entry.ndims}
-    for tree in (hollow, {**params, **hollow}):
-        state = tx.init(tree)
-        after, new = step(entry, tx, tree, state, jax.tree.map(jnp.ones_like, tree))
-        assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, tree)
-        assert jax.tree.structure(new) == jax.tree.structure(state)
-        assert all(np.isfinite(x).all() for x in jax.tree.leaves((after, new)))
+    leaves.hollow(subject(entry))
 
 
 @each
 def test_a_bare_array_is_a_tree(entry):
-    tx, params = entry.make(**entry.quiet), params_of(entry)
-    leaf = jax.tree.leaves(params)[-1]
-    g = jax.tree.leaves(grads_like(entry, params, 0))[-1]
-    got, _ = step(entry, tx, leaf, tx.init(leaf), g)
-    want, _ = step(entry, tx, {"w": leaf}, tx.init({"w": leaf}), {"w": g})
-    assert_same_bits(got, want["w"])
+    leaves.bare(subject(entry, entry.make(**entry.quiet)))
 
 
 @each

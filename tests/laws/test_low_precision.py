@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import jopt
+from jopt.testing.subject import wanted
 from tests.catalog import CATALOG
-from tests.laws.harness import each, step, wanted
+from tests.laws.harness import each, step
 
 STEPS = 3000
 SCALES = (0.0, 1e-30, 1e-16, 1e-8, 1e-3, 1.0)

@@ -10,7 +10,8 @@ import pytest
 from flax import serialization
 
 import jopt
-from tests.laws.harness import assert_same_bits, each, other_number, params_of, run
+from jopt.testing import persistence
+from tests.laws.harness import assert_same_bits, each, other_number, params_of, run, subject
 
 
 @each
@@ -57,6 +58,10 @@ def test_save_load_continue_is_bit_equal(entry, dtype):
 
 @each
 def test_a_pickled_state_is_the_state(entry):
-    params = params_of(entry)
-    state = entry.make().init(params)
-    assert_same_bits(pickle.loads(pickle.dumps(state)), state)
+    persistence.pickles(subject(entry))
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_save_load_continue_is_bit_equal_by_jopts_own_files(entry, dtype):
+    persistence.resumes(subject(entry), dtype)

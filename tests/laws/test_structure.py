@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import chex
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import serialization
 
 import jopt
 from jopt.core.spec import REGISTRY
+from jopt.testing import structure
 from tests.laws.harness import (
-    assert_close,
     assert_same_bits,
     each,
     grads_like,
@@ -19,13 +16,9 @@ from tests.laws.harness import (
     other_number,
     params_of,
     run,
-    stacked,
     step,
+    subject,
 )
-
-
-def aspect(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
 
 def is_plain(tree):
@@ -45,44 +38,22 @@ def test_the_state_is_nested_dicts_of_arrays(entry):
 
 @each
 def test_structure_shapes_and_dtypes_never_change(entry):
-    tx, params = entry.make(), params_of(entry)
-    state = tx.init(params)
-    shapes = aspect(state)
-    for seed in range(3):
-        params, state = run(entry, tx, params, state, [seed])
-        assert aspect(state) == shapes
-    chex.assert_trees_all_equal_structs(state, tx.init(params))
+    structure.structure(subject(entry))
 
 
 @each
 def test_scan_equals_a_loop(entry):
-    tx, params = entry.make(), params_of(entry)
-    looped = run(entry, tx, params, tx.init(params), range(4))
-
-    @jax.jit
-    def scanned(params, state, grads):
-        def body(carry, g):
-            return step(entry, tx, *carry, g), None
-
-        return jax.lax.scan(body, (params, state), grads)[0]
-
-    got = scanned(params, tx.init(params), stacked(entry, params, range(4)))
-    assert_close(got, looped, rtol=2e-6)
+    structure.scan(subject(entry))
 
 
 @each
 def test_init_of_shapes_is_init_in_shape(entry):
-    tx, params = entry.make(), params_of(entry)
-    state = tx.init(params)
-    shapes = jax.eval_shape(tx.init, params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, state)
-    assert jax.tree.map(lambda x: x.weak_type, shapes) == jax.tree.map(lambda x: x.weak_type, state)
+    structure.shapes(subject(entry))
 
 
 @each
 def test_init_under_jit_is_init(entry):
-    tx, params = entry.make(), params_of(entry)
-    assert_same_bits(jax.jit(tx.init)(params), tx.init(params))
+    structure.init_jit(subject(entry))
 
 
 @each
@@ -108,15 +79,8 @@ def test_nothing_retraces(entry):
 
 
 @each
-def test_update_mutates_neither_parameters_nor_state_nor_gradients(entry):
-    # NumPy arrays, which could be written to.
-    tx = entry.make()
-    params = jax.tree.map(np.array, params_of(entry))
-    grads = jax.tree.map(np.array, grads_like(entry, params, 0))
-    state = jax.tree.map(np.array, tx.init(params))
-    before = jax.tree.map(np.copy, (params, grads, state))
-    step(entry, tx, params, state, jax.tree.map(jnp.asarray, grads))
-    assert_same_bits((params, grads, state), before)
+def test_update_mutates_nothing_and_remembers_nothing(entry):
+    structure.pure(subject(entry))
 
 
 @each

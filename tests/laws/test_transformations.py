@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jopt
+from jopt.testing import structure
 from tests.laws.harness import (
     assert_close,
     each,
@@ -15,19 +16,15 @@ from tests.laws.harness import (
     has_number,
     numbers,
     params_of,
-    run,
     stacked,
     step,
+    subject,
 )
 
 
 @each
 def test_jit_equals_no_jit(entry):
-    tx, params = entry.make(), params_of(entry)
-    plain, state = params, tx.init(params)
-    for seed in range(2):
-        plain, state = step(entry, tx, plain, state, grads_like(entry, params, seed))
-    assert_close(run(entry, tx, params, tx.init(params), range(2)), (plain, state), rtol=2e-6)
+    structure.jit(subject(entry))
 
 
 def trajectory(entry, tx, params, grads):

@@ -9,8 +9,9 @@ import torch
 import jopt
 from jopt.core.spec import REGISTRY
 from jopt.interop.torch import optimizer
+from jopt.testing import dtypes
+from jopt.testing.subject import Subject
 from tests.catalog import BY_NAME, CATALOG
-from tests.laws.harness import extras
 from tests.oracles.torch_live import rows
 
 # L-BFGS evaluates a function, and such a gradient belongs to one that is as steep.
@@ -20,8 +21,6 @@ OURS = [entry for entry in CATALOG if entry.name not in TORCHS]
 SETTINGS = {"sgd": {"momentum": 0.9}, "rmsprop": {"centered": True, "momentum": 0.9}}
 START = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 NORMAL = np.random.default_rng(1).normal(size=(4, 4, 3))
-HUGE = [[3e20, 1, 1, 1], [1, 1e30, 1e30, 1], [1e37, 1e37, 1, 1]]
-"""The sizes of the gradients of four steps."""
 
 
 def in_torch(name, grads):
@@ -51,7 +50,7 @@ def in_jopt(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_stay_finite_wherever_torchs_do_and_beyond(name):
     run = in_jopt(name)
-    for sizes in HUGE:
+    for sizes in dtypes.HUGE:
         grads = (np.reshape(sizes, (4, 1, 1)) * NORMAL).astype(np.float32)
         ours, theirs = np.asarray(run(jnp.asarray(grads))), in_torch(name, grads)
         assert np.isfinite(ours).all()
@@ -60,21 +59,7 @@ def test_parameters_stay_finite_wherever_torchs_do_and_beyond(name):
 
 @pytest.mark.parametrize("entry", OURS, ids=lambda entry: entry.name)
 def test_what_torch_lacks_stays_finite(entry):
-    tx = entry.factory()
-
-    @jax.jit
-    def run(grads):
-        def step(carry, g):
-            updates, s = tx.update(g, carry[1], carry[0], **extras(tx, carry[0], g))
-            p = jopt.apply_updates(carry[0], updates)
-            return (p, s), p
-
-        start = jnp.asarray(START)
-        return jax.lax.scan(step, (start, tx.init(start)), grads)[1]
-
-    for sizes in HUGE:
-        path = np.asarray(run((np.reshape(sizes, (4, 1, 1)) * NORMAL).astype(np.float32)))
-        assert np.isfinite(path).all()
+    dtypes.huge(Subject(entry.factory(), (4, 3)))
 
 
 @pytest.mark.parametrize("size", [1e18, 3e20, 1e30])
