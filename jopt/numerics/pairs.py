@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import solve_triangular
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -80,9 +79,9 @@ def newton_step(p: Pairs, g: Array, products: Array) -> Array:
     """
     both = p.live[:, None] & p.live[None] & (p.places[:, None] <= p.places[None])
     r = jnp.where(both, p.tables[0], jnp.eye(p.live.size, dtype=g.dtype))
-    alpha = -solve_triangular(r, products[0])
+    alpha = -jax.scipy.linalg.solve_triangular(r, products[0])
     seen = jnp.sum(p.tables[1] * jnp.where(p.live, alpha, 0)[None], axis=1)
     inner = alpha + p.gamma * jnp.where(p.live, products[1] + seen, 0)
-    weights = jnp.stack([solve_triangular(r, inner, trans="T"), -p.gamma * alpha])
+    weights = jnp.stack([jax.scipy.linalg.solve_triangular(r, inner, trans="T"), -p.gamma * alpha])
     weights = weights[:, (p.places - p.n) % p.places.size]
     return jnp.einsum("km,kmn->n", weights, p.rows, precision=HIGHEST) - p.gamma * g
