@@ -149,21 +149,25 @@ def by_pairs(
         pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
 
         down = downhill(*low)
-        sizes = jnp.abs(jnp.stack([low[0], down, change[0]]))
-        x_max, g_max, step_max = jnp.max(sizes, axis=1, initial=0)
+        scaled = down * jnp.maximum(1, jnp.abs(low[0]))
+        sizes = jnp.abs(jnp.stack([low[0], down, change[0], scaled]))
+        x_max, g_max, step_max, scaled_max = jnp.max(sizes, axis=1, initial=0)
         gained = (f < was.best_f - eps * jnp.abs(was.best_f)) | (g_max < 0.5 * was.best_g)
         better = over & (gained | first)
         idle = jnp.where(better, 0, n.idle + over.astype(jnp.int32))
         f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
         f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(was.f), jnp.abs(f)))
         unseen = -was.slope * found.search.high[0] <= noise
+        # Where the scales of parameters lie far apart no step along the gradient may be seen far
+        # from a minimum, too; the bound is Dennis and Schnabel's (1983, section 7.2).
+        flat = scaled_max <= eps ** (1 / 3) * jnp.maximum(1, jnp.abs(f))
         rules = (
             (first & ~(jnp.isfinite(f) & jnp.isfinite(g_max)), NOT_FINITE),
             (g_max <= limits["tolerance_grad"], GRADIENT),
             (moved & (f_limit > 0) & (jnp.abs(f - was.f) <= f_limit * f_scale), VALUE),
             (moved & (x_limit > 0) & (step_max <= x_limit * jnp.maximum(1, x_max)), PARAMS),
-            ((idle >= PATIENCE) | (stop & unseen), PRECISION),
-            (stop, SEARCH),
+            (((idle >= PATIENCE) | (stop & unseen)) & flat, PRECISION),
+            ((idle >= PATIENCE) | stop, SEARCH),
         )
         status = jnp.select([over & r for r, _ in rules], [jnp.int32(s) for _, s in rules], RUNNING)
 
