@@ -41,8 +41,8 @@ HISTORY = 100
 BOUNDED_HISTORY = 20
 """Between bounds a step costs the cube of it."""
 MAX_TRIALS = 25
-PATIENCE = 10
-"""After so many steps that lower neither the value nor the gradient the search is at an end."""
+PATIENCE = 5
+"""After so many steps that lower neither the value nor the gradient the pairs are forgotten."""
 NOISE = 8
 """By how many units in the last place the value of a function is taken to be wrong."""
 
@@ -143,11 +143,6 @@ def by_pairs(
         keep = moved & (sy > 0) & (sy < jnp.inf)
         pair = change * jax.lax.rsqrt(jnp.where(keep, sy, 1))
         pairs = stored(run.pairs, pair, keep)
-        # A search that found nothing may have been misled by old pairs.
-        failed = over & ~first & ~moved
-        stop = failed & (pairs.n == 0)
-        pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
-
         down = downhill(*low)
         scaled = down * jnp.maximum(1, jnp.abs(low[0]))
         sizes = jnp.abs(jnp.stack([low[0], down, change[0], scaled]))
@@ -155,19 +150,25 @@ def by_pairs(
         gained = (f < was.best_f - eps * jnp.abs(was.best_f)) | (g_max < 0.5 * was.best_g)
         better = over & (gained | first)
         idle = jnp.where(better, 0, n.idle + over.astype(jnp.int32))
+        # Pairs may have misled a search that found nothing and searches that gain nothing. The next
+        # one goes along the gradient, and is the last if it does no better.
+        failed = over & ~first & (~moved | (idle >= PATIENCE))
+        stop = failed & ~better & (run.pairs.n == 0)
+        pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
         f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
         f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(was.f), jnp.abs(f)))
-        unseen = -was.slope * found.search.high[0] <= noise
-        # Where the scales of parameters lie far apart no step along the gradient may be seen far
-        # from a minimum, too; the bound is Dennis and Schnabel's (1983, section 7.2).
-        flat = scaled_max <= eps ** (1 / 3) * jnp.maximum(1, jnp.abs(f))
+        # No decrease can be seen along the gradient, or the gradient is small by the measure of
+        # Dennis and Schnabel (1983, section 7.2).
+        search = found.search
+        unseen = -was.slope * jnp.where(moved, search.low[0], search.high[0]) <= noise
+        flat = scaled_max <= jnp.cbrt(eps) * jnp.maximum(1, jnp.abs(f))
         rules = (
             (first & ~(jnp.isfinite(f) & jnp.isfinite(g_max)), NOT_FINITE),
             (g_max <= limits["tolerance_grad"], GRADIENT),
             (moved & (f_limit > 0) & (jnp.abs(f - was.f) <= f_limit * f_scale), VALUE),
             (moved & (x_limit > 0) & (step_max <= x_limit * jnp.maximum(1, x_max)), PARAMS),
-            (((idle >= PATIENCE) | (stop & unseen)) & flat, PRECISION),
-            ((idle >= PATIENCE) | stop, SEARCH),
+            (stop & (unseen | flat), PRECISION),
+            (stop, SEARCH),
         )
         status = jnp.select([over & r for r, _ in rules], [jnp.int32(s) for _, s in rules], RUNNING)
 
