@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -63,9 +62,10 @@ def in_pieces(
     An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
     array as many as a large one. Here a large array is reduced to pieces in one kernel, whatever
     the number of functions; small ones are joined and read by one. The barriers keep XLA from
-    undoing it. What is sharded by its very type cannot be joined, and is reduced on its own. What
-    may be sharded although its type does not say it would have to be gathered to be joined; but
-    side by side with others of its shape, it stays where it is.
+    undoing it. What is sharded by its very type cannot be joined, and what may be sharded although
+    its type does not say it would have to be gathered for that: each is reduced on its own. (Not
+    side by side with others of its shape: of one alone that is an axis of length 1 in front, whose
+    sum behind a barrier XLA's CPU gets wrong, as of jax 0.10.)
     """
     made = made or one_by_one(over)
 
@@ -74,12 +74,8 @@ def in_pieces(
         x, axes = _cut(x, cut.most)
         return [_flat(total) for total in made(x, each, axes)]
 
-    known = [x for x in xs if not sharded(x)]
-    whole = [x for x in known if not may_be_split(x)]
-    alike: dict[tuple[int, ...], list[Array]] = {}
-    for x in known:
-        if may_be_split(x):
-            alike.setdefault(x.shape, []).append(x)
+    apart = [x for x in xs if sharded(x) or may_be_split(x)]
+    whole = [x for x in xs if not (sharded(x) or may_be_split(x))]
     small = [_flat(x) for x in whole if x.size <= SMALL]
     parts = [pieces(x) for x in whole if x.size > SMALL]
     if small:
@@ -89,14 +85,7 @@ def in_pieces(
         joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
         parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
-    found = [made(x, each, range(x.ndim)) for x in xs if sharded(x)]
-    for shape, some in alike.items():
-        if math.prod(shape) <= SMALL:
-            beside = jax.lax.optimization_barrier(jnp.stack(some))
-            found.append(made(beside, each, range(beside.ndim)))
-        else:
-            of_each = jax.lax.optimization_barrier([pieces(x) for x in some])
-            found.append([over(jnp.stack(numbers)) for numbers in zip(*of_each, strict=True)])
+    found = [made(x, each, range(x.ndim)) for x in apart]
     if parts:
         one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
         table = jax.lax.optimization_barrier(one).reshape(len(each), -1)

@@ -11,7 +11,15 @@ import jopt
 from tests.benchmarks.on_mesh import cost
 from tests.sharding.meshes import AUTO
 
-SHAPES = {"a": (512, 256), "b": (512, 256), "c": (256, 512), "d": (64,), "e": (64,), "f": (8, 16)}
+SHAPES = {
+    "a": (512, 256),
+    "b": (512, 256),
+    "c": (256, 512),
+    "d": (64,),
+    "e": (64,),
+    "f": (8, 16),
+    "g": (16, 512),
+}
 
 
 def placed(spec, scale=1.0):
