@@ -15,7 +15,7 @@ import pytest
 
 from tests.catalog import Entry
 
-MOST = 5
+MOST = 4
 
 
 def sample(items: list[pytest.Item], whole: tuple[str, ...]) -> None:
