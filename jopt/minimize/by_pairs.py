@@ -43,6 +43,8 @@ BOUNDED_HISTORY = 20
 MAX_TRIALS = 25
 PATIENCE = 5
 """After so many steps that lower neither the value nor the gradient the pairs are forgotten."""
+MAX_RESTARTS = 10
+"""So often the pairs may be forgotten; along the gradient alone a search could go on for ever."""
 NOISE = 8
 """By how many units in the last place the value of a function is taken to be wrong."""
 
@@ -82,6 +84,7 @@ class Counts(NamedTuple):
     steps: Array
     evaluations: Array
     idle: Array
+    restarts: Array
     status: Array
     trials: Array
     stuck: Array
@@ -153,7 +156,8 @@ def by_pairs(
         # Pairs may have misled a search that found nothing and searches that gain nothing. The next
         # one goes along the gradient, and is the last if it does no better.
         failed = over & ~first & (~moved | (idle >= PATIENCE))
-        stop = failed & ~better & (run.pairs.n == 0)
+        in_vain = ~better & (run.pairs.n == 0)
+        stop = failed & (in_vain | (n.restarts >= MAX_RESTARTS))
         pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
         f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
         f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(was.f), jnp.abs(f)))
@@ -201,6 +205,7 @@ def by_pairs(
             steps=n.steps + moved.astype(jnp.int32),
             evaluations=n.evaluations + 1,
             idle=idle,
+            restarts=n.restarts + failed.astype(jnp.int32),
             status=status,
             trials=jnp.where(over, 0, found.search.trials),
             stuck=found.search.stuck & ~over,

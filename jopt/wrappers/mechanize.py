@@ -165,11 +165,12 @@ def mechanize(
     the authors have it in optax: h within ±m, and r below 0 remembered, where the paper and their
     code for torch make it 0.
 
-    >>> import jax.numpy as jnp, jopt
+    >>> import jax, jax.numpy as jnp, jopt
     >>> tx, params = jopt.mechanize(jopt.sgd(1.0)), {"w": jnp.float32(1.0)}
     >>> state = tx.init(params)
+    >>> step = jax.jit(lambda params, state: jopt.step(tx, params, state, params))
     >>> for _ in range(100):
-    ...     params, state = jopt.step(tx, {"w": params["w"]}, state, params)
+    ...     params, state = step(params, state)
     >>> bool(abs(params["w"]) < 0.1)
     True
     """
