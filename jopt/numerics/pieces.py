@@ -85,7 +85,12 @@ def in_pieces(
         joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
         parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
-    found = [made(x, each, range(x.ndim)) for x in apart]
+    found = [
+        made(x, each, range(x.ndim))
+        if sharded(x) or x.size <= SMALL
+        else [over(numbers) for numbers in jax.lax.optimization_barrier(pieces(x))]
+        for x in apart
+    ]
     if parts:
         one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
         table = jax.lax.optimization_barrier(one).reshape(len(each), -1)
