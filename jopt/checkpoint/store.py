@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Literal, overload
 
 from jopt.base import CheckpointError, checked
@@ -250,6 +253,19 @@ def _write(
         wire.write(who, shown, leaves, describe(who, tx))
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: it would walk the leaves made so far again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_uncollected()
 def _read(
     who: str,
     file: BinaryIO,

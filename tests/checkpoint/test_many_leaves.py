@@ -1,5 +1,7 @@
 """Many small leaves cross over together; large ones one at a time."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -93,6 +95,19 @@ def test_very_many_of_one_shape_go_through_compiled_calls(monkeypatch, kind):
         assert isinstance(new["w"], jax.Array)
         assert getattr(old["w"], "sharding", None) in (None, new["w"].sharding)
         assert new["w"].committed == (kind in ("one device", "sharded"))
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_as_it_was_after_a_load(on):
+    was, data = gc.isenabled(), jopt.to_bytes({"w": np.ones(2)})
+    try:
+        (gc.enable if on else gc.disable)()
+        jopt.from_bytes(None, data)
+        assert gc.isenabled() == on
+        fails("damaged", jopt.from_bytes, None, data[:-1])
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 def test_batches_are_bounded(monkeypatch):
