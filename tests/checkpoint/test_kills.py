@@ -7,7 +7,33 @@ import tempfile
 
 import pytest
 
-COMMON = """
+CHILDREN = """
+def killed(child):
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0
+        return False
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return True
+
+def taken(save):
+    # A child's first save takes several times as long as the next.
+    began = time.perf_counter()
+    if (child := os.fork()) == 0:
+        save()
+        os._exit(0)
+    assert not killed(child)
+    return time.perf_counter() - began
+
+def dies(child, each):
+    time.sleep(rng.uniform(0, min(4 * each, 0.03)))
+    os.kill(child, signal.SIGKILL)
+    assert killed(child)
+"""
+
+COMMON = (
+    CHILDREN
+    + """
 import os, random, signal, sys, time
 import numpy as np
 import jopt
@@ -33,26 +59,19 @@ def leftovers():
     assert names in ([], [".jopt-run.jopt.tmp"]), names
     return len(names)
 """
+)
 
 # The saves go on until the kill, so that it may come at any moment of one.
 RANDOM = """
 rng, steps, unfinished, size = random.Random(0), set(), 0, 20_000
 save(1, size)
-began = time.perf_counter()  # a child's first save takes several times as long as the next
-if (child := os.fork()) == 0:
-    save(1, size)
-    os._exit(0)
-os.waitpid(child, 0)
-each = time.perf_counter() - began
+each = taken(lambda: save(1, size))
 for kill in range(kills):
     child = os.fork()
     if child == 0:
         for step in range(100 * kill, 10**9):
             save(step, size)
-    time.sleep(rng.uniform(0, min(4 * each, 0.03)))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    dies(child, each)
     steps.add(whole(size))
     unfinished += leftovers()
 save(1, size)
@@ -81,12 +100,7 @@ def killed_at(n):
         sys.settrace(count)
         save(2, size)
         os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
-        return False
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    return True
+    return killed(child)
 
 save(1, size)
 while killed_at(n := n + 1):

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from tests.checkpoint.test_kills import CHILDREN, started
 from tests.checkpoint.test_kills import folder as folder
-from tests.checkpoint.test_kills import started
 
-COMMON = """
+COMMON = (
+    CHILDREN
+    + """
 import json, os, pathlib, random, signal, sys, time
 import numpy as np
 import jopt
@@ -30,22 +32,14 @@ def resumed(size):
     for kept in made(False).entries:
         assert jopt.load(kept.path)["step"] == kept.step
     return found.step or 0
-
-def killed(child):
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
-        return False
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    return True
 """
+)
 
 # What a child has saved for certain it says through a pipe: nothing of that may be lost.
 RANDOM = """
 rng, size, done, steps = random.Random(0), 20_000, 0, set()
-began = time.perf_counter()
 save(made(False), 0, size)
-each = time.perf_counter() - began
+each = taken(lambda: save(made(False), 0, size))
 for kill in range(kills):
     heard, told = os.pipe()
     child = os.fork()
@@ -56,9 +50,7 @@ for kill in range(kills):
                 os.write(told, b"%d " % (step - 1))  # `save` has waited for the one before
     os.close(told)
     words = os.read(heard, 2)
-    time.sleep(rng.uniform(0, min(4 * each, 0.03)))
-    os.kill(child, signal.SIGKILL)
-    assert killed(child)
+    dies(child, each)
     last = int((words + os.read(heard, 2**20)).split()[-1])
     os.close(heard)
     now = resumed(size)

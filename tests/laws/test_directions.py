@@ -9,22 +9,23 @@ from jopt.testing.law import BrokenError
 from tests.laws.harness import each, subject
 
 
+def from_the_first_step(law, entry, broken):
+    """The law holds; of what rests at first it is broken, and says so."""
+    if entry.begins_at_once:
+        law(subject(entry))
+    else:
+        with pytest.raises(BrokenError, match=broken):
+            law(subject(entry))
+
+
 @each
 def test_the_first_step_goes_against_the_gradient(entry):
-    if entry.begins_at_once:
-        steps.descends(subject(entry))
-    else:
-        with pytest.raises(BrokenError, match="the first step is zero"):
-            steps.descends(subject(entry))
+    from_the_first_step(steps.descends, entry, "the first step is zero")
 
 
 @each
 def test_a_step_depends_on_the_gradient_that_it_is_given(entry):
-    if entry.begins_at_once:
-        steps.answers(subject(entry))
-    else:
-        with pytest.raises(BrokenError, match="step 1 is the same"):
-            steps.answers(subject(entry))
+    from_the_first_step(steps.answers, entry, "step 1 is the same")
 
 
 @each
