@@ -15,7 +15,7 @@ from jopt import plot
 from jopt.base import ConfigError, TreeError, called, checked, plain
 from jopt.core import State, Transform, apply_updates, set_hyperparams
 from jopt.core.checks import as_array
-from jopt.core.entrance import arrays, limit, start_point, wrong
+from jopt.core.entrance import arrays, limit, real_scalar, start_point, wrong
 from jopt.core.transform import check_transform
 from jopt.core.tree import Tree, layout_of
 from jopt.numerics import debias, number_dtype
@@ -187,10 +187,7 @@ def _swept(
     def value_of(p: Tree, step: Array) -> Array:
         seen = () if batches is None else (jax.tree.map(lambda x: x[step % count], batches),)
         value = as_array(WHO, "the loss", called(WHO, "loss", loss, p, *seen))
-        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
-            found = f"{value.dtype}{list(value.shape)}"
-            raise ConfigError(WHO, "loss does not give a real scalar", found=found)
-        number: Array = value.astype(number_dtype())
+        number: Array = real_scalar(WHO, "loss", value).astype(number_dtype())
         return number
 
     def body(run: _Run) -> _Run:
@@ -220,7 +217,6 @@ def _swept(
             run.smoothed.at[run.step].set(smoothed),
         )
 
-    params = jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), params)
     nothing, none = jnp.zeros((), rates.dtype), jnp.zeros_like(rates)
     first = _Run(
         params,

@@ -62,7 +62,7 @@ def placed(
         sharding = _sharding(target) if sort in devices else None
         if value.dtype.itemsize > 4:
             _check_width(who, path, value)
-        if value.nbytes >= LARGE or not (sharding is None or _is_joint(sharding)):
+        if value.nbytes >= LARGE or not _is_joint(sharding):
             yield path, _put(who, path, value, sharding)
         elif waiting.add(path, value, sharding):
             yield from waiting.put()

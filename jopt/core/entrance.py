@@ -49,8 +49,22 @@ def arrays(who: str, what: str, tree: Tree) -> Tree:
     return layout.treedef.unflatten(made)
 
 
+def strong(tree: Tree) -> Tree:
+    """The tree with dtypes that stay, as loops need; a Python number has one that gives way."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), tree)
+
+
+def real_scalar(who: str, name: str, value: Array, expected: str | None = None) -> Array:
+    """What a function of this name gave; `ConfigError` if it is no real scalar."""
+    if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+        found = f"{value.dtype}{list(value.shape)}"
+        problem = f"{name} does not give a real scalar"
+        raise ConfigError(who, problem, expected=expected, found=found)
+    return value
+
+
 def start_point(who: str, x0: Tree) -> Tree:
-    """The arrays to start from; `TreeError` for what small steps cannot move."""
+    """The arrays to start from, `strong`; `TreeError` for what small steps cannot move."""
     layout = layout_of(who, x0)
     if not len(layout):
         raise TreeError(
@@ -71,4 +85,4 @@ def start_point(who: str, x0: Tree) -> Tree:
                 found=x.dtype,
                 fix="Give it to fun through args, or as a float.",
             )
-    return layout.treedef.unflatten(leaves)
+    return strong(layout.treedef.unflatten(leaves))

@@ -31,6 +31,7 @@ from jopt.numerics import (
     Search,
     advance,
     bounded_step,
+    either,
     longest,
     newton_step,
     stored,
@@ -137,7 +138,7 @@ def by_pairs(
             max_trials=MAX_TRIALS,
         )
         lower, over = found.lower | first, found.done | found.spent | first
-        low, aux = _where(lower, (new, aux), (run.low, run.auxes[1]))
+        low, aux = either(lower, (new, aux), (run.low, run.auxes[1]))
         f = jnp.where(first, f_new, found.search.low[1])
         moved = over & ~first & (found.search.low[0] > 0)
 
@@ -198,8 +199,8 @@ def by_pairs(
         if box is not None:
             t_max = jnp.maximum(longest(low[0], d, *box), 1)
         begun = Numbers(f, slope, t, t_max, was.best_f, was.best_g)
-        numbers = _where(over, begun, was._replace(t=found.search.t))
-        best = _where(better, (f, g_max), numbers[4:])
+        numbers = either(over, begun, was._replace(t=found.search.t))
+        best = either(better, (f, g_max), numbers[4:])
         ends = jnp.stack([jnp.stack([jnp.zeros_like(f), f, slope]), jnp.full(3, jnp.inf, dtype)])
         counts = Counts(
             steps=n.steps + moved.astype(jnp.int32),
@@ -214,7 +215,7 @@ def by_pairs(
             here=jnp.where(over, low, run.here),
             low=low,
             d=d,
-            auxes=(_where(over, aux, run.auxes[0]), aux),
+            auxes=(either(over, aux, run.auxes[0]), aux),
             pairs=pairs,
             ends=jnp.where(over, ends, jnp.stack(found.search[1:3])),
             numbers=jnp.stack([*numbers[:4], *best]),
@@ -257,7 +258,3 @@ def by_pairs(
         state=end.pairs._asdict(),
         trace=end.trace,
     )
-
-
-def _where(which: Array, a: Tree, b: Tree) -> Any:
-    return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.core import State, Transform, apply_updates
+from jopt.core.entrance import strong
 from jopt.core.hyperparams import nodes
 from jopt.core.tree import Tree
-from jopt.minimize.problem import Objective, strong, traced, untraced
+from jopt.minimize.problem import Objective, traced, untraced
 from jopt.minimize.result import (
     GRADIENT,
     NOT_FINITE,
@@ -24,7 +25,7 @@ from jopt.minimize.result import (
     VALUE,
     Minimum,
 )
-from jopt.numerics import number_dtype, vector_max
+from jopt.numerics import either, number_dtype, vector_max
 
 
 class _Run(NamedTuple):
@@ -84,7 +85,7 @@ def by_transform(
         seen = traced(run.trace, finite, run.steps + 1, value)
         new = _Run(params, value, aux, grads, state, run.steps + 1, idle, status, seen)
         before = run._replace(steps=new.steps, status=status)
-        return _Run(*(_where(finite, a, b) for a, b in zip(new, before, strict=True)))
+        return _Run(*(either(finite, a, b) for a, b in zip(new, before, strict=True)))
 
     value, aux, grads = look(x0)
     state = tx.init(x0)
@@ -141,7 +142,3 @@ def _finite(value: Array, grads: Tree) -> Array:
 def _size(tree: Tree) -> Array:
     leaves = jax.tree.leaves(tree)
     return vector_max(leaves).astype(number_dtype()) if leaves else jnp.zeros((), number_dtype())
-
-
-def _where(which: Array, a: Tree, b: Tree) -> Tree:
-    return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)

@@ -15,7 +15,7 @@ from jopt.core.tree import Tree
 from jopt.minimize.bounds import laid_bounds
 from jopt.minimize.by_pairs import by_pairs
 from jopt.minimize.by_transform import by_transform
-from jopt.minimize.problem import Objective, Packed, strong
+from jopt.minimize.problem import Objective, Packed
 from jopt.minimize.result import Minimum
 from jopt.numerics import number_dtype
 
@@ -46,10 +46,11 @@ def minimize(
         max|x − x′| ≤ tolerance_params·max(1, max|x|)          (off where 0)
         no decrease can be represented (L-BFGS); x = x′ twice in a row (`tx`)
 
-    L-BFGS is at the limit of rounding where ten steps have neither lowered the value by its last
-    place nor halved the gradient, or where what the slope at −g promises is below the last
-    places of the value. Values that are not finite its search takes for infinitely high: only at
-    `x0` do they end it.
+    After five steps that have neither lowered the value by its last place nor halved the gradient
+    L-BFGS forgets its pairs, ten times at the most. It is at the limit of rounding where a search
+    along −g gains nothing either, and what the slope there promises is below the last places of
+    the value, or max(|g|·max(1, |x|)) ≤ ∛ε·max(1, |f|). Values that are not finite its search
+    takes for infinitely high: only at `x0` do they end it.
 
     **Arguments:**
 
@@ -79,7 +80,8 @@ def minimize(
     that do not fit a leaf.
 
     Source: Liu and Nocedal, 1989; with bounds Byrd, Lu, Nocedal and Zhu, 1995, and Morales and
-    Nocedal, 2011; the limit of rounding by Hager and Zhang, 2005.
+    Nocedal, 2011; the limit of rounding by Hager and Zhang, 2005,
+    and Dennis and Schnabel, 1983, section 7.2.
 
     >>> import jax.numpy as jnp, jopt
     >>> found = jopt.minimize(lambda x: jnp.sum((x - 1.0) ** 4 + x ** 2), jnp.zeros(3))
@@ -102,7 +104,7 @@ def minimize(
     most = (15_000 if tx is None else 1000) if max_steps is None else max_steps
     limits["max_steps"] = limit("minimize", "max_steps", most, jnp.int32)
     kept = whole_number("minimize", "trace", trace, 0, "steps")
-    start = strong(start_point("minimize", x0))
+    start = start_point("minimize", x0)
     args = tuple(arrays("minimize", f"args[{i}]", arg) for i, arg in enumerate(args))
     box = None if bounds is None else laid_bounds(start, bounds)
     objective = Objective(_hashable(fun), has_aux)

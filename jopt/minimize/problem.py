@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, called
+from jopt.base import called
 from jopt.core.checks import as_array
-from jopt.core.entrance import wrong
+from jopt.core.entrance import real_scalar, strong, wrong
 from jopt.core.tree import Tree
 from jopt.numerics import is_complex, real_dtype, widest
 
@@ -32,21 +32,12 @@ class Objective:
             expected = "(scalar, aux), as has_aux=True says"
             raise wrong("minimize", "fun gives no pair", expected, out)
         value, aux = out if self.has_aux else (out, None)
-        value = as_array("minimize", "the value of fun", value)
-        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
-            raise ConfigError(
-                "minimize",
-                "fun does not give a real scalar",
-                expected="a floating scalar, or (scalar, aux) with has_aux=True",
-                found=f"{value.dtype}{list(value.shape)}",
-            )
+        expected = "a floating scalar, or (scalar, aux) with has_aux=True"
+        value = real_scalar(
+            "minimize", "fun", as_array("minimize", "the value of fun", value), expected
+        )
         seen: tuple[Array, Any] = strong((value, aux))
         return seen
-
-
-def strong(tree: Tree) -> Tree:
-    """The tree with dtypes that stay, as loops need; a Python number has one that gives way."""
-    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), tree)
 
 
 @dataclass(frozen=True)

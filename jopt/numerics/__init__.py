@@ -29,6 +29,7 @@ from jopt.numerics.factored import mean_along as mean_along
 from jopt.numerics.factored import rms as rms
 from jopt.numerics.in_place import newton_schulz_in_place as newton_schulz_in_place
 from jopt.numerics.line_search import backtracking as backtracking
+from jopt.numerics.line_search import either as either
 from jopt.numerics.line_search import strong_wolfe as strong_wolfe
 from jopt.numerics.moments import Ratio as Ratio
 from jopt.numerics.moments import debias as debias

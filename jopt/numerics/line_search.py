@@ -136,7 +136,7 @@ def strong_wolfe(
         done = ~spent & ~above & (wolfe | capped)
         enclosed = ~spent & (above | (~wolfe & (slope_new >= 0)))
         outwards = bracketing & ~(spent | done | enclosed)
-        near = _where(spent, start, _where(done, new, s.prev))
+        near = either(spent, start, either(done, new, s.prev))
         ends_b = Point(*(jnp.stack(pair) for pair in zip(near, new, strict=True)))
         low_b = _lower(ends_b)
         phase_b = jnp.where(enclosed, ZOOMING, jnp.where(outwards, BRACKETING, FINISHED))
@@ -149,22 +149,22 @@ def strong_wolfe(
         across = slope_new * (s.ends.t[1 - s.low] - s.ends.t[s.low]) >= 0
         turned = ~raised & ~wolfe & across
         swapped = Point(*(x.at[1 - s.low].set(x[s.low]) for x in s.ends))
-        kept = _where(turned, swapped, s.ends)
+        kept = either(turned, swapped, s.ends)
         lowered = Point(*(x.at[s.low].set(y) for x, y in zip(kept, new, strict=True)))
-        ends_z = _where(raised, replaced, lowered)
+        ends_z = either(raised, replaced, lowered)
         low_z = jnp.where(raised, _lower(ends_z), s.low)
         take_z = ~raised | (low_z != s.low)
         phase_z = jnp.where(wolfe_z, FINISHED, ZOOMING)
 
         steps = s.steps + jnp.where(bracketing & ~outwards, 0, 1)
-        ends = _where(bracketing, ends_b, ends_z)
+        ends = either(bracketing, ends_b, ends_z)
         low = jnp.where(bracketing, low_b, low_z)
         phase = jnp.where(bracketing, phase_b, phase_z)
         small = jnp.abs(ends.t[1] - ends.t[0]) * d_max < tolerance
         phase = jnp.where((phase == ZOOMING) & ((steps >= max_steps) | small), FINISHED, phase)
         # Where the search ran out while bracketing, its low end may be the start.
-        g_low = _where(bracketing & spent, g, s.g)
-        g_next = _where(jnp.where(bracketing, take_b, take_z), g_new, g_low)
+        g_low = either(bracketing & spent, g, s.g)
+        g_next = either(jnp.where(bracketing, take_b, take_z), g_new, g_low)
 
         least, most = s.t + 0.01 * (s.t - s.prev.t), s.t * stretch
         if t_max is not None:
@@ -195,7 +195,8 @@ def _lower(ends: Point) -> Array:
     return jnp.where(ends.f[0] <= ends.f[1], 0, 1).astype(jnp.int32)
 
 
-def _where(which: Array, a: Any, b: Any) -> Any:
+def either(which: Array, a: Any, b: Any) -> Any:
+    """The tree `a` where `which`, else `b`."""
     return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
 
 

@@ -74,8 +74,10 @@ def in_pieces(
         x, axes = _cut(x, cut.most)
         return [_flat(total) for total in made(x, each, axes)]
 
-    apart = [x for x in xs if sharded(x) or may_be_split(x)]
-    whole = [x for x in xs if not (sharded(x) or may_be_split(x))]
+    apart: list[Array] = []
+    whole: list[Array] = []
+    for x in xs:
+        (apart if sharded(x) or may_be_split(x) else whole).append(x)
     small = [_flat(x) for x in whole if x.size <= SMALL]
     parts = [pieces(x) for x in whole if x.size > SMALL]
     if small:
