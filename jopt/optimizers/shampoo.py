@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
-from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core import Decoupled, Hyper, Slot, Spec, Transform, Value, leafwise, optimizer
 from jopt.core.checks import check_count
+from jopt.core.grafted import Graft, grafting
 from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import debias, lerp, norm, safe_sqrt
 from jopt.numerics.eigenbases import alike, gram, in_basis
@@ -91,6 +92,7 @@ def prepare(h: Any) -> dict[str, Any]:
         "k1": 1 if h.b1 is None else 1 / debias(h.b1, h.t),
         "k2": jnp.where(sums, 1, 1 / debias(inside, h.t)),
         "weight": jnp.where(sums, 1, 1 - h.b2),
+        **(h.graft.prepared(h) if isinstance(h.graft, Graft) else {}),
         "due": (h.t >= h.start) & (jnp.mod(h.t - h.start, h.update_every) == 0),
         "begun": h.t >= h.start,
     }
@@ -108,6 +110,9 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         nu = new["nu"] = h.b2 * s.nu + h.weight * jnp.square(g)
         under = safe_sqrt(h.k2 * nu) + h.graft_eps
         other = m / jnp.where(under > 0, under, 1)
+    elif isinstance(h.graft, Graft):
+        other, kept = h.graft.direction(g, s, p, h)
+        new |= kept
     held = sides(g.shape, vars(h))
     if not held:
         return other, new
@@ -151,7 +156,7 @@ def renewed(factors: Any, old: Any, axes: int, h: Any) -> Any:
     return jax.lax.cond(h.due, make, lambda: old)
 
 
-@optimizer(SPEC, rule, prepare=prepare)
+@optimizer(SPEC, rule, door=grafting(leafwise), prepare=prepare)
 def shampoo(
     learning_rate: Value = 1e-3,
     *,
@@ -159,7 +164,7 @@ def shampoo(
     b2: Value = 0.999,
     eps: Value = 1e-12,
     ridge: Value = 1e-6,
-    graft: Literal["adam", "sgd"] | None = "adam",
+    graft: Transform | Literal["adam", "sgd"] | None = "adam",
     graft_eps: Value = 1e-8,
     block_size: int = 1024,
     update_every: int = 10,
@@ -178,7 +183,7 @@ def shampoo(
         L ← β₂·L + (1 − β₂)·G·Gᵀ,  R ← β₂·R + (1 − β₂)·Gᵀ·G;  sums if β₂ is 1
         S, T ← (L̂ + δ·I)^(−1/4), (R̂ + δ′·I)^(−1/4)      at every f-th step
         D ← S·M̂·T
-        D ← D·‖A‖ / ‖D‖                                 with A the direction of Adam, or M̂
+        D ← D·‖A‖ / ‖D‖                                 with A the direction of another rule
         p ← p·(1 − η·λ) − η·D
 
     where a hat divides by 1 − βᵗ, and δ = ε + ρ·‖L̂‖. Each of a parameter's k axes, at most the last
@@ -192,8 +197,11 @@ def shampoo(
     - `b2`: β₂ in [0, 1]; 1 for the sums of the paper.
     - `eps`, `ridge`: ε ≥ 0 and ρ in [0, 1), what keeps eigenvalues from 0. In float32 rounding
       makes smaller ones than ρ = 10⁻⁶ meaningless.
-    - `graft`: whose length D has: `"adam"`, with β₂ = 1 Adagrad's; `"sgd"`, M̂'s; `None`, its own.
-    - `graft_eps`: the ε of A.
+    - `graft`: whose length D has: `"adam"`, with β₂ = 1 Adagrad's, of the same β₁ and β₂; `"sgd"`,
+      M̂'s; `None`, its own. Or any optimizer with a direction that treats a leaf by itself, such as
+      `jopt.rmsprop(decay=0.99)`: A is its direction, from G. Its learning rate and decay make no
+      difference; its numbers and slots are in the state as `graft_decay` and so on.
+    - `graft_eps`: the ε of A that a word names.
     - `block_size`: b ≥ 1.
     - `update_every`: f ≥ 1; between, roots are stale, and no program has any to find.
     - `start`: the first step with roots, at which f begins; before it D is A.
@@ -224,20 +232,19 @@ def shampoo(
     Array([[-0.1,  0. ],
            [ 0. , -0.1]], dtype=float32)
     """
-    for name, value, known in (
-        ("graft", graft, (None, "adam", "sgd")),
-        ("method", method, METHODS),
-    ):
-        if not is_one_of(value, *known):
+    for name, value, known in (("graft", graft, GRAFTS), ("method", method, METHODS)):
+        if not (is_one_of(value, *known) or (name == "graft" and isinstance(value, Transform))):
+            more = " or an optimizer" if name == "graft" else ""
             raise ConfigError(
                 "shampoo",
                 f"{name} is unknown",
-                expected=", ".join(map(repr, known)),
-                found=repr(value),
+                expected=", ".join(map(repr, known)) + more,
+                found=repr(value)[:100],
             )
     counts = {"block_size": block_size, "update_every": update_every, "start": start}
     made = {name: check_count("shampoo", name, value, 1) for name, value in counts.items()}
     return made | ({} if power is None else {"power": check_count("shampoo", "power", power, 1)})
 
 
+GRAFTS = (None, "adam", "sgd")
 METHODS = ("eigh", "newton")

@@ -146,6 +146,7 @@ def shampoo(
         ahead = m / (1 - b1**t)
         v = b2 * v + weight * g**2
         other = ahead / (np.sqrt(k2 * v) + graft_eps) if graft == "adam" else ahead
+        other = graft(g) if callable(graft) else other
         step = other
         if preconditioned:
             found = 0 * p
