@@ -31,3 +31,5 @@ from jopt.base.kinds import check_fields as check_fields
 from jopt.base.kinds import check_kind as check_kind
 from jopt.base.kinds import checked as checked
 from jopt.base.kinds import is_one_of as is_one_of
+from jopt.base.printable import LINE as LINE
+from jopt.base.printable import printable as printable

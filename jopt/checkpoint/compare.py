@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jopt.checkpoint.leaves import Kind, printable
-from jopt.core.tree import Path, shown
+from jopt.base import LINE, printable
+from jopt.checkpoint.leaves import Kind
+from jopt.core.paths import Path, shown
 
 Problem = Literal["missing", "unexpected", "shape", "dtype", "scheduled", "not scheduled"]
 """In what two states differ at a path."""
@@ -37,7 +38,7 @@ class Difference:
         return shown(self.path)
 
     def __str__(self) -> str:
-        where = f"{self.problem:13} {printable(self.name) or '(the only leaf)'}"
+        where = f"{self.problem:13} {printable(self.name, LINE) or '(the only leaf)'}"
         return f"{where}: expected {self.expected}, found {self.found}"
 
 

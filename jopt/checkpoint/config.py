@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jopt.base import CheckpointError, plain
-from jopt.checkpoint.leaves import printable
+from jopt.base import LINE, CheckpointError, plain, printable
 from jopt.checkpoint.manifest import MAX_LIST
 from jopt.core import Group, Times, Transform
 from jopt.core.part import SpecPart
@@ -74,7 +73,7 @@ def mismatch(who: str, tx: Any, recorded: Mapping[str, Any] | None) -> Mismatch 
     return Mismatch(
         "another configuration of the transform made this checkpoint",
         tuple(
-            f"{printable(where)}: expected {want}, found {have}"
+            f"{printable(where, LINE)}: expected {want}, found {have}"
             for where, want, have in differences
         ),
         expected=mine["repr"],

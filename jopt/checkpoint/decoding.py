@@ -13,10 +13,10 @@ from typing import Any
 
 import msgpack
 
-from jopt.base import CheckpointError
+from jopt.base import LINE, CheckpointError, printable
 from jopt.checkpoint import manifest as present
 from jopt.checkpoint import memory
-from jopt.checkpoint.leaves import DTYPES, PLAIN, printable
+from jopt.checkpoint.leaves import DTYPES, PLAIN
 from jopt.checkpoint.manifest import (
     CHUNKED,
     COMPLEX,
@@ -34,7 +34,7 @@ from jopt.checkpoint.manifest import (
     packing,
     spelled,
 )
-from jopt.core.tree import MAX_DEPTH, Path, from_pointer, pointer
+from jopt.core.paths import MAX_DEPTH, Path, from_pointer, pointer
 
 
 def unpack_manifest(who: str, written: bytes) -> Manifest:
@@ -174,8 +174,8 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
         except _UnknownDtypeError as error:
             raise CheckpointError(
                 who,
-                f"no dtype is called {printable(str(error))!r} here",
-                path=printable(text),
+                f"no dtype is called {printable(str(error), LINE)!r} here",
+                path=printable(text, LINE),
                 fix="If a newer ml_dtypes has it: pip install --upgrade ml_dtypes.",
             ) from None
         except Exception:  # a key or an entry of another type: a dozen kinds

@@ -11,7 +11,7 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint.memory import Host
-from jopt.core.tree import Path, shown
+from jopt.core.paths import Path, shown
 
 LARGE = 2**20
 """From so many bytes on the time of an array goes into its bytes."""

@@ -8,7 +8,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from jopt.checkpoint.leaves import Kind, children, flatten, is_leaf, kind_of
-from jopt.core.tree import Path, Tree, nest
+from jopt.core.nested import nest
+from jopt.core.paths import Path
+from jopt.core.tree import Tree
 
 LEAF_COUNTS = {"count": "leaf_count", "micro": "leaf_micro"}
 """The counts of a node, and the entries for leaves that count on their own."""

@@ -18,7 +18,8 @@ import numpy as np
 from jopt.base import CheckpointError
 from jopt.core.boxes import opened
 from jopt.core.ownership import OwnedStack
-from jopt.core.tree import MAX_DEPTH, Path, Tree, shown
+from jopt.core.paths import MAX_DEPTH, Path, shown
+from jopt.core.tree import Tree
 
 PLAIN = (bool, int, float, complex, str, type(None))
 """The Python values that may stand beside arrays; by exact type, so that `True` is no `int`."""
@@ -55,12 +56,6 @@ class Kind(NamedTuple):
 
 kind_like = functools.lru_cache(2**12)(Kind)
 """`Kind(dtype, shape)`, one object for all leaves of a kind: large trees have few."""
-
-
-def printable(text: str, most: int = 500) -> str:
-    """Text that may come from a hostile file, for a terminal: no control codes, no megabytes."""
-    text = text if len(text) <= most else f"{text[:most]}..."
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def children(

@@ -26,7 +26,9 @@ from jopt.checkpoint.placing import cast_to, castable, placed
 from jopt.checkpoint.renewed import renew
 from jopt.core import Transform
 from jopt.core.given import KINDS
-from jopt.core.tree import Path, Tree, nest, shown
+from jopt.core.nested import nest
+from jopt.core.paths import Path, shown
+from jopt.core.tree import Tree
 
 Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
 """Patterns of paths: what they select stays as `like=` has it."""

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 
-from jopt.base import DamagedError
-from jopt.checkpoint.leaves import Kind, kind_like, printable
-from jopt.core.tree import Path, pointer
+from jopt.base import LINE, DamagedError, printable
+from jopt.checkpoint.leaves import Kind, kind_like
+from jopt.core.paths import Path, pointer
 
 FORMAT = "jopt checkpoint"
 VERSION = 2
@@ -212,7 +212,7 @@ def not_ours(who: str) -> DamagedError:
 def damaged(who: str, what: str, *, path: str | None = None, **facts: Any) -> DamagedError:
     """The error for a checkpoint that is not as it was written."""
     fix = "Restore an older checkpoint: what this one held cannot be trusted."
-    at = None if path is None else printable(path)
+    at = None if path is None else printable(path, LINE)
     return DamagedError(who, f"the checkpoint is damaged: {what}", path=at, fix=fix, **facts)
 
 

@@ -20,7 +20,7 @@ from jopt.checkpoint.manifest import Manifest
 from jopt.checkpoint.rounds import rounds_of_version_1
 from jopt.core.given import UNKNOWN
 from jopt.core.groups import DEFAULT
-from jopt.core.tree import Path, shown
+from jopt.core.paths import Path, shown
 
 
 def from_1_to_2(old: Manifest) -> Manifest:

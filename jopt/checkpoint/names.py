@@ -8,7 +8,7 @@ from typing import Any
 
 from jopt.base import CheckpointError
 from jopt.checkpoint.leaves import Kind, join
-from jopt.core.tree import Path, from_pointer, shown
+from jopt.core.paths import Path, from_pointer, shown
 
 EXAMPLES = 8
 """How many names an error shows to say what a pattern could match."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jopt.checkpoint.leaves import DTYPES
 from jopt.checkpoint.manifest import CHUNKED, ArrayEntry, Entry, ValueEntry, pack, packer
-from jopt.core.tree import Path
+from jopt.core.paths import Path
 
 NDARRAY = 1
 """flax's msgpack extension type for an array: (shape, name of the dtype, bytes)."""

@@ -16,7 +16,7 @@ from jopt.base import CheckpointError
 from jopt.checkpoint.fetching import BATCH, LARGE, fetched
 from jopt.checkpoint.leaves import DTYPES, Kind, kinds_of
 from jopt.checkpoint.memory import compact
-from jopt.core.tree import Path, shown
+from jopt.core.paths import Path, shown
 
 MANY, CALL = 1024, 128
 """From how many arrays of one shape on a call is compiled that takes so many of them."""

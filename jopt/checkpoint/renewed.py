@@ -21,8 +21,8 @@ from jopt.core import Transform
 from jopt.core.given import KINDS, as_vector, stands
 from jopt.core.numbers import plain_numbers
 from jopt.core.part import SpecPart
+from jopt.core.paths import Path, shown
 from jopt.core.transform import Part
-from jopt.core.tree import Path, shown
 
 LOGGER = logging.getLogger("jopt")
 

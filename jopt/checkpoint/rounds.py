@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from jopt.checkpoint.manifest import Manifest
-from jopt.core.tree import Path
+from jopt.core.paths import Path
 
 MEAN, SUM, AVERAGE, MICRO = "mean", "sum", "average", "micro"
 

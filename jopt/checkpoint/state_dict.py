@@ -9,7 +9,8 @@ from jopt.checkpoint.compare import Difference, Report
 from jopt.checkpoint.leaves import flatten, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, fitted, plan
 from jopt.checkpoint.placing import snapshots
-from jopt.core.tree import Tree, nest
+from jopt.core.nested import nest
+from jopt.core.tree import Tree
 
 
 def state_dict(tree: Tree) -> dict[str, Any]:

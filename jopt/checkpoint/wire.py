@@ -35,7 +35,7 @@ from jopt.checkpoint.manifest import (
 )
 from jopt.checkpoint.migrations import migrate, migrated
 from jopt.checkpoint.pieces import Piece, pieces
-from jopt.core.tree import Path, pointer, shown
+from jopt.core.paths import Path, pointer, shown
 
 HEAD, MIDDLE = b"\x82" + pack("jopt"), pack("tree")
 

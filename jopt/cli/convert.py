@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from jopt.base import CheckpointError
+from jopt.base import CheckpointError, printable
 from jopt.checkpoint.config import describe
 from jopt.checkpoint.fetching import host
 from jopt.checkpoint.leaves import flatten, kinds_of
@@ -14,8 +14,9 @@ from jopt.cli.arguments import add_common
 from jopt.cli.formats import FORMATS, Format, Recorded, format_of
 from jopt.cli.output import write, write_json
 from jopt.cli.sources import opened
-from jopt.core.tree import Tree, nest
-from jopt.tables.text import leaves, printable, size
+from jopt.core.nested import nest
+from jopt.core.tree import Tree
+from jopt.tables.text import leaves, size
 
 SHOWN = 10
 """Lines about objects that are no data; a trainer's file has two or three."""

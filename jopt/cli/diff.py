@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
+from jopt.base import printable
 from jopt.checkpoint.compare import compare
 from jopt.checkpoint.config import differing
 from jopt.cli.arguments import add_common, pattern, tolerance
 from jopt.cli.gaps import Gap, Host
 from jopt.cli.output import Printer, write_json
 from jopt.cli.sources import Source, chosen, opened
-from jopt.core.tree import Path, shown
-from jopt.tables.text import leaves, number, plain, printable
+from jopt.core.paths import Path, shown
+from jopt.tables.text import leaves, number, plain
 
 SUMMARY = "compare two checkpoints: configuration, structure and numbers"
 
@@ -165,7 +166,9 @@ def _show(printer: Printer, report: dict[str, Any], *, whole: bool) -> None:
         printer.heading("numbers")
         columns = ("<path", ">differ", ">of", ">largest abs", ">largest rel", ">A", ">B")
         printer.beginning(columns, [_row(found) for found in report["numbers"]], whole=whole)
-        printer.heading(f"{len(report['numbers'])} of {leaves(report['compared'])} differ")
+        found = len(report["numbers"])
+        verb = "differs" if found == 1 else "differ"
+        printer.heading(f"{found} of {leaves(report['compared'])} {verb}")
     elif report["same"]:
         printer.line(f"no difference in {leaves(report['compared'])}")
 

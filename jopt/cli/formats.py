@@ -15,7 +15,8 @@ from jopt.base import CheckpointError
 from jopt.checkpoint import files, wire
 from jopt.checkpoint.leaves import flatten, join
 from jopt.checkpoint.store import load
-from jopt.core.tree import Tree, shown
+from jopt.core.paths import shown
+from jopt.core.tree import Tree
 
 Recorded = Mapping[str, Any] | None
 """What a jopt checkpoint says about its transform: `{"repr", "config"}`."""

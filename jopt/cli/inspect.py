@@ -7,11 +7,12 @@ import itertools
 from operator import itemgetter
 from typing import Any
 
+from jopt.base import printable
 from jopt.cli.arguments import add_common, pattern
 from jopt.cli.output import Printer, Rows, write_json
 from jopt.cli.report import SORTS, STATS, Leaves, describe
 from jopt.cli.sources import opened
-from jopt.tables.text import SCREEN, leaves, number, printable, size
+from jopt.tables.text import SCREEN, leaves, number, size
 
 SUMMARY = "show the leaves of a checkpoint, its transform, numbers and sizes"
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from jopt.base import JoptError
+from jopt.base import JoptError, printable
 from jopt.tables.drawn import drawn
-from jopt.tables.text import SCREEN, aligned, printable
+from jopt.tables.text import SCREEN, aligned
 
 COLORS = ("auto", "always", "never")
 

@@ -9,7 +9,7 @@ from jopt.checkpoint.leaves import Kind
 from jopt.cli import state
 from jopt.cli.sources import Source, chosen
 from jopt.cli.stats import Joint, Stats
-from jopt.core.tree import Path, shown
+from jopt.core.paths import Path, shown
 from jopt.tables.subtrees import Subtree, subtrees
 from jopt.tables.text import SCREEN, plain
 

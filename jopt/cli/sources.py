@@ -18,7 +18,7 @@ from jopt.checkpoint.leaves import Kind, flatten, kinds_of
 from jopt.checkpoint.manifest import ValueEntry
 from jopt.cli import orbax_folder
 from jopt.cli.formats import FORMATS, format_of
-from jopt.core.tree import Path, shown
+from jopt.core.paths import Path, shown
 
 PIECE = 2**22
 """Bytes read at once, so that a large array takes no more memory than a small one."""

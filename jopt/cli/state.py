@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jopt.checkpoint.leaves import DTYPES, Kind
 from jopt.core.given import KINDS
-from jopt.core.tree import Path
+from jopt.core.paths import Path
 
 NUMBERS = (
     "hyperparams",

@@ -14,7 +14,8 @@ from jopt.base import CheckpointError
 from jopt.checkpoint import files
 from jopt.checkpoint.leaves import DTYPES, PLAIN, join
 from jopt.core import State, Transform
-from jopt.core.tree import MAX_DEPTH, Tree, shown
+from jopt.core.paths import MAX_DEPTH, shown
+from jopt.core.tree import Tree
 from jopt.interop.torch.tensors import to_numpy, to_torch
 
 ENTRIES = 10**7

@@ -6,12 +6,12 @@ import argparse
 import os
 from typing import Any
 
-from jopt.base import CheckpointError, JoptError
+from jopt.base import CheckpointError, JoptError, printable
 from jopt.cli.arguments import add_common
 from jopt.cli.formats import format_of
 from jopt.cli.output import complain, write, write_json
 from jopt.cli.sources import opened
-from jopt.tables.text import leaves, printable, size
+from jopt.tables.text import leaves, size
 
 SUMMARY = "check every byte of checkpoints"
 

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from jopt.base import ConfigError, Configured, TreeError, configured
+from jopt.core.nested import lookup, nest
 from jopt.core.transform import Flow, Leaves, Node, Part, Transform, like_given, moved
-from jopt.core.tree import Layout, layout_of, lookup, match_leaves, nest
+from jopt.core.tree import Layout, layout_of, match_leaves
 
 
 @configured("jopt.")

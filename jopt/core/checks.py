@@ -11,9 +11,11 @@ import numpy as np
 from jax import Array
 
 from jopt.base import NO_ARRAY, ConfigError, StateError, TreeError, whole_number
+from jopt.core.nested import flatten_dict
+from jopt.core.paths import Path, shown
 from jopt.core.spec import NODE_KEYS, Options, Shape, Slot, Spec
 from jopt.core.stack import Stack
-from jopt.core.tree import Layout, Path, flatten_dict, shown
+from jopt.core.tree import Layout
 from jopt.numerics import is_complex
 
 OLD = "For a state of an older jopt: state = jopt.extend(tx, state, params)."

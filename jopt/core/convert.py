@@ -13,12 +13,14 @@ from jopt.base import StateError, TreeError
 from jopt.core.boxes import taken_off
 from jopt.core.checks import check_gone, check_slot_names
 from jopt.core.codecs import PLAIN, Bfloat16, Codec, Int8
+from jopt.core.nested import has, lookup, nest
 from jopt.core.part import SpecPart
+from jopt.core.paths import Path
 from jopt.core.slots import Store
 from jopt.core.spec import Slot
 from jopt.core.stack import fitted
 from jopt.core.transform import Node, Part, State, Transform, check_transform
-from jopt.core.tree import Path, Tree, has, lookup, nest
+from jopt.core.tree import Tree
 
 CODECS: tuple[Codec, ...] = (PLAIN, Int8(), Bfloat16())
 

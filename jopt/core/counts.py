@@ -18,7 +18,9 @@ from jax import Array
 from jopt.base import ConfigError, GroupError, TreeError, checked
 from jopt.core.checks import as_values
 from jopt.core.match import Match, picked, settled_match
-from jopt.core.tree import Layout, Path, flatten_dict, nest
+from jopt.core.nested import flatten_dict, nest
+from jopt.core.paths import Path
+from jopt.core.tree import Layout
 
 Skips = bool | Match | None
 """Which leaves may have no gradient at some steps: all, or those that this selects."""

@@ -11,10 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jopt.core.codecs import dtype_of
 from jopt.core.declared import Options, Slot
+from jopt.core.nested import flatten_dict, nest
 from jopt.core.ownership import KEY, Deal, Lie, OwnedStack, Owner, classes_of, lie_told, parts_on
+from jopt.core.paths import Path
 from jopt.core.places import Place
 from jopt.core.stack import Stack
-from jopt.core.tree import Layout, Path, flatten_dict, nest
+from jopt.core.tree import Layout
 from jopt.numerics import compute_dtype
 
 Told = Mapping[str, NamedSharding]

@@ -13,12 +13,13 @@ from jopt.base import NO_ARRAY, ConfigError, StateError, checked, meant, plain
 from jopt.core.boxes import is_box
 from jopt.core.composed import composed
 from jopt.core.groups import DEFAULT
-from jopt.core.hyperparams import own_of, sites_of, spec_of
+from jopt.core.hyperparams import own_of, sites_of
+from jopt.core.makers import makers
+from jopt.core.paths import Path
 from jopt.core.sites import Site, replaced
 from jopt.core.spec import REGISTRY, Hyper, Spec
 from jopt.core.times import Times
 from jopt.core.transform import Node, T
-from jopt.core.tree import Path
 
 
 @checked
@@ -106,11 +107,8 @@ def _is_off(site: Site, name: str) -> bool:
 
 def _makers(site: Site, name: str) -> list[Spec]:
     """The declarations that have all numbers of this node, and one of this name."""
-    if site.injected:
-        return []
-    named = spec_of(site.label)
     known = {*own_of(site)[0].get(DEFAULT, {}), name}
-    return [s for s in ([named] if named else REGISTRY.values()) if known <= s.by_name.keys()]
+    return [] if site.injected else makers(site.label, site.node, known)
 
 
 def _edit(site: Site, group: str, name: str, value: Any) -> Node:

@@ -9,9 +9,11 @@ from typing import Literal, overload
 from jopt.base import checked
 from jopt.core.boxes import taken_off
 from jopt.core.dealing import all_opened, outlined
+from jopt.core.nested import flatten_dict
+from jopt.core.paths import Path, shown
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import State, Transform, check_transform
-from jopt.core.tree import Layout, Path, Tree, flatten_dict, shown
+from jopt.core.tree import Layout, Tree
 
 SHOWN = 12
 """How many leaves of one transform a printed report has."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,12 +10,12 @@ import jax
 from jopt.base import ConfigError, StateError, checked
 from jopt.core.composed import Own, composed
 from jopt.core.groups import DEFAULT, key_of
+from jopt.core.makers import has_maker
 from jopt.core.numbers import is_number, own_factors, own_numbers
+from jopt.core.paths import shown
 from jopt.core.seats import seats
 from jopt.core.sites import Site, sites
-from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node, Transform, check_transform
-from jopt.core.tree import shown
 
 
 def nodes(state: Any, who: str = "hyperparams") -> Iterator[tuple[str, Node]]:
@@ -45,8 +44,10 @@ def sites_of(who: str, state: Any) -> list[Site]:
 
 def _is_bare(label: Any, node: Any) -> bool:
     """Whether this can be a node that keeps neither numbers nor a count."""
-    known = isinstance(label, str) and (spec_of(label) or label.startswith("foreign"))
-    return isinstance(node, Mapping) and (bool(known) or not jax.tree.leaves(node))
+    if not isinstance(node, Mapping):
+        return False
+    known = isinstance(label, str) and (label.startswith("foreign") or has_maker(label, node))
+    return known or not jax.tree.leaves(node)
 
 
 @checked
@@ -100,12 +101,6 @@ def hyperparams(
                 own, factors = known[label]
                 view[label][key_of(held)] = composed(label, own, factors, held)
     return view
-
-
-def spec_of(label: str) -> Spec | None:
-    """The declaration of what this label names, where it is one of jopt's."""
-    # A label usually is the optimizer's name, perhaps numbered by `chain`.
-    return REGISTRY.get(re.sub(r"_\d+$", "", label.split("/")[-1]))
 
 
 def own_of(site: Site) -> tuple[Own, Own]:

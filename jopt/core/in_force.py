@@ -21,6 +21,7 @@ from jopt.core.composed import composed
 from jopt.core.counts import ticked
 from jopt.core.given import KINDS, UNKNOWN, check_given, known, new_given, ruling, stacked
 from jopt.core.groups import DEFAULT, Group, Labels
+from jopt.core.nested import merged
 from jopt.core.numbers import (
     StatefulSchedule,
     is_number,
@@ -31,7 +32,6 @@ from jopt.core.numbers import (
     plain_numbers,
 )
 from jopt.core.spec import Spec
-from jopt.core.tree import merged
 from jopt.numerics import number_dtype
 
 

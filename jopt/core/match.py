@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jopt.base import ConfigError, GroupError, takes
-from jopt.core.tree import layout_of, shown, structure_of
+from jopt.core.paths import shown
+from jopt.core.tree import layout_of, structure_of
 
 
 class Picker(abc.ABC):

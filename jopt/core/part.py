@@ -19,13 +19,14 @@ from jopt.core.counts import Counts, skipping, ticked
 from jopt.core.groups import Labels, key_of
 from jopt.core.in_force import extended_numbers, init_numbers, read_numbers
 from jopt.core.leaf import Leaf, Outcome, given_back
+from jopt.core.nested import merged, nest
 from jopt.core.numbers import own_factors, own_numbers
 from jopt.core.plan import Plan
 from jopt.core.read_by import read_by
 from jopt.core.slots import stand_in
 from jopt.core.stack import fitted
 from jopt.core.transform import Add, Flow, Leaves, Node, moved
-from jopt.core.tree import Layout, merged, nest
+from jopt.core.tree import Layout
 
 
 class SpecPart(Asked):

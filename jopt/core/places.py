@@ -13,9 +13,10 @@ import jax
 
 from jopt.core.boxes import closed
 from jopt.core.codecs import PLAIN, Codec
+from jopt.core.nested import has, lookup, nest
 from jopt.core.spec import Axes, Options, Shape, Slot
 from jopt.core.stack import NO_STACKS, StackedSlot, Stacks, fitted
-from jopt.core.tree import Layout, has, lookup, nest
+from jopt.core.tree import Layout
 
 
 @dataclass(frozen=True)

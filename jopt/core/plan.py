@@ -9,8 +9,9 @@ from typing import Any
 
 from jopt.core.groups import Labels, key_of
 from jopt.core.ownership import Deal
+from jopt.core.paths import Path
 from jopt.core.stack import Stack
-from jopt.core.tree import Layout, Path
+from jopt.core.tree import Layout
 
 KEPT = 16
 """So many plans a part remembers: one optimizer meets few models."""

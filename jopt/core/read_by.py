@@ -8,9 +8,9 @@ from typing import Any
 
 from jopt.core.counts import Counts
 from jopt.core.ending import Ending
+from jopt.core.paths import Path
 from jopt.core.rules import prepared
 from jopt.core.side_by_side import Numbers, handed_out, side_by_side
-from jopt.core.tree import Path
 from jopt.numerics import number_dtype
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jopt.core.part import SpecPart
+from jopt.core.paths import Path
 from jopt.core.route import RoutePart
 from jopt.core.transform import Leaves, Part
-from jopt.core.tree import Layout, Path
+from jopt.core.tree import Layout
 
 
 @dataclass(frozen=True)

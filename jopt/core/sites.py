@@ -17,8 +17,9 @@ from typing import Any
 import jax
 
 from jopt.core.groups import DEFAULT
+from jopt.core.paths import Path, part_of, shown
 from jopt.core.spec import NODE_KEYS
-from jopt.core.tree import Path, Tree, part_of, shown
+from jopt.core.tree import Tree
 
 INJECTED = "inject_hyperparams"
 """What labels call a state of optax's with injected numbers."""

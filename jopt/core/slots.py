@@ -14,11 +14,13 @@ from jopt.base import StateError
 from jopt.core.checks import EXTEND, check_gone, check_shape, check_slot
 from jopt.core.codecs import Codec, dtype_of, fresh
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.nested import has, lookup, nest
 from jopt.core.offloaded import after, brought_in, put_back, rests
+from jopt.core.paths import Path
 from jopt.core.plan import Plan
 from jopt.core.spec import Options, Slot
 from jopt.core.stack import NO_STACKS, Stack, Stacks, fitted
-from jopt.core.tree import Layout, Path, has, lookup, nest
+from jopt.core.tree import Layout
 from jopt.numerics import cast, compute_dtype, is_complex, real_dtype, widest
 
 CONVERT = "To carry it over: state = jopt.convert_state(tx, state, params)."

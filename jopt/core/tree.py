@@ -7,22 +7,20 @@ is the bridge: it flattens such a tree to a list once, and remembers the path of
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, PyTreeDef, SequenceKey
+from jax.tree_util import PyTreeDef
 
 from jopt.base import TreeError
 from jopt.core.boxes import Box, bare, opened
+from jopt.core.nested import nest
+from jopt.core.paths import Path, part_of, shown
 
-Path = tuple[str, ...]
-"""The keys on the way to a leaf, as strings."""
 Tree = Any
 """Any pytree: dicts, lists, dataclasses, `nnx.State`, Equinox modules; its leaves are arrays."""
-
-MAX_DEPTH = 256  # deeper than any model, and shallow enough for every reader's recursion
 
 EVERY = "<every parameter>"
 """The name of a parameter that stands for all of them: it is in every group and route."""
@@ -74,36 +72,6 @@ class Layout:
         away = tuple(pair for i, pair in enumerate(named) if i not in mine)
         elsewhere = (*others, *self.elsewhere)
         return Layout(treedef, paths, names, still, shapes, elsewhere, away=(*away, *self.away))
-
-
-def pointer(path: Path) -> str:
-    """A path as one string, a JSON pointer (RFC 6901): `/a~1b/c` is `c` in `a/b`."""
-    return f"/{shown(path)}" if path else ""
-
-
-def from_pointer(text: str) -> Path:
-    """The path of a JSON pointer; a `ValueError` if it is not as `pointer` writes it."""
-    if text and not text.startswith("/"):
-        raise ValueError(text)
-    path = tuple(text.split("/")[1:])
-    if "~" in text:
-        path = tuple(key.replace("~1", "/").replace("~0", "~") for key in path)
-        if pointer(path) != text:
-            raise ValueError(text)
-    if len(path) > MAX_DEPTH:
-        raise ValueError(text)
-    return path
-
-
-def shown(path: Path) -> str:
-    """The name of a leaf: its keys joined by `/`, with `~1` for a `/` and `~0` for a `~` in a key.
-
-    No two paths have one name.
-    """
-    text = "/".join(path)
-    if "~" in text or text.count("/") >= len(path) > 0:
-        return "/".join([key.replace("~", "~0").replace("/", "~1") for key in path])
-    return text
 
 
 def layout_of(who: str, tree: Tree) -> Layout:
@@ -179,17 +147,6 @@ def _found(
             yield from _found(child, path, (*within, box), nones)
 
 
-def part_of(key: Any) -> str:
-    """An entry of a tree's path as jax gives it, as a string."""
-    if isinstance(key, DictKey | FlattenedIndexKey):
-        return str(key.key)
-    if isinstance(key, SequenceKey):
-        return str(key.idx)
-    if isinstance(key, GetAttrKey):
-        return str(key.name)
-    return str(key)
-
-
 def _check_distinct(who: str, paths: Sequence[Path]) -> None:
     seen: set[Path] = set()
     for path in paths:
@@ -201,54 +158,6 @@ def _check_distinct(who: str, paths: Sequence[Path]) -> None:
                 fix="Rename one: a state names its leaves by strings.",
             )
         seen.add(path)
-
-
-def nest(paths: Iterable[Path], values: Iterable[Any]) -> Tree:
-    """A nested dict with each value at its path; the value itself where the path is empty."""
-    root: dict[str, Any] = {}
-    for path, value in zip(paths, values, strict=True):
-        if not path:
-            return value
-        node = root
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = value
-    return root
-
-
-def lookup(tree: Tree, path: Path) -> Any:
-    """What stands at `path` in a nested dict; raises `KeyError` if nothing does."""
-    for key in path:
-        if not isinstance(tree, dict):
-            raise KeyError(key)
-        tree = tree[key]
-    return tree
-
-
-def has(tree: Tree, path: Path) -> bool:
-    """Whether something stands at `path` in a nested dict."""
-    for key in path:
-        if not isinstance(tree, dict) or key not in tree:
-            return False
-        tree = tree[key]
-    return tree is not None
-
-
-def flatten_dict(tree: Tree, prefix: Path = ()) -> dict[Path, Any]:
-    """Every leaf of a nested dict by its path, in sorted order; empty dicts have no leaf."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat: dict[Path, Any] = {}
-    for key in sorted(tree):
-        flat.update(flatten_dict(tree[key], (*prefix, key)))
-    return flat
-
-
-def merged(new: Tree, old: Tree) -> Tree:
-    """The nested dict `new`, with the leaves that `old` has as well taken from there."""
-    if isinstance(new, dict) and isinstance(old, dict):
-        return {k: merged(v, old[k]) if k in old else v for k, v in new.items()}
-    return new if isinstance(new, dict) or isinstance(old, dict) else old
 
 
 def match_leaves(who: str, what: str, layout: Layout, tree: Tree) -> list[Any]:
@@ -289,7 +198,7 @@ def _mismatch(who: str, what: str, layout: Layout, tree: Tree) -> TreeError:
         more = len(missing) + len(extra) - 1
         problem = f"{what} have another structure than the parameters"
         if more:
-            problem += f" ({more} more leaves differ)"
+            problem += f" ({more} more {'leaf differs' if more == 1 else 'leaves differ'})"
         return TreeError(who, problem, path=path, expected=expected, found=found)
     return TreeError(
         who,

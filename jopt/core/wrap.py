@@ -10,11 +10,13 @@ from typing import Any, Self
 from jopt.base import StateError
 from jopt.core.chain import as_parts
 from jopt.core.checks import check_gone
+from jopt.core.nested import flatten_dict, has, lookup, merged
+from jopt.core.paths import shown
 from jopt.core.places import by_path
 from jopt.core.row import stepped, through
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Add, Flow, Leaves, Node, Part
-from jopt.core.tree import Layout, flatten_dict, has, lookup, merged, shown
+from jopt.core.tree import Layout
 
 
 class WrapperPart(Part):

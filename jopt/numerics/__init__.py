@@ -57,6 +57,8 @@ from jopt.numerics.pairs import tabled as tabled
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned
+from jopt.numerics.quasi_newton_loop import descends as descends
+from jopt.numerics.quasi_newton_loop import iterations as iterations
 from jopt.numerics.rectified import rectification as rectification
 from jopt.numerics.roots import safe_sqrt as safe_sqrt
 from jopt.numerics.rounding import is_narrow as is_narrow

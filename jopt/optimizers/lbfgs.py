@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
-from jax import Array
 
 from jopt.base import ConfigError, configured, is_one_of, whole_number
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, treewise
@@ -14,15 +12,12 @@ from jopt.core.groups import check_groups
 from jopt.core.spec import Options, Shape
 from jopt.numerics import (
     QuasiNewton,
-    Scale,
     Vector,
+    descends,
     in_one_array,
+    iterations,
     scale_for,
-    strong_wolfe,
     turned,
-    vector_dot,
-    vector_max,
-    vector_step,
     vector_within,
 )
 
@@ -82,20 +77,6 @@ SPEC = Spec(
 )
 
 
-class Iterate(NamedTuple):
-    """Where the inner loop is."""
-
-    x: Vector
-    g: Vector
-    loss: Array
-    prev_loss: Array
-    model: QuasiNewton
-    first: Array
-    n: Array
-    evaluations: Array
-    go: Array
-
-
 def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     """See `lbfgs`."""
     model = QuasiNewton(*(getattr(s, name) for name in QuasiNewton._fields))
@@ -107,14 +88,14 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     scale = scale_for(g, model.sy, model.yy, model.n_pairs, go)
     new: dict[str, Any] = {}
     if _evaluates(vars(h)):
-        end = _iterate(g, p, h, model, scale, first, go)
+        end = iterations(g, p, h, model, scale, first, go)
         steps = [x_new - x for x_new, x in zip(end.x, p, strict=True)]
         model, evaluations = end.model, end.evaluations
         new["prev_loss"] = jnp.where(go, end.prev_loss, s.prev_loss)
     else:
         model = turned(model, g, h.min_curvature, scale=scale, first=first, go=go)
         trial = jnp.where(first, scale.first_length(g), 1) * h.learning_rate
-        t = jnp.where(_descends(model, g, first, h, scale), trial, 0)
+        t = jnp.where(descends(model, g, first, h.tolerance_change, scale), trial, 0)
         length, t = in_one_array(jnp.where(go, t, 0), jnp.where(go, t, s.t))
         steps = [length.astype(d.dtype) * d for d in model.d]
         model = model._replace(t=t)
@@ -124,68 +105,6 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     moved, n, _ = in_one_array(go.astype(jnp.int32), model.n_iter, first.astype(jnp.int32))
     new["leaf_iter"] = [jnp.where(moved > 0, n, i) for i in s.leaf_iter]
     return steps, {**model._asdict(), **new, "func_evals": s.func_evals + evaluations}
-
-
-def _iterate(
-    g: Vector, p: Vector, h: Any, model: QuasiNewton, scale: Scale, first: Array, go: Array
-) -> Iterate:
-    """Torch's `step`: up to `max_iter` iterations, until one of its tests says stop."""
-    dtype = model.t.dtype
-    loss = jnp.asarray(h.value_fn(p) if h.value is None else h.value).astype(dtype)
-    scale = scale.fitting(loss)
-
-    def value_and_grad(x: Vector) -> tuple[Array, Vector]:
-        f, gradient = jax.value_and_grad(lambda x: h.value_fn(x).astype(dtype))(x)
-        return f, gradient
-
-    def search(i: Iterate, d: Vector, trial: Array, descends: Array) -> Any:
-        def along(t: Array) -> tuple[Array, Vector, Array]:
-            f, g = value_and_grad(vector_step(i.x, t, d))
-            return f * scale.by, g, vector_dot(scale.of(g), d)
-
-        slope, left = vector_dot(scale.of(i.g), d), h.max_eval - i.evaluations
-        return strong_wolfe(
-            along,
-            trial,
-            i.loss * scale.by,
-            i.g,
-            slope,
-            d_max=vector_max(d),
-            max_steps=left,
-            tolerance=h.tolerance_change,
-            go=descends,
-        )
-
-    def body(i: Iterate) -> Iterate:
-        new = turned(i.model, i.g, h.min_curvature, scale=scale, first=i.first, go=i.go)
-        n, descends = i.n + 1, _descends(new, i.g, i.first, h, scale)
-        trial = jnp.where(i.first, scale.first_length(i.g), 1) * h.learning_rate
-        if h.line_search is None:
-            t = jnp.where(descends, trial, 0)
-            x = vector_step(i.x, t, new.d)
-            looks = descends & (n < h.max_iter)
-            loss, g = jax.lax.cond(looks, value_and_grad, lambda _: (i.loss, i.g), x)
-            evaluations = i.evaluations + looks.astype(jnp.int32)
-        else:
-            t, f, g, spent = search(i, new.d, trial, descends)
-            x, loss = vector_step(i.x, t, new.d), f / scale.by
-            evaluations = i.evaluations + spent
-        stop = ~descends | (n >= h.max_iter) | (evaluations >= h.max_eval)
-        stop |= vector_within(g, h.tolerance_grad)
-        stop |= jnp.abs(t) * vector_max(new.d) <= h.tolerance_change
-        stop |= jnp.abs(loss - i.loss) < h.tolerance_change
-        later = jnp.zeros_like(i.first)
-        return Iterate(x, g, loss, i.loss, new._replace(t=t), later, n, evaluations, ~stop)
-
-    start = Iterate(p, g, loss, loss, model, first, jnp.int32(0), jnp.int32(1), go)
-    return jax.lax.while_loop(lambda i: i.go, body, start)
-
-
-def _descends(model: QuasiNewton, g: Vector, first: Array, h: Any, scale: Scale) -> Array:
-    # In a kernel with this product, d could not be written where the last one was.
-    d = jax.lax.optimization_barrier(model.d)
-    bound = -h.tolerance_change * jnp.where(first, scale.by, 1)
-    return jnp.logical_not(vector_dot(g, d) > bound)
 
 
 @configured("jopt.", SPEC.torch_names)

@@ -15,9 +15,11 @@ from jopt.core.boxes import taken_off
 from jopt.core.groups import DEFAULT, key_of
 from jopt.core.hyperparams import hyperparams
 from jopt.core.in_force import check_fit, init_numbers, taken_over
+from jopt.core.nested import flatten_dict, lookup
+from jopt.core.paths import Path, shown
 from jopt.core.seats import Seat, seats
 from jopt.core.transform import Leaves, Transform, check_transform
-from jopt.core.tree import Layout, Path, flatten_dict, lookup, shown
+from jopt.core.tree import Layout
 from jopt.tables.text import plain
 
 WHO = "summary"

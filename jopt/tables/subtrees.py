@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jopt.core.tree import Path
+from jopt.core.paths import Path
 
 
 @dataclass(frozen=True)

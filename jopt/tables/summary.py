@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jopt.base import checked
+from jopt.base import checked, printable
+from jopt.core.paths import Path, shown
 from jopt.core.transform import Transform
-from jopt.core.tree import Path, shown
 from jopt.tables.collected import InForce, Share, collected
 from jopt.tables.drawn import drawn
 from jopt.tables.subtrees import subtrees
-from jopt.tables.text import SCREEN, Row, aligned, leaves, number, printable, size
+from jopt.tables.text import SCREEN, Row, aligned, leaves, number, size
 
 FEW, NARROW = 3, 8
 """So many things stand in one cell; so wide is one at least where rich folds it."""

@@ -35,11 +35,6 @@ def aligned(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
         yield (" " * GAP).join(cells).rstrip()
 
 
-def printable(text: str) -> str:
-    """The text without control characters: a name in a file cannot steer the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def number(value: Any) -> str:
     """A number as tables show it; what is a summary has four digits."""
     if value is None:

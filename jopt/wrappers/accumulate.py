@@ -15,10 +15,11 @@ from jopt.base import ConfigError, TreeError, configured, number_of
 from jopt.core import Transform
 from jopt.core.checks import check_count, is_sparse
 from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.nested import flatten_dict, has, lookup, nest
 from jopt.core.row import only_if, stepped, through
 from jopt.core.side_by_side import Numbers, side_by_side
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, State, like_given
-from jopt.core.tree import Layout, flatten_dict, has, lookup, match_leaves, nest
+from jopt.core.tree import Layout, match_leaves
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import compute_dtype, number_dtype, once_if
 

@@ -15,9 +15,11 @@ from jopt.core.boxes import taken_off
 from jopt.core.checks import as_array
 from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import nodes
+from jopt.core.nested import has, lookup
+from jopt.core.paths import Path
 from jopt.core.sites import sites
 from jopt.core.transform import Node, T
-from jopt.core.tree import Layout, Path, has, layout_of, lookup
+from jopt.core.tree import Layout, layout_of
 from jopt.wrappers.averages import AHEAD, ANCHOR, ASCENDED, AVERAGE, MIX
 
 Seen = Callable[[Array, Array], Array]

@@ -14,9 +14,10 @@ from jopt.base import ConfigError, StateError, TreeError
 from jopt.core.chain import as_parts, unused_label
 from jopt.core.checks import EXTEND
 from jopt.core.metrics import none_kept
+from jopt.core.nested import has, lookup, nest
 from jopt.core.row import only_if, stepped, through
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, State
-from jopt.core.tree import Layout, has, lookup, nest
+from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import once_if
 from jopt.wrappers.averages import ANCHOR, ASCENDED

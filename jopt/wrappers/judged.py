@@ -15,10 +15,11 @@ from jopt.core.counts import ticked
 from jopt.core.doors import TreePart
 from jopt.core.groups import DEFAULT
 from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.nested import merged
 from jopt.core.row import only_if, only_where
 from jopt.core.spec import Slot
 from jopt.core.transform import Add, Flow, Leaves, Node, Part
-from jopt.core.tree import Layout, merged
+from jopt.core.tree import Layout
 from jopt.numerics import number_dtype
 
 IN_A_ROW = "in_a_row"

@@ -14,9 +14,10 @@ from jopt.base import ConfigError, StateError, TreeError, configured
 from jopt.core import Transform
 from jopt.core.apply import added
 from jopt.core.checks import EXTEND, check_slot, is_sparse
+from jopt.core.nested import has, lookup, nest
 from jopt.core.rows import coalesced, put, taken
 from jopt.core.transform import Add, Flow, Leaves, Node
-from jopt.core.tree import Layout, has, lookup, nest
+from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import is_narrow, nearest, number_dtype
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jopt.checkpoint.leaves import flatten
-from jopt.core.tree import pointer
+from jopt.core.paths import pointer
 from tests.checkpoint.goldens import ALL, path_of
 from tests.checkpoint.helpers import assert_same
 from tests.checkpoint.hostiles import FOLDER, REFUSED

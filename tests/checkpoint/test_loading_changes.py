@@ -12,7 +12,7 @@ import pytest
 
 import jopt
 from jopt.checkpoint.leaves import flatten
-from jopt.core.tree import shown
+from jopt.core.paths import shown
 from tests.checkpoint.helpers import assert_same, grads, params, trained
 
 ADAMW = jopt.adamw(1e-2)

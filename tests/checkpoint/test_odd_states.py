@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jopt
-from jopt.core.tree import shown
+from jopt.core.paths import shown
 from tests.checkpoint.helpers import fails
 
 PARAMS = {"w": jnp.ones(3)}

@@ -44,6 +44,12 @@ def test_numbers_that_differ(work, other, capsys):
     assert (b1["a"], b1["b"], b1["differ"]) == (0.9, 0.8, 1)
 
 
+def test_the_count_is_a_sentence(work, other, capsys):
+    for match, said in (("^name$", "1 of 1 leaf differs"), ("^name$|/b1$", "2 of 2 leaves differ")):
+        out = jopt_command(capsys, "diff", "run.jopt", "other.jopt", "--match", match)[1]
+        assert out.splitlines()[-1] == said
+
+
 def test_it_is_symmetric(work, other, capsys):
     there = report_of(capsys, "diff", "run.jopt", "other.jopt", code=1)["numbers"]
     back = report_of(capsys, "diff", "other.jopt", "run.jopt", code=1)["numbers"]

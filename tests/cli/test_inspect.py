@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jopt
-from jopt.core.tree import flatten_dict
+from jopt.core.nested import flatten_dict
 from tests.cli.helpers import jopt_command, report_of, run_of, transform
 
 

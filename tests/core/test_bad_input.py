@@ -85,7 +85,7 @@ BAD_UPDATES = {
         lambda s: TX.update({**ONE, "c": ONE["b"], "d": ONE["b"]}, s, ONE),
         jopt.TreeError,
         """
-        adamw: the updates have another structure than the parameters (1 more leaves differ)
+        adamw: the updates have another structure than the parameters (1 more leaf differs)
           at:       c
           expected: no leaf
           found:    one

@@ -184,6 +184,12 @@ def test_the_range_is_known_under_any_label_and_in_every_group():
         jopt.set_hyperparams(second, label="sgd_2", learning_rate=-1.0)
 
 
+def test_a_label_of_another_optimizer_is_only_a_label():
+    borrowed = jopt.chain(grokfast=jopt.trace(0.5)).init(params())
+    edited = jopt.set_hyperparams(borrowed, decay=1.0)  # which grokfast's own may not be
+    assert edited["grokfast"]["hyperparams"]["default"]["decay"] == 1.0
+
+
 def test_something_that_is_no_number():
     with error(
         jopt.ConfigError,

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jopt
-from jopt.core.tree import flatten_dict, from_pointer, has, layout_of, lookup, nest
+from jopt.core.nested import flatten_dict, has, lookup, nest
+from jopt.core.paths import from_pointer
+from jopt.core.tree import layout_of
 from tests.core.helpers import error, same
 
 

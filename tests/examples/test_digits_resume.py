@@ -10,7 +10,7 @@ import pytest
 from flax.serialization import msgpack_restore
 
 import jopt
-from jopt.core.tree import flatten_dict
+from jopt.core.nested import flatten_dict
 from tests.examples.runs import DIGITS, finish, start, succeed
 
 OPTIONS = ("--epochs", 4, "--seed", 3)

@@ -17,7 +17,7 @@ import jax
 import pytest
 
 import jopt
-from jopt.core.tree import flatten_dict
+from jopt.core.nested import flatten_dict
 from tests.checkpoint.helpers import assert_same
 from tests.compositions import PLATEAU, SCHEDULES, factories_in
 from tests.laws.resume_cases import BATCHES, HALF, SLOW, SPOILED, WHOLE

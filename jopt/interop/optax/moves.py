@@ -17,12 +17,13 @@ from jopt.checkpoint.leaves import join
 from jopt.core.composed import composed
 from jopt.core.groups import Labels, holds
 from jopt.core.hyperparams import nodes
+from jopt.core.nested import flatten_dict
 from jopt.core.numbers import own_at, own_factors, own_numbers
 from jopt.core.part import SpecPart
+from jopt.core.paths import Path, shown
 from jopt.core.spec import NODE_KEYS
 from jopt.core.staged import check_bare, check_whole
 from jopt.core.transform import Node, Part, State
-from jopt.core.tree import Path, flatten_dict, shown
 from jopt.interop.optax.known import ADDED, SOURCES, SQUARED, STATES
 from jopt.interop.optax.states import Contents, Held
 

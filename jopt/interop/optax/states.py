@@ -13,7 +13,8 @@ from typing import Any
 
 from jopt.base import StateError
 from jopt.checkpoint.leaves import children, flatten, join
-from jopt.core.tree import Path, Tree, shown
+from jopt.core.paths import Path, shown
+from jopt.core.tree import Tree
 from jopt.interop.optax.known import COUNT, FRESH, IGNORED, INNER, NEXT, NUMBERS, STATES
 
 

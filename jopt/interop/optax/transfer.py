@@ -15,11 +15,13 @@ from jopt.core import State, Transform, hyperparams, set_hyperparams
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.groups import DEFAULT
 from jopt.core.hyperparams import nodes
+from jopt.core.nested import nest
 from jopt.core.numbers import is_schedule
 from jopt.core.part import SpecPart
+from jopt.core.paths import Path, shown
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Node, Part, check_transform
-from jopt.core.tree import Path, Tree, nest, shown
+from jopt.core.tree import Tree
 from jopt.interop.optax.moves import as_stored, match
 from jopt.interop.optax.states import Contents, read
 

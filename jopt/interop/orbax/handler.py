@@ -27,7 +27,9 @@ from jopt.checkpoint.manifest import (
 )
 from jopt.checkpoint.migrations import migrate
 from jopt.core import Transform
-from jopt.core.tree import Path, Tree, nest, pointer, shown
+from jopt.core.nested import nest
+from jopt.core.paths import Path, pointer, shown
+from jopt.core.tree import Tree
 from jopt.interop.orbax.sums import checksum
 
 try:

@@ -17,7 +17,7 @@ from jopt.checkpoint.decoding import unpack_manifest
 from jopt.checkpoint.leaves import DTYPES, Kind, join
 from jopt.checkpoint.manifest import FORMAT, ArrayEntry, Entry, Manifest, damaged
 from jopt.checkpoint.migrations import migrate
-from jopt.core.tree import MAX_DEPTH, Path, from_pointer, shown
+from jopt.core.paths import MAX_DEPTH, Path, from_pointer, shown
 
 NAMES = {
     "bool": "BOOL",

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from jopt.checkpoint import memory
 from jopt.checkpoint.leaves import DTYPES, Kind
 from jopt.checkpoint.manifest import ArrayEntry, Manifest, ValueEntry, damaged
-from jopt.core.tree import Path, shown
+from jopt.core.paths import Path, shown
 from jopt.interop.safetensors.format import Tensor, paths_of, read_header, read_manifest
 
 

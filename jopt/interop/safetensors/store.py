@@ -15,7 +15,8 @@ from jopt.checkpoint.leaves import flatten, join, kinds_of
 from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
 from jopt.checkpoint.manifest import ArrayEntry, blank
 from jopt.core import Transform
-from jopt.core.tree import Tree, shown
+from jopt.core.paths import shown
+from jopt.core.tree import Tree
 from jopt.interop.safetensors.format import METADATA, NAMES, ORDER, pack
 from jopt.interop.safetensors.reading import contents, read
 

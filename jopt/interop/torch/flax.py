@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from jopt.base import ConfigError, called
 from jopt.core.kinds import in_stack
-from jopt.core.tree import Path, Tree, layout_of
+from jopt.core.paths import Path
+from jopt.core.tree import Tree, layout_of
 from jopt.interop._given import parameters, pattern, table, word, words
 from jopt.interop.torch.weights import (
     LAYER,

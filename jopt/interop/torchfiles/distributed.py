@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from jopt.base import LINE, printable
 from jopt.interop.torchfiles.pickles import archive
-from jopt.interop.torchfiles.pickles.placeholder import Placeholder, RefusedError, printable
+from jopt.interop.torchfiles.pickles.placeholder import Placeholder, RefusedError
 from jopt.interop.torchfiles.pickles.tensors import sizes
 
 
@@ -51,7 +52,7 @@ def _value(folder: Path, name: str, kind: Any, pieces: list[Any]) -> Any:
         raise RefusedError("its index is not as torch writes it")
     if kind.name.endswith(".BytesStorageMetadata"):
         if len(pieces) != 1:
-            raise RefusedError(f"{printable(name)} lies in {len(pieces)} places")
+            raise RefusedError(f"{printable(name, LINE)} lies in {len(pieces)} places")
         return next(_read(folder, name, pieces))[1]
     told = _fields(kind)
     shape = sizes(told.get("size"))
@@ -59,26 +60,28 @@ def _value(folder: Path, name: str, kind: Any, pieces: list[Any]) -> Any:
     boxes: list[list[tuple[int, int]]] = []
     for offset, piece in _read(folder, name, pieces):
         if not isinstance(piece, torch.Tensor):
-            raise RefusedError(f"{printable(name)} is no tensor")
+            raise RefusedError(f"{printable(name, LINE)} is no tensor")
         if piece.shape == shape and len(pieces) == 1:
             return piece
         if out is None:  # the pieces are at hand, which are as large as all of it
             need, held = torch.Size(shape).numel(), sum(int(p["length"]) for _, p in pieces)
             if need * piece.dtype.itemsize > held:
-                raise RefusedError(f"the pieces of {printable(name)} are fewer than its entries")
+                raise RefusedError(
+                    f"the pieces of {printable(name, LINE)} are fewer than its entries"
+                )
             out = torch.empty(shape, dtype=piece.dtype)
         start = sizes(offset if offset is not None else (0,) * len(shape))
         if not len(start) == piece.ndim == len(shape) or piece.dtype != out.dtype:
-            raise RefusedError(f"a piece of {printable(name)} is of another tensor")
+            raise RefusedError(f"a piece of {printable(name, LINE)} is of another tensor")
         box = [(a, a + n) for a, n in zip(start, piece.shape, strict=True)]
         if any(end > n for (_, end), n in zip(box, shape, strict=True)):
-            raise RefusedError(f"a piece of {printable(name)} lies outside of it")
+            raise RefusedError(f"a piece of {printable(name, LINE)} lies outside of it")
         if any(_overlap(box, other) for other in boxes):
-            raise RefusedError(f"two pieces of {printable(name)} lie in one place")
+            raise RefusedError(f"two pieces of {printable(name, LINE)} lie in one place")
         boxes.append(box)
         out[tuple(slice(a, e) for a, e in box)] = piece
     if out is None or sum(math.prod(e - a for a, e in box) for box in boxes) != out.numel():
-        raise RefusedError(f"not all pieces of {printable(name)} are there")
+        raise RefusedError(f"not all pieces of {printable(name, LINE)} are there")
     return out
 
 
@@ -91,14 +94,14 @@ def _read(folder: Path, name: str, pieces: list[Any]) -> Iterator[tuple[Any, Any
         file, at, length = (place.get(k) for k in ("relative_path", "offset", "length"))
         plain = type(file) is str and Path(file).name == file
         if not plain or not (type(at) is type(length) is int and at >= 0 and length >= 0):
-            raise RefusedError(f"{printable(name)} lies in no file of this folder")
+            raise RefusedError(f"{printable(name, LINE)} lies in no file of this folder")
         if place.get("transform_descriptors"):
             raise RefusedError("its pieces are compressed or encrypted")
         with open(folder / file, "rb") as source:
             source.seek(at)
             data = source.read(length)
         if len(data) < length:
-            raise RefusedError(f"{printable(file)} is cut off")
+            raise RefusedError(f"{printable(file, LINE)} is cut off")
         yield offset, archive.read(io.BytesIO(data))
 
 

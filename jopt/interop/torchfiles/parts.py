@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jopt.core.tree import shown
+from jopt.core.paths import shown
 from jopt.interop.torchfiles.flattened import is_optimizer, numbered
 from jopt.interop.torchfiles.pickles.placeholder import Placeholder
 

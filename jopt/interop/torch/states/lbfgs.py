@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.core.groups import DEFAULT
+from jopt.core.nested import lookup, nest
 from jopt.core.transform import Node
-from jopt.core.tree import lookup, nest
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.slots import like, no_step
 from jopt.interop.torch.states.targets import Target

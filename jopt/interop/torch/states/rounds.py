@@ -14,8 +14,8 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.core import Transform
+from jopt.core.nested import has, lookup, nest
 from jopt.core.transform import Node, Part, State
-from jopt.core.tree import has, lookup, nest
 from jopt.interop.torch.states.places import Member
 from jopt.interop.torch.states.slots import like, parameter_dtype
 from jopt.interop.torch.states.targets import Target, node_at

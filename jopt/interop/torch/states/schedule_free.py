@@ -14,10 +14,10 @@ from jopt.checkpoint.leaves import join
 from jopt.core.boxes import put_on, taken_off
 from jopt.core.composed import composed
 from jopt.core.groups import DEFAULT
+from jopt.core.nested import lookup
 from jopt.core.numbers import own_at
 from jopt.core.part import SpecPart
 from jopt.core.transform import Node, State, Transform
-from jopt.core.tree import lookup
 from jopt.interop._given import flag, parameters
 from jopt.interop.torch.states.numbers import group_numbers, put_numbers
 from jopt.interop.torch.states.places import Names, in_a_row, matched, named, placed

@@ -11,11 +11,11 @@ import numpy as np
 
 from jopt.core.codecs import dtype_of, fresh
 from jopt.core.composed import composed
+from jopt.core.nested import flatten_dict, has, lookup, nest
 from jopt.core.numbers import own_factors, own_numbers
 from jopt.core.part import SpecPart
 from jopt.core.spec import Shape, Slot
 from jopt.core.transform import Node
-from jopt.core.tree import flatten_dict, has, lookup, nest
 from jopt.interop.torch.states.places import Axes, Member
 from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.tensors import Array, fitted, narrowed, to_torch, whole

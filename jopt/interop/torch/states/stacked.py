@@ -12,10 +12,12 @@ import numpy as np
 
 from jopt.base import CheckpointError, ConfigError
 from jopt.core.axes import stack_of
+from jopt.core.nested import has, lookup, nest
+from jopt.core.paths import Path, shown
 from jopt.core.spec import Slot
 from jopt.core.stack import fitted
 from jopt.core.transform import Node, State
-from jopt.core.tree import Layout, Path, has, lookup, nest, shown
+from jopt.core.tree import Layout
 from jopt.interop.torch.states.places import Names
 from jopt.interop.torch.states.slots import like
 from jopt.interop.torch.states.targets import Target

@@ -16,10 +16,11 @@ from jopt.core import Transform
 from jopt.core.boxes import taken_off
 from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
+from jopt.core.paths import Path, shown
 from jopt.core.seats import seats
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
-from jopt.core.tree import Layout, Path, shown
+from jopt.core.tree import Layout
 from jopt.interop.torchfiles.flattened import is_optimizer
 
 

@@ -11,15 +11,10 @@ from typing import Any, BinaryIO
 
 import torch
 
+from jopt.base import LINE, printable
 from jopt.interop.torchfiles.pickles.machine import Machine
 from jopt.interop.torchfiles.pickles.makers import CONSTANTS, MAKERS, settled
-from jopt.interop.torchfiles.pickles.placeholder import (
-    OLD,
-    Name,
-    Placeholder,
-    RefusedError,
-    printable,
-)
+from jopt.interop.torchfiles.pickles.placeholder import OLD, Name, Placeholder, RefusedError
 from jopt.interop.torchfiles.pickles.tensors import DTYPES, Storage, storage, turned
 
 
@@ -32,7 +27,9 @@ def read(file: BinaryIO) -> Any:
             with zipfile.ZipFile(file) as archive:
                 return _zipped(archive, file)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-            raise RefusedError(f"its zip archive is damaged: {printable(str(error))}") from None
+            raise RefusedError(
+                f"its zip archive is damaged: {printable(str(error), LINE)}"
+            ) from None
     if start == OLD:
         return _old(file)
     if b"ustar" in start or not start:
@@ -130,7 +127,7 @@ def _old(file: BinaryIO) -> Any:
             return key[1]  # a class with its source code
         dtype, name, entries = _described(key)
         if dtype is None:
-            raise RefusedError(f"a storage that is no array: {printable(str(key[1]))}")
+            raise RefusedError(f"a storage that is no array: {printable(str(key[1]), LINE)}")
         if len(key) > 5 and key[5] is not None:
             raise RefusedError("a view of a storage, as torch wrote them before 0.4")
         if not 0 <= entries * dtype.itemsize <= _rest(file):

@@ -13,13 +13,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
+from jopt.base import LINE, printable
 from jopt.interop.torchfiles.pickles.placeholder import (
     Fields,
     Name,
     Placeholder,
     RefusedError,
     Unfinished,
-    printable,
 )
 
 Persistent = Callable[[Any], Any]
@@ -72,7 +72,7 @@ class Machine:
             raise RefusedError(f"its pickle asks for too much: {type(error).__name__}") from None
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).split("\n")[0] or type(error).__name__
-            raise RefusedError(f"its pickle is damaged: {printable(first)}") from None
+            raise RefusedError(f"its pickle is damaged: {printable(first, LINE)}") from None
         raise RefusedError("its pickle has no end")
 
     def call(self, function: Any, args: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jopt.base import LINE, printable
+
 OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickle of the number that files of torch before 1.6 begin with."""
 
@@ -25,7 +27,7 @@ class Name:
         self.text: str = text
 
     def __repr__(self) -> str:
-        return f"<{printable(self.text)}>"
+        return f"<{printable(self.text, LINE)}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Name) and other.text == self.text
@@ -57,7 +59,7 @@ class Placeholder:
 
     def __repr__(self) -> str:
         # Not what is in it: that may be endless.
-        return f"<{printable(self.name)} object, not loaded>"
+        return f"<{printable(self.name, LINE)} object, not loaded>"
 
 
 class Unfinished:
@@ -78,9 +80,3 @@ class Unfinished:
 
 class Fields(dict[str, Any]):
     """The attributes of an object that is a bag of them, such as `argparse.Namespace`."""
-
-
-def printable(text: str, most: int = 120) -> str:
-    """A name from a file as one line for a terminal, whatever is in it."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[:most])
-    return shown + ("..." if len(text) > most else "")
