@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from jax import Array
 from jopt.base import ConfigError, StateError, called
 from jopt.core.one_leaf import cast_numbers
 from jopt.core.ownership import (
+    Class,
     Lie,
     OwnedStack,
     classes_of,
@@ -22,11 +24,14 @@ from jopt.core.ownership import (
     is_too_large,
     lying_so,
     on_owners,
+    team_size,
 )
-from jopt.numerics import real_dtype
+from jopt.numerics import Team, Work, real_dtype
 
 Batch = Callable[..., Any]
 """`batch(stack, s, h)`: what is done to all matrices of a shape, see `jopt.matrixwise`."""
+WorkOf = Callable[[tuple[int, int], Any], Any]
+"""`work(shape, h)`: what a matrix takes."""
 Kept = dict[str, Array]
 Stacks = dict[str, dict[str, OwnedStack]]
 """What is with the owners already, by class and slot."""
@@ -37,9 +42,9 @@ RESTACK = "state = jopt.sharding.to_stacks(tx, jopt.sharding.to_leaves(state), p
 class Algebra:
     """What is done to a stack of matrices, and with what.
 
-    **Attributes:** `who`: the optimizer; `batch`, `alike`, `spread`: see `matrixwise`; `owned`: the
-    names of the slots that it sees, with whether they lie as the matrix does; `numbers`: what else
-    it reads; `options`: of that what is no number.
+    **Attributes:** `who`: the optimizer; `batch`, `alike`, `spread`, `work`: see `matrixwise`;
+    `owned`: the names of the slots that it sees, with whether they lie as the matrix does;
+    `numbers`: what else it reads; `options`: of that what is no number.
     """
 
     who: str
@@ -49,11 +54,14 @@ class Algebra:
     numbers: Mapping[str, Any]
     options: Mapping[str, Any]
     spread: Batch | None = None
+    work: WorkOf | None = None
 
-    def __call__(self, x: Array, kept: Kept, numbers: Mapping[str, Any]) -> tuple[Array, Kept]:
+    def __call__(
+        self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team
+    ) -> tuple[Array, Kept]:
         """What becomes of a stack `(k, m, n)`, and of what is kept beside each of its matrices."""
         h = self._seen(x, numbers)
-        given = called(self.who, "batch", self.batch, x, *self._slots(kept), h)
+        given = called(self.who, "batch", self.batch, x, *self._slots(kept), h, *team)
         y, new = given if self._pairs(given, kept) else (given, {})
         if getattr(y, "shape", ())[:1] != x.shape[:1]:
             raise ConfigError(
@@ -63,6 +71,24 @@ class Algebra:
                 found=repr(y)[:100],
             )
         return y.astype(x.dtype), {k: new[k].astype(v.dtype) for k, v in kept.items()}
+
+    def by_teams(self, cls: Class) -> tuple[Class, Any]:
+        """A class, the last of whose matrices teams have if that costs less, and who does that."""
+        left = cls.count % cls.devices
+        if self.work is None or not left:
+            return cls, self
+        given = called(self.who, "work", self.work, cls.shape, SimpleNamespace(**self.options))
+        size = team_size(left, cls.shape[0], cls.devices, Work(*given))
+        return replace(cls, team=size), self if size == 1 else functools.partial(
+            self._shared, size, cls
+        )
+
+    def _shared(
+        self, size: int, cls: Class, x: Array, kept: Kept, numbers: Mapping[str, Any]
+    ) -> tuple[Array, Kept]:
+        team, last = Team(cls.names, cls.devices, size), len(x) - 1
+        y, _ = self(x[last:], kept, numbers, team)
+        return (jnp.concatenate([self(x[:last], kept, numbers)[0], y]) if last else y), kept
 
     def on_columns(self, x: Array, numbers: Mapping[str, Any], over: tuple[str, ...]) -> Array:
         """The same of matrices of which this device has columns."""
@@ -130,8 +156,9 @@ def batched(
             results |= zip(members, mine, strict=True)
             after |= {i: kept[i] for i in members}
             continue
+        cls, turn = algebra.by_teams(cls)
         ys, own, _ = on_owners(
-            algebra,
+            turn,
             cls,
             [xs[i] for i in members],
             [kept[i] for i in members],

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core.checks import floating_dtype
-from jopt.numerics import POLAR_EXPRESS, newton_schulz
+from jopt.numerics import ALONE, POLAR_EXPRESS, Team, Work, newton_schulz, newton_schulz_work
 
 Triple = tuple[float, float, float]
 """The coefficients a, b and c of one step of Newton-Schulz."""
@@ -51,12 +51,17 @@ def polynomials(coefficients: Any) -> Any:
     return NAMED[coefficients] if isinstance(coefficients, str) else coefficients
 
 
-def orthogonalised(x: Any, h: Any, eps: Any) -> Any:
+def orthogonalised(x: Any, h: Any, eps: Any, team: Team = ALONE) -> Any:
     """Newton-Schulz for all matrices of a shape at once; `h` has the choices."""
     # The way round that torch has it: for a square matrix the rounding of the products tells.
     turned = h.kernels == "in_out"
     coefficients = polynomials(h.ns_coefficients)
-    return newton_schulz(x, coefficients, h.ns_steps, eps, h.ns_dtype, turned=turned)
+    return newton_schulz(x, coefficients, h.ns_steps, eps, h.ns_dtype, turned=turned, team=team)
+
+
+def iteration_work(shape: tuple[int, int], h: Any) -> Work:
+    """What it takes to orthogonalise a matrix of this shape."""
+    return newton_schulz_work(shape, h.ns_steps, h.ns_dtype)
 
 
 def checked_iteration(who: str, coefficients: Any, steps: Any, dtype: Any) -> dict[str, Any]:

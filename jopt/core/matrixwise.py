@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 from jopt.base import ConfigError, called, configured
-from jopt.core.batches import Algebra, Batch, Stacks, with_stacks
+from jopt.core.batches import Algebra, Batch, Stacks, WorkOf, with_stacks
 from jopt.core.dealing import parted_spec
 from jopt.core.dealt import DealtPart
 from jopt.core.doors import Prepare
@@ -52,6 +52,7 @@ def matrixwise(
     *,
     alike: bool = False,
     spread: Batch | None = None,
+    work: WorkOf | None = None,
     prepare: Prepare | None = None,
     options: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -66,18 +67,25 @@ def matrixwise(
     - `spread`: `spread(stack, h, names)`, the same for matrices of which each device along these
       mesh axes has some columns, if there is a way: for those too large to be one device's. It
       is for `alike` and without slots that are owned.
+    - `work`: `work(shape, h)`, what a matrix of this shape takes: the operations, and where a team
+      of devices shares them, the bytes that each has to get of the others, and in how many
+      collectives. `batch(stack, h, team)` is then called with a team, too, where matrices are
+      left that do not go round: all of the team have `stack`, `team.rows(x)` are a device's
+      rows of matrices, and `team.whole(rows)` the matrices of the rows that each has. It is for
+      `alike`, without slots that are owned.
 
     The spec declares `ndim=2`, or other numbers of axes beside: the rule of a leaf that is no
     matrix sees all of its slots, also those that are owned, and never yields.
     """
-    over_columns = {} if spread is None else {"spread": spread}
-    check_rule(spec, rule, prepare, options, batch=batch, **over_columns)
+    given = {"spread": spread, "work": work}
+    more = {name: function for name, function in given.items() if function is not None}
+    check_rule(spec, rule, prepare, options, batch=batch, **more)
     if not isinstance(alike, bool):
         raise ConfigError(
             spec.name, "alike is yes or no", expected="True or False", found=repr(alike)[:100]
         )
     part = MatrixPart(spec, rule, prepare, options, arguments)
-    part.batch, part.alike, part.spread = batch, alike, spread
+    part.batch, part.alike, part.spread, part.work = batch, alike, spread, work
     return Transform({spec.name: part})
 
 
@@ -86,13 +94,15 @@ class MatrixPart(DealtPart):
 
     batch: Batch
     spread: Batch | None = None
+    work: WorkOf | None = None
 
     def remade(
         self, spec: Spec, ending: Ending, numbers: Mapping[str, Any] | None = None, **other: Any
     ) -> Self:
         """See `SpecPart.remade`."""
         made = super().remade(spec, ending, numbers, **other)
-        made.batch, made.alike, made.spread = self.batch, self.alike, self.spread
+        made.batch, made.alike = self.batch, self.alike
+        made.spread, made.work = self.spread, self.work
         made.told, made.deals = self.told, self.deals
         return made
 
@@ -128,8 +138,8 @@ class MatrixPart(DealtPart):
     ) -> tuple[list[Outcome], Stacks]:
         numbers = leaves[0].numbers.read()
         owned, options = self.owned, dict(self.frozen_options)
-        spread = self.spread if self.alike and not owned else None
-        algebra = Algebra(self.name, self.batch, self.alike, owned, numbers, options, spread)
+        shared = (self.spread, self.work) if self.alike and not owned else (None, None)
+        algebra = Algebra(self.name, self.batch, self.alike, owned, numbers, options, *shared)
         begun_all = [
             begun(self._started, leaf, owned if is_matrix(leaf) else {}, self.held)
             for leaf in leaves

@@ -38,6 +38,7 @@ from jopt.numerics.moments import lerp as lerp
 from jopt.numerics.newton_schulz import POLAR_EXPRESS as POLAR_EXPRESS
 from jopt.numerics.newton_schulz import each_step as each_step
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz
+from jopt.numerics.newton_schulz import newton_schulz_work as newton_schulz_work
 from jopt.numerics.noise import drawn as drawn
 from jopt.numerics.noise import gaussian as gaussian
 from jopt.numerics.noise import signs as signs
@@ -67,6 +68,10 @@ from jopt.numerics.rounding import random_bits as random_bits
 from jopt.numerics.rounding import stochastic as stochastic
 from jopt.numerics.scales import Scale as Scale
 from jopt.numerics.scales import scale_for as scale_for
+from jopt.numerics.teams import ALONE as ALONE
+from jopt.numerics.teams import Team as Team
+from jopt.numerics.teams import Work as Work
+from jopt.numerics.teams import moved as moved
 from jopt.numerics.vectors import Vector as Vector
 from jopt.numerics.vectors import in_one_array as in_one_array
 from jopt.numerics.vectors import vector_dot as vector_dot

@@ -16,6 +16,7 @@ from jopt.numerics.norms import scaled_matrix_norms
 from jopt.numerics.once import once_if
 from jopt.numerics.roots import safe_sqrt
 from jopt.numerics.scales import power_below
+from jopt.numerics.teams import ALONE, Team, Work
 
 A_IN_RANGE = 2.0**-46, 2.0**62
 """Between such traces of A its square is in range, and what is lost of that beyond its digits."""
@@ -51,6 +52,7 @@ def newton_schulz(
     dtype: DTypeLike = jnp.bfloat16,
     *,
     turned: bool = False,
+    team: Team = ALONE,
 ) -> Array:
     """Matrices near U·Vᵀ for each matrix U·S·Vᵀ of a batch, with singular values around one.
 
@@ -70,6 +72,7 @@ def newton_schulz(
       one: the slope at zero is made steep instead.
     - `dtype`: that of X and A between products; products accumulate in at least float32.
     - `turned`: whether square matrices are multiplied from the right. It tells by rounding alone.
+    - `team`: the devices that share the products, all of which have `x`.
 
     On the CPU every product is rounded where torch rounds it. Other platforms run bfloat16 in an
     order that costs a third of the memory traffic, see `lean`.
@@ -80,6 +83,7 @@ def newton_schulz(
         "coefficients": tuple(tuple(x) if isinstance(x, Sequence) else x for x in coefficients),
         "steps": steps,
         "dtype": jnp.dtype(dtype),
+        "team": team,
     }
     right = x.shape[1] > x.shape[2] or (turned and x.shape[1] == x.shape[2])
     in_turn: Callable[[Array, Array], Array] = functools.partial(plain, **settings, right=right)
@@ -92,6 +96,13 @@ def newton_schulz(
     return found
 
 
+def newton_schulz_work(shape: tuple[int, int], steps: int, dtype: DTypeLike) -> Work:
+    """What a matrix of this shape takes, of a team: in each step rows of A and of X are told."""
+    m, n = sorted(shape)
+    told = jnp.dtype(dtype).itemsize * (m * m + m * n)
+    return Work(steps * (4 * m * m * n + 2 * m**3), steps * told, 2 * steps)
+
+
 def plain(
     x: Array,
     eps: Array,
@@ -100,6 +111,7 @@ def plain(
     steps: int,
     dtype: jnp.dtype,
     right: bool,
+    team: Team = ALONE,
 ) -> Array:
     """The iteration line by line, rounded to `dtype` where torch rounds."""
     wide = compute_dtype(dtype)
@@ -126,9 +138,12 @@ def plain(
         return found
 
     for a, b, c in each_step(coefficients, steps):
-        gram = rounded(product(x, x, 2))
-        poly = b * gram + c * product(gram.astype(dtype), gram.astype(dtype), 1)
-        x = rounded(a * x.astype(wide) + product(poly.astype(dtype), x, 1)).astype(dtype)
+        mine = team.rows(x)
+        gram = rounded(product(mine, x, 2))
+        rows = gram.astype(dtype)
+        poly = b * gram + c * product(rows, team.whole(rows), 1)
+        mine = rounded(a * mine.astype(wide) + product(poly.astype(dtype), x, 1))
+        x = team.whole(mine.astype(dtype))
     return (x.mT if right else x).astype(wide)
 
 
@@ -140,6 +155,7 @@ def lean(
     steps: int,
     dtype: jnp.dtype,
     right: bool,
+    team: Team = ALONE,
 ) -> Array:
     """The same iteration with little but the products to read and write.
 
@@ -153,27 +169,31 @@ def lean(
     norms: ‖X‖²_F is the trace of A, and 1 / ‖X‖_F a factor of the first P. Only where A² might
     leave the range is X brought near 1, by a power of two, and A made again.
     """
+    if right and team.size > 1:  # a team has rows
+        by_rows = lean(
+            x.mT, eps, coefficients=coefficients, steps=steps, dtype=dtype, right=False, team=team
+        )
+        return by_rows.mT
     wide = compute_dtype(dtype)
     side = 1 if right else 2
     # XLA would hand wider copies from one line to the next, as excess precision.
     fixed: Any = jax.lax.optimization_barrier
     identity = jnp.eye(min(x.shape[1:]), dtype=wide)[None]
 
-    def product(x: Array) -> Array:
-        found: Array = fixed(_dot(x, x, side, side, dtype))
-        return found
+    def product(x: Array, team: Team) -> Array:
+        return team.whole(fixed(_dot(team.rows(x), x, side, side, dtype)))
 
     def again(held: tuple[Array, ...]) -> tuple[Array, ...]:
         x, _, _, least = held
         by, norm = scaled_matrix_norms(x)
         near = 1 / power_below(norm)
         x = fixed(x * by.astype(dtype) * near.astype(dtype))
-        gram = product(x)
+        gram = product(x, ALONE)  # not all teams are here
         return x, gram, _trace(gram), near * least * by
 
     x = fixed(x.astype(dtype))
     for k, (a, b, c) in enumerate(each_step(coefficients, steps)):
-        gram = product(x)
+        gram = product(x, team)
         square_of = jnp.ones((x.shape[0], 1, 1), wide)
         if k == 0:
             total, (low, high) = _trace(gram), A_IN_RANGE
@@ -182,11 +202,13 @@ def lean(
             x, gram, total, least = once_if(far, again, (x, gram, total, least))
             factor = 1 / jnp.maximum(safe_sqrt(total), least)
             square_of = factor * factor
-        square = fixed(_dot(gram, gram, 2, 1, dtype))
+        rows = team.rows(gram)
+        square = fixed(_dot(rows, gram, 2, 1, dtype))
         second = square_of * (square_of * square.astype(wide))
-        poly = a * identity + b * (square_of * gram.astype(wide)) + c * second
+        poly = a * team.rows(identity) + b * (square_of * rows.astype(wide)) + c * second
         poly = fixed((poly if k else factor * poly).astype(dtype))
         x = fixed(_dot(x, poly, 2, 1, dtype) if right else _dot(poly, x, 2, 1, dtype))
+        x = team.whole(x)
     return x.astype(wide)
 
 

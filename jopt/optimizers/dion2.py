@@ -15,12 +15,13 @@ from jopt.core.iteration import (
     Kernels,
     check_shapes,
     checked_iteration,
+    iteration_work,
     orthogonalised,
     scale_of,
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import alike
+from jopt.numerics import ALONE, Team, alike
 from jopt.numerics.explicit import whole
 
 SPEC = Spec(
@@ -63,12 +64,12 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     return scale * d, {"momentum_buffer": alike(kept * all_of, b)}
 
 
-def batch(x: Any, h: Any) -> Any:
+def batch(x: Any, h: Any, team: Team = ALONE) -> Any:
     """Newton-Schulz for all that was chosen of matrices of a shape."""
-    return orthogonalised(x, h, h.eps)
+    return orthogonalised(x, h, h.eps, team)
 
 
-@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, work=iteration_work)
 def dion2(
     learning_rate: Value = 1e-2,
     *,

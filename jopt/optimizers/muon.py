@@ -9,13 +9,14 @@ from jopt.core.iteration import (
     Coefficients,
     check_shapes,
     checked_iteration,
+    iteration_work,
     orthogonalised,
     polynomials,
     scale_of,
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
-from jopt.numerics import lerp, newton_schulz_in_place
+from jopt.numerics import ALONE, Team, lerp, newton_schulz_in_place
 
 SPEC = Spec(
     name="muon",
@@ -52,9 +53,9 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     return d, {"momentum_buffer": b}
 
 
-def batch(x: Any, h: Any) -> Any:
+def batch(x: Any, h: Any, team: Team = ALONE) -> Any:
     """Newton-Schulz for all matrices of a shape at once."""
-    return orthogonalised(x, h, h.eps)
+    return orthogonalised(x, h, h.eps, team)
 
 
 def spread(x: Any, h: Any, over: tuple[str, ...]) -> Any:
@@ -63,7 +64,7 @@ def spread(x: Any, h: Any, over: tuple[str, ...]) -> Any:
     return newton_schulz_in_place(x, coefficients, h.ns_steps, h.eps, h.ns_dtype, over)
 
 
-@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, spread=spread)
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, work=iteration_work, spread=spread)
 def muon(
     learning_rate: Value = 1e-3,
     *,

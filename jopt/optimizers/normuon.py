@@ -13,12 +13,13 @@ from jopt.core.iteration import (
     Kernels,
     check_shapes,
     checked_iteration,
+    iteration_work,
     orthogonalised,
     scale_of,
 )
 from jopt.core.runs import Run
 from jopt.core.vocabulary import B2, BUFFER, DECAY, EPS, RATE
-from jopt.numerics import lerp, mean_along, norm, safe_sqrt
+from jopt.numerics import ALONE, Team, lerp, mean_along, norm, safe_sqrt
 
 
 def _outputs(shape: tuple[int, ...], on: Any) -> tuple[int, ...]:
@@ -63,12 +64,12 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     return length / jnp.where(size > 0, size, 1) * d, {"momentum_buffer": b, "nu": nu}
 
 
-def batch(x: Any, h: Any) -> Any:
+def batch(x: Any, h: Any, team: Team = ALONE) -> Any:
     """Newton-Schulz for all matrices of a shape at once."""
-    return orthogonalised(x, h, 1e-7)
+    return orthogonalised(x, h, 1e-7, team)
 
 
-@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True)
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, work=iteration_work)
 def normuon(
     learning_rate: Value = 1e-3,
     *,

@@ -1,13 +1,15 @@
 """Who owns which matrix on a mesh, and how matrices get to their owners and back.
 
 `lies` says how an array lies, `classes` which matrices are one stack and who owns them, `cuts` how
-a matrix is in pieces, `exchange` moves the pieces. `in_place` is for matrices that nobody owns.
+a matrix is in pieces, `exchange` moves the pieces. `costs` says how many devices a matrix gets
+where there are more devices than matrices. `in_place` is for matrices that nobody owns.
 `stacks` is what stays with the owners from step to step.
 None of it knows of optimizers.
 """
 
 from jopt.core.ownership.classes import Class as Class
 from jopt.core.ownership.classes import classes_of as classes_of
+from jopt.core.ownership.costs import team_size as team_size
 from jopt.core.ownership.exchange import Exchange as Exchange
 from jopt.core.ownership.exchange import lying_so as lying_so
 from jopt.core.ownership.exchange import on_owners as on_owners

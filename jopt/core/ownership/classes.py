@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from jopt.core.ownership.lies import Lie
 
 Shape = tuple[int, ...]
@@ -50,7 +52,8 @@ class Class:
 
     **Attributes:** `shape`, `dtype`: of a matrix; `lie`: of one of its members, for the mesh;
     `stay`: the mesh axes over which nothing moves; `beyond`, `within`: all others, which split
-    no matrix and some matrix of the class; `members`.
+    no matrix and some matrix of the class; `members`; `team`: how many devices have the same
+    matrix, of those that are left when all devices have as many.
     """
 
     shape: Shape
@@ -60,6 +63,7 @@ class Class:
     beyond: tuple[str, ...]
     within: tuple[str, ...]
     members: tuple[Member, ...]
+    team: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +95,14 @@ class Class:
     def share(self) -> int:
         """How many of them each device has a place for."""
         return -(-self.count // self.devices)
+
+    @property
+    def places(self) -> np.ndarray[Any, Any]:
+        """Which matrix is in each place of each device, `(share, devices)`; −1 where none is."""
+        full = self.count - self.count % self.devices
+        last = np.repeat(np.arange(full, self.count), self.team)
+        spare = np.full(self.share * self.devices - full - len(last), -1)
+        return np.concatenate([np.arange(full), last, spare]).reshape(self.share, self.devices)
 
 
 def classes_of(arrays: Sequence[Any], lies: Sequence[Lie], *, alike: bool) -> list[Class]:

@@ -22,6 +22,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from jopt.core.ownership.classes import Class, Member
 from jopt.core.ownership.cuts import Cut, padded
+from jopt.numerics import moved
 
 Beside = dict[str, Array]
 NONE: Mapping[str, Array] = MappingProxyType({})
@@ -141,10 +142,7 @@ class Exchange:
             else jnp.zeros((member.count, *self.piece), dtype)
             for i, (member, way) in enumerate(zip(cls.members, self.ways, strict=True))
         ]
-        spare = cls.share * cls.devices - cls.count
-        if spare:
-            pieces.append(jnp.zeros((spare, *self.piece), pieces[0].dtype))
-        x = jnp.concatenate(pieces).reshape(cls.share, self.outer, self.inner, *self.piece)
+        x = self._dealt(pieces).reshape(cls.share, self.outer, self.inner, *self.piece)
         x = jax.lax.dynamic_index_in_dim(x, _at(self.beyond), 1, keepdims=False)
         x = self._exchanged(x)
         return jnp.concatenate([self._whole(x[places], places, w) for places, w in self._runs])
@@ -155,7 +153,7 @@ class Exchange:
         x = self._exchanged(jnp.concatenate(made))[:, None]
         if self.beyond:
             x = _gathered(x, self.beyond, 1)
-        x = x.reshape(-1, *self.piece)
+        x = self._collected(x.reshape(-1, *self.piece))
         found: list[Array] = []
         at = 0
         for way, cut in enumerate(self.cuts):
@@ -170,10 +168,31 @@ class Exchange:
         if len(here) == len(self.cls.members):
             return new
         of = np.repeat(np.arange(len(self.cls.members)), [m.count for m in self.cls.members])
-        spare = self.cls.share * self.cls.devices - self.cls.count
-        there = np.append(np.isin(of, here), np.zeros(spare, bool)).reshape(self.cls.share, -1)
+        there = np.append(np.isin(of, here), False)[self.cls.places]
         mine = jnp.asarray(there)[:, _at(self.cls.names)]
         return jnp.where(mine.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    @property
+    def _full(self) -> int:
+        """How many matrices are one device's, where all have as many."""
+        return self.cls.count - self.cls.count % self.cls.devices
+
+    def _dealt(self, pieces: list[Array]) -> Array:
+        """The pieces of all matrices, one of them for each place."""
+        spare = int(np.sum(self.cls.places < 0))
+        zeros = [jnp.zeros((spare, *self.piece), pieces[0].dtype)] if spare else []
+        if self.cls.team == 1:
+            return jnp.concatenate([*pieces, *zeros])
+        x = jnp.concatenate(pieces)
+        last = jnp.repeat(x[self._full :], self.cls.team, axis=0)
+        return jnp.concatenate([x[: self._full], last, *zeros])
+
+    def _collected(self, x: Array) -> Array:
+        """One piece of each matrix, from those of all places; a team's have the same."""
+        if self.cls.team == 1:
+            return x
+        last = x[self._full :: self.cls.team][: self.cls.count - self._full]
+        return jnp.concatenate([x[: self._full], last])
 
     def _sent(self, member: Member, way: int, x: Array) -> Array:
         """This device's piece of each matrix of an array, `(count, *piece)`."""
@@ -218,10 +237,8 @@ class Exchange:
     @functools.cached_property
     def _way_at(self) -> Any:
         """How the matrix in each place of each device is put together, `(places, devices)`."""
-        counts = [member.count for member in self.cls.members]
-        ways = np.repeat(self.ways, counts)
-        spare = self.cls.share * self.cls.devices - self.cls.count
-        return np.append(ways, np.repeat(ways[-1], spare)).reshape(self.cls.share, -1)
+        ways = np.repeat(self.ways, [member.count for member in self.cls.members])
+        return ways[self.cls.places]
 
     @functools.cached_property
     def _runs(self) -> list[tuple[slice, tuple[int, ...]]]:
@@ -237,7 +254,7 @@ class Exchange:
         move = functools.partial(
             jax.lax.all_to_all, axis_name=self.within, split_axis=1, concat_axis=1, tiled=True
         )
-        return _moved(move, x)
+        return moved(move, x)
 
     def _level(self, x: Array, lead: int = 1) -> Array:
         """Pieces in the one shape that all of the class have."""
@@ -259,22 +276,4 @@ def _at(names: tuple[str, ...]) -> Array | int:
 
 def _gathered(x: Array, names: tuple[str, ...], axis: int) -> Array:
     """What all devices along these mesh axes have, along an axis of length 1."""
-    return _moved(functools.partial(jax.lax.all_gather, axis_name=names, axis=axis, tiled=True), x)
-
-
-def _moved(move: Callable[[Array], Array], x: Array) -> Array:
-    """`move(x)`, half precision as bits: XLA would move what it is wider, where it widens it."""
-    if x.dtype.itemsize != 2:
-        return move(x)
-    return _as_bits(move, x)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _as_bits(move: Callable[[Array], Array], x: Array) -> Array:
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint16)
-    return jax.lax.bitcast_convert_type(move(bits), x.dtype)
-
-
-@_as_bits.defjvp
-def _tangent(move: Any, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    return _as_bits(move, *primals), move(*tangents)
+    return moved(functools.partial(jax.lax.all_gather, axis_name=names, axis=axis, tiled=True), x)
