@@ -78,6 +78,13 @@ class Algebra:
         if self.work is None or not left:
             return cls, self
         given = called(self.who, "work", self.work, cls.shape, SimpleNamespace(**self.options))
+        if not isinstance(given, tuple) or len(given) != len(Work._fields):
+            raise ConfigError(
+                self.who,
+                "work does not say what a matrix takes",
+                expected=f"({', '.join(Work._fields)})",
+                found=repr(given)[:100],
+            )
         size = team_size(left, cls.shape[0], cls.devices, Work(*given))
         return replace(cls, team=size), self if size == 1 else functools.partial(
             self._shared, size, cls

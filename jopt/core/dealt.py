@@ -16,6 +16,7 @@ from jopt.core.codecs import fresh
 from jopt.core.dealing import Deals, Told, born, closed, deals_of, opened, shares
 from jopt.core.groups import Labels, key_of
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.offloaded import brought_in
 from jopt.core.ownership import KEY, Deal, OwnedStack
 from jopt.core.part import SpecPart
 from jopt.core.plan import Plan
@@ -148,7 +149,7 @@ class DealtPart(SpecPart):
         mine = node.get(KEY, {}).get(key, {})
         if not mine:
             return super()._ran(leaves, key, flow, node, new)
-        done, after = self.run(leaves, mine, flow)
+        done, after = self.run(leaves, brought_in(mine), flow)
         new[KEY] = {**new[KEY], key: after}
         return done
 

@@ -198,7 +198,8 @@ def offload(
 
     There the state rests between steps. A step brings in a leaf's slots when it is that leaf's
     turn, and puts the new ones back: on the device is at any time what two or three leaves have.
-    Rules that see all leaves or many matrices at once (L-BFGS, Muon) have all of theirs there.
+    Rules that see all leaves or many matrices at once (L-BFGS, Muon, SOAP) have all of theirs
+    there, also those of `owned`.
 
     **Arguments:**
 
@@ -245,7 +246,8 @@ def _placed(
 
     def one(x: Any, place: Place) -> NamedSharding:
         if place.index is None:
-            return NamedSharding(mesh, PartitionSpec(*filter(None, [place.over])))
+            stack = NamedSharding(mesh, PartitionSpec(*filter(None, [place.over])))
+            return stack if memory is None or not place.over else _resting(who, stack, memory)
         shape, of = tuple(x.shape), tuple(leaves[place.index].shape)
         try:
             own = along(shardings[place.index], place, shape, of)

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 import jopt
 from jopt import ConfigError
+from tests.sharding.test_owners import grammed
 
 SHAPES = {"b": (8,), "k": (8, 64), "q": (16, 512), "v": (8, 64), "w": (8, 64)}
 SPECS = {"b": P(), "k": P("x"), "q": P("x"), "v": P(None, "x"), "w": P("x")}
@@ -70,6 +71,22 @@ def test_what_belongs_to_parameters_rests_there_and_the_rest_does_not():
     split = jopt.sharding.zero1(tx, whole, "x")["adamw"]["mu"]["w"]
     both = jopt.sharding.offload(tx, whole, axis="x")["adamw"]["mu"]["w"]
     assert both == split.with_memory_kind("pinned_host")
+
+
+def test_stacks_rest_there_too():
+    params = {k: x for k, x in placed().items() if x.shape == (8, 64)}
+    tx = jopt.sharding.owned(grammed(), params)
+    there = jopt.sharding.offload(tx, params)
+    stacks = jax.tree.leaves(there["grammed"]["owned"])
+    assert {(s.memory_kind, s.spec) for s in stacks} == {("pinned_host", P("x"))}
+    here = jax.tree.map(lambda x: x.sharding, params)
+    run = jax.jit(tx.update, out_shardings=(here, there))
+    updates, state = run(params, jopt.sharding.init(tx, params, there), params)
+    want, own = jax.jit(tx.update)(params, tx.init(params), params)
+    jax.tree.map(np.testing.assert_array_equal, updates, want)
+    jax.tree.map(np.testing.assert_array_equal, jopt.state_dict(state), jopt.state_dict(own))
+    back = jopt.load_state_dict(state, jopt.state_dict(own))
+    assert jax.tree.map(lambda x: x.sharding, back) == there
 
 
 def test_a_memory_that_the_devices_lack_is_told():

@@ -91,6 +91,14 @@ def test_the_steps_of_teams_are_those_of_one_device(kind, optimizer):
         assert updates[name].sharding.is_equivalent_to(placed[name].sharding, x.ndim)
 
 
+def test_what_work_says_is_checked(monkeypatch):
+    params = laid(jax.make_mesh((8,), ("f",)), {"w": (16, 32)}, P("f"))
+    tx = jopt.muon(0.1)
+    monkeypatch.setattr(tx.parts["muon"], "work", lambda shape, h: 1.0)
+    with pytest.raises(jopt.ConfigError, match="work does not say"):
+        step(tx, params)
+
+
 @pytest.mark.parametrize("count", [4, pytest.param(12, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("free")
 def test_a_team_shares_the_products(count):

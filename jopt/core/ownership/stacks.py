@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from jax import Array
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import DictKey
 
+from jopt.core.offloaded import brought_in, put_back
 from jopt.core.ownership.classes import Class, Member, classes_of
 from jopt.core.ownership.lies import Lie, names_of
 from jopt.core.stack import Stack
@@ -195,7 +196,7 @@ class OwnedStack:
 
     def apart(self) -> dict[Path, Any]:
         """One array a parameter, by its path; shapes, where it has only a shape."""
-        x, deal = self.array, self.deal
+        x, deal = brought_in(self.array), self.deal
         paths = [owner.path for owner in deal.owners]
         own = on_mesh(x)
         found: list[Any]
@@ -224,7 +225,8 @@ class OwnedStack:
     def filled(self, xs: Mapping[Path, Any]) -> OwnedStack:
         """The same with these in it, by path, lying as it does."""
         own = on_mesh(self.array)
-        return self.of(xs, self.deal, self.like, own and own.mesh)
+        made = self.of(xs, self.deal, self.like, own and own.mesh)
+        return replace(made, array=put_back(made.array, self.array))
 
 
 @functools.lru_cache(maxsize=256)
