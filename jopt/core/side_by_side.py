@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,10 +15,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics import number_dtype
+from jopt.numerics.pieces import SMALL
 
 TOGETHER = 8
 """So many leaves of one shape read one array, and run in one kernel. A larger kernel saves hardly
 anything more when it runs, and compilers take more than twice the time for twice the kernel."""
+
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 @jax.tree_util.register_dataclass
@@ -89,9 +95,23 @@ def in_turns(shapes: Iterable[Any]) -> list[int]:
     alike: Counter[Any] = Counter()
     found = []
     for shape in shapes:
-        found.append(alike[shape] // TOGETHER)
+        alone = _alone.get() and math.prod(shape) > SMALL
+        found.append(alike[shape] // (1 if alone else TOGETHER))
         alike[shape] += 1
     return found
+
+
+@contextlib.contextmanager
+def each_alone() -> Iterator[None]:
+    """Within it large leaves get kernels of their own, each of which may have one reduction.
+
+    With a second one XLA writes nothing in place any more: it copies.
+    """
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
 
 
 def handed_out(

@@ -7,6 +7,7 @@ from jopt.numerics.adam import adam_moments as adam_moments
 from jopt.numerics.adam import adam_prepare as adam_prepare
 from jopt.numerics.adam import adam_root as adam_root
 from jopt.numerics.adam import adam_rule as adam_rule
+from jopt.numerics.beside import global_norms as global_norms
 from jopt.numerics.bounded import bounded_step as bounded_step
 from jopt.numerics.bounded import longest as longest
 from jopt.numerics.dtypes import as_complex as as_complex

@@ -23,7 +23,7 @@ Sums = Callable[[list[Array], Sequence[Sequence[Each]], Cut], list[list[Array]]]
 
 def sum_of_squares(x: Array) -> Array:
     """∑|xᵢ|², in at least float32; a complex entry counts |x|²."""
-    return jnp.sum(jnp.square(_wide(x)))
+    return jnp.sum(jnp.square(wide(x)))
 
 
 def norm(x: Array) -> Array:
@@ -51,11 +51,11 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
     dtype = widest(*(compute_dtype(real_dtype(x.dtype)) for x in xs))
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        alike = [cast(_wide(x), dtype) for x in xs]
+        alike = [cast(wide(x), dtype) for x in xs]
         each = [each for (each,) in ways]
-        return [[total] for total in in_pieces(alike, each, _sum, cut, _sums)]
+        return [[total] for total in in_pieces(alike, each, add_up, cut, sums_after)]
 
-    (factor,), (total,) = _in_range(sums, [*xs], [sum(x.size for x in xs)])
+    (factor,), (total,) = in_range(sums, [*xs], [sum(x.size for x in xs)])
     return factor, safe_sqrt(total)
 
 
@@ -65,9 +65,9 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         return [], []
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        return each_in_pieces([_wide(x) for x in xs], ways, _sum, cut, _sums)
+        return each_in_pieces([wide(x) for x in xs], ways, add_up, cut, sums_after)
 
-    factors, totals = _in_range(sums, [*xs], [x.size for x in xs])
+    factors, totals = in_range(sums, [*xs], [x.size for x in xs])
     return factors, [safe_sqrt(total) for total in totals]
 
 
@@ -108,10 +108,10 @@ def scaled_norms_along(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
         wide = cast(xs[0], compute_dtype(xs[0].dtype))
-        found = _sums(wide, [f for (f,) in ways], axes)
+        found = sums_after(wide, [f for (f,) in ways], axes)
         return [[jnp.expand_dims(total, tuple(axes))] for total in found]
 
-    (factor,), (total,) = _in_range(sums, [x], [math.prod(x.shape[i] for i in axes)])
+    (factor,), (total,) = in_range(sums, [x], [math.prod(x.shape[i] for i in axes)])
     return factor, safe_sqrt(total)
 
 
@@ -120,7 +120,7 @@ def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
     return scaled_norms_along(x, (-2, -1))
 
 
-def _in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Array], list[Array]]:
+def in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Array], list[Array]]:
     """Factors, powers of two and nearly always 1, and the sums of the squares times their squares.
 
     Both as if one looked and, where a sum left the range, looked again. A CPU does so. What a GPU
@@ -201,32 +201,43 @@ RANGES: tuple[Each, ...] = (
 """The squares of numbers of ordinary size, of small and of large ones, in range."""
 
 
-def _sum(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+def add_up(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """∑xᵢ, along the axes if some are given."""
     # The primitive: jnp's own takes tracing five times as long, and it is one for each array.
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     total: Array = jax.lax.reduce_sum(x, axes)
     return total
 
 
-def _sums(x: Array, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
-    """The sums after each of these functions, which are 0 of 0, in one reduction of `x` itself.
+def sums_after(x: Array, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
+    """The sums after each of these functions, which are 0 of 0, in one reduction of `x` itself."""
+    return sums_beside([x], [each], axes)
+
+
+def sums_beside(
+    xs: Sequence[Array], each: Sequence[Sequence[Each]], axes: Sequence[int]
+) -> list[Array]:
+    """`sums_after` of arrays of one shape, each after functions of its own, in one reduction.
 
     What several reductions read, XLA writes down for them, unless it is there already: it counts
     what computing it once for each would cost, before it makes one kernel of them. So this is one,
     of entries beside their sums, which are 0 as yet; and what it adds up turns entries into sums.
     """
-    axes = tuple(axis % x.ndim for axis in axes)
-    if len(each) == 1 or math.prod(x.shape[axis] for axis in axes) < 2:
-        return [_sum(f(x), axes) for f in each]
+    axes = tuple(axis % xs[0].ndim for axis in axes)
+    ways = [(i, f) for i, functions in enumerate(each) for f in functions]
+    few = math.prod(xs[0].shape[axis] for axis in axes) < 2
+    if len(ways) == 1 or few:
+        return [add_up(f(xs[i]), axes) for i, f in ways]
 
     def add(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, ...]:
-        totals = [m + n + f(a[0]) + f(b[0]) for f, m, n in zip(each, a[1:], b[1:], strict=True)]
-        return (jnp.zeros_like(a[0]), *totals)
+        made = enumerate(ways, start=len(xs))
+        totals = [a[at] + b[at] + f(a[i]) + f(b[i]) for at, (i, f) in made]
+        return (*map(jnp.zeros_like, a[: len(xs)]), *totals)
 
-    start, none = jnp.zeros((), x.dtype), jnp.zeros_like(x)
-    count = 1 + len(each)
-    found: list[Array] = jax.lax.reduce((x, *[none] * len(each)), (start,) * count, add, axes)
-    return found[1:]
+    start, none = jnp.zeros((), xs[0].dtype), jnp.zeros_like(xs[0])
+    operands = (*xs, *[none] * len(ways))
+    found: list[Array] = jax.lax.reduce(operands, (start,) * len(operands), add, axes)
+    return found[len(xs) :]
 
 
 def all_finite(xs: Sequence[Array]) -> Array:
@@ -242,10 +253,11 @@ def all_finite(xs: Sequence[Array]) -> Array:
         return lambda xs: in_pieces(xs, [jnp.isfinite], jnp.all, cut)[0]
 
     found: Array = jax.lax.platform_dependent(
-        [_wide(x) for x in xs], cpu=by(ROWS), default=by(BLOCKS)
+        [wide(x) for x in xs], cpu=by(ROWS), default=by(BLOCKS)
     )
     return found
 
 
-def _wide(x: Array) -> Array:
+def wide(x: Array) -> Array:
+    """`x` in at least float32, complex entries as pairs."""
     return as_pairs(cast(x, compute_dtype(x.dtype)))

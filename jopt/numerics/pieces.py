@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -131,11 +132,18 @@ def each_in_pieces(
     return [*map(list, zip(*whole, strict=True))]
 
 
-def _cut(x: Array, most: int) -> tuple[Array, tuple[int, ...]]:
-    """`x` with an axis split in two if need be, and the last axes, which a piece has."""
+def last_axes(x: Array, most: int) -> tuple[int, ...]:
+    """The last axis, and those before it that make rows of at most so many entries with it."""
     axes, size = 1, x.shape[-1]
     while axes < x.ndim and size * x.shape[-axes - 1] <= most:
         axes, size = axes + 1, size * x.shape[-axes - 1]
+    return tuple(range(x.ndim - axes, x.ndim))
+
+
+def _cut(x: Array, most: int) -> tuple[Array, tuple[int, ...]]:
+    """`x` with an axis split in two if need be, and the last axes, which a piece has."""
+    whole = last_axes(x, most)
+    axes, size = len(whole), math.prod(x.shape[axis] for axis in whole)
     rows = x.shape[-axes - 1] if axes < x.ndim else 1
     # A power of two: so the axis is split where devices or a TPU's tiles have split it, too.
     together = 1

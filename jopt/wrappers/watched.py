@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from jopt.core.checks import is_sparse
 from jopt.core.groups import DEFAULT
 from jopt.core.rows import coalesced
 from jopt.core.seats import seats
+from jopt.core.side_by_side import each_alone
 from jopt.core.spec import SEEN
 from jopt.core.transform import Flow, Leaves, Node
 from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart
-from jopt.numerics import number_dtype
-from jopt.numerics.norms import global_norm
+from jopt.numerics import global_norm, global_norms, number_dtype
 
 OTHERS = "ungrouped"
 """What leaves are called that are in no group, where others are."""
@@ -49,13 +49,14 @@ class WatchedPart(WrapperPart):
     def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
         """The wrapped step, and what it was like."""
         self.check_own(node, SEEN)
-        after, inner = self.inner_update(flow, node["inner"])
-        tags = self._tags(flow.layout)
-        norms = {
-            GRADIENT: _norms(tags, [self._gradient(g) for g in flow.updates]),
-            UPDATE: _norms(tags, after.updates),
-            PARAM: _norms(tags, _moving(flow)),
+        with each_alone():
+            after, inner = self.inner_update(flow, node["inner"])
+        lists = {
+            GRADIENT: [self._gradient(g) for g in flow.updates],
+            UPDATE: after.updates,
+            PARAM: _moving(flow),
         }
+        norms = _norms(self._tags(flow.layout), lists)
         seen = {}
         for group, old in node[SEEN].items():
             new = {name: found.get(group, _unknown()) for name, found in norms.items()}
@@ -103,15 +104,31 @@ def _moving(flow: Flow) -> Leaves:
     return [None if i in still else p for i, p in enumerate(flow.params or [])]
 
 
-def _norms(tags: Sequence[Sequence[str]], leaves: Leaves) -> dict[str, Array]:
-    """The norm of all leaves, and that of each tag's; each leaf is read once."""
-    alike: dict[tuple[str, ...], Leaves] = {}
-    for own, x in zip(tags, leaves, strict=False):  # there may be no parameters
-        if x is not None and jnp.issubdtype(x.dtype, jnp.inexact):
-            alike.setdefault(tuple(own), []).append(_values(x))
-    parts = {own: global_norm(xs) for own, xs in alike.items()}
-    members: dict[str, list[Array]] = {DEFAULT: [*parts.values()]} if parts else {}
-    for own, part in parts.items():
-        for tag in own:
-            members.setdefault(tag, []).append(part)
-    return {tag: xs[0] if len(xs) == 1 else global_norm(xs) for tag, xs in members.items()}
+def _norms(
+    tags: Sequence[Sequence[str]], lists: Mapping[str, Leaves]
+) -> dict[str, dict[str, Array]]:
+    """Of each of these lists the norm of all leaves, and that of each tag's; each is read once.
+
+    What is dense is measured beside what the others have of the same leaf.
+    """
+    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[list[Array]]] = {}
+    for i, own in enumerate(tags):
+        there = {name: xs[i] for name, xs in lists.items() if xs and _counts(xs[i])}
+        dense = tuple(name for name, x in there.items() if not is_sparse(x))
+        for names in (dense, *((name,) for name in there if name not in dense)):
+            if names:
+                alike.setdefault((tuple(own), names), []).append([_values(there[k]) for k in names])
+    found: dict[str, dict[str, list[Array]]] = {name: {} for name in lists}
+    for (own, names), leaves in alike.items():
+        norms = global_norms([*zip(*leaves, strict=True)])
+        for name, norm in zip(names, norms, strict=True):
+            for tag in (DEFAULT, *own):
+                found[name].setdefault(tag, []).append(norm)
+    return {
+        name: {tag: xs[0] if len(xs) == 1 else global_norm(xs) for tag, xs in by_tag.items()}
+        for name, by_tag in found.items()
+    }
+
+
+def _counts(x: Any) -> bool:
+    return x is not None and jnp.issubdtype(x.dtype, jnp.inexact)

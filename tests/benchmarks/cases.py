@@ -169,6 +169,14 @@ CASES = {
         lambda: optax.apply_if_finite(optax_clipped(), 1000),
         NEVER,
     ),
+    "monitor+adamw": Case(
+        "A",
+        ours(lambda: by_update(jopt.monitor(adamw()), jopt.apply_updates, rest=NEVER)),
+    ),
+    "monitor+clip+adamw": Case(
+        "A",
+        ours(lambda: by_update(jopt.monitor(clipped()), jopt.apply_updates, rest=NEVER)),
+    ),
     "adafactor": case("A", lambda: jopt.adafactor(1e-2), lambda: optax.adafactor(1e-2)),
     "lion": case("A", lambda: jopt.lion(1e-4), lambda: optax.lion(1e-4)),
     "lamb": case("A", lambda: jopt.lamb(1e-3), lambda: optax.lamb(1e-3), NEVER),

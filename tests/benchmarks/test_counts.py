@@ -20,6 +20,8 @@ SLOTS = {
     "clip+adamw stacked": 2,
     "accumulate": 3,  # and the sum of the gradients
     "skip+clip+adamw": 2,
+    "monitor+adamw": 2,
+    "monitor+clip+adamw": 2,
     "adafactor": 2,  # the means of rows and of columns
     "muon_adamw": 2,  # AdamW's two; Muon has one
     "lbfgs": 5,  # both histories in an array each; last gradient, direction and iteration

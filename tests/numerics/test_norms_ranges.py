@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jopt.numerics import all_finite, global_norm, norm, scaled_norm, scaled_norms
+from jopt.numerics import all_finite, global_norm, global_norms, norm, scaled_norm, scaled_norms
 from jopt.numerics.norms import scaled_matrix_norms
 from jopt.numerics.pieces import BLOCKS, ROWS, SMALL, in_pieces
 
@@ -32,6 +32,18 @@ def float64(xs):
 def unit():
     shapes = [(3, SMALL // 2), (40, 4096), (7,), (), (0,), (SMALL + 1,)]
     return [jnp.asarray(DRAW(s), jnp.float32) for s in shapes]
+
+
+@pytest.mark.usefixtures("look")
+def test_lists_are_measured_side_by_side_each_in_its_range():
+    scales = {"large": 1e30, "ordinary": 1.0, "small": 1e-30, "none": 0.0}
+    lists = [[x * scale for x in reversed(unit())] for scale in scales.values()]
+    lists[1] = [x.astype(jnp.bfloat16) for x in lists[1]]
+    for found, xs in zip(jax.jit(global_norms)(lists), lists, strict=True):
+        np.testing.assert_allclose(found, float64(xs), rtol=1e-6)
+    lists[1][4] = lists[1][4].at[0, 0].set(jnp.inf)
+    found = global_norms(lists)
+    assert [bool(jnp.isfinite(x)) for x in found] == [True, False, True, True]
 
 
 @pytest.mark.usefixtures("look")
