@@ -73,6 +73,18 @@ OF_FRONTIER: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        jopt.kl_shampoo,
+        begins_at_once=False,
+        settings={"learning_rate": 0.01, "weight_decay": 0.0, "update_every": 2},
+        complex=False,
+        ndims=(2,),
+        runs=(
+            # A 3×6 gradient has no one basis of its longer side.
+            {"learning_rate": 0.01, "update_every": 3, "max_size": 5, "weight_decay": 0.1},
+            {"b1": 0.5, "b2": 0.9, "max_size": 3, "init_scale": 0.3, "largest_scale": None},
+        ),
+    ),
+    Entry(
         jopt.normuon,
         settings={"learning_rate": 0.02, "weight_decay": 0.1},
         complex=False,

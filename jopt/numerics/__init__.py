@@ -21,8 +21,10 @@ from jopt.numerics.dtypes import widest as widest
 from jopt.numerics.eigenbases import alike as alike
 from jopt.numerics.eigenbases import eigenbasis as eigenbasis
 from jopt.numerics.eigenbases import followed as followed
+from jopt.numerics.eigenbases import followed_in_order as followed_in_order
 from jopt.numerics.eigenbases import gram as gram
 from jopt.numerics.eigenbases import in_basis as in_basis
+from jopt.numerics.eigenbases import mean_square as mean_square
 from jopt.numerics.estimates import above as above
 from jopt.numerics.estimates import longer as longer
 from jopt.numerics.estimates import modelled as modelled
@@ -69,6 +71,7 @@ from jopt.numerics.rounding import random_bits as random_bits
 from jopt.numerics.rounding import stochastic as stochastic
 from jopt.numerics.scales import Scale as Scale
 from jopt.numerics.scales import scale_for as scale_for
+from jopt.numerics.shares import in_shares as in_shares
 from jopt.numerics.teams import ALONE as ALONE
 from jopt.numerics.teams import Team as Team
 from jopt.numerics.teams import Work as Work

@@ -17,10 +17,20 @@ def gram(g: Array, axis: int) -> Array:
 
     Entries whose products would not be finite count as the largest whose are.
     """
-    most = (float(jnp.finfo(g.dtype).max) / (4 * max(g.size, 1))) ** 0.5
-    rows = jnp.moveaxis(jnp.clip(whole(g, *range(g.ndim)), -most, most), axis, 0)
+    rows = jnp.moveaxis(_with_finite_squares(g), axis, 0)
     rows = rows.reshape(g.shape[axis], -1)
     return jnp.matmul(rows, rows.T, precision=EXACT)
+
+
+def mean_square(g: Array, axis: int) -> Array:
+    """The mean of g² for each index of one axis; entries count as in `gram`."""
+    others = tuple(i for i in range(g.ndim) if i != axis % g.ndim)
+    return jnp.mean(jnp.square(_with_finite_squares(g)), others)
+
+
+def _with_finite_squares(g: Array) -> Array:
+    most = (float(jnp.finfo(g.dtype).max) / (4 * max(g.size, 1))) ** 0.5
+    return jnp.clip(whole(g, *range(g.ndim)), -most, most)
 
 
 def in_basis(x: Array, axis: int, q: Array, *, back: bool = False) -> Array:
@@ -31,8 +41,32 @@ def in_basis(x: Array, axis: int, q: Array, *, back: bool = False) -> Array:
 
 
 def eigenbasis(m: Array) -> Array:
-    """The eigenvectors of a symmetric matrix as columns, of the largest eigenvalue first."""
-    return jnp.flip(jnp.linalg.eigh(_of_size_one(m))[1], -1)
+    """The eigenvectors of a symmetric matrix as columns, of the largest eigenvalue first.
+
+    Where eigenvalues are 0 but for rounding every basis would do, and which one a decomposition
+    takes is rounding's choice. It is made here by the others and a fixed matrix, so that no two
+    programs begin in different ones.
+    """
+    values, q = (jnp.flip(x, -1) for x in jnp.linalg.eigh(_of_size_one(m)))
+    size = m.shape[-1]
+    least = 4 * size * float(jnp.finfo(q.dtype).eps)
+    known = values > least * jnp.max(values, initial=0.0)
+    found = jnp.where(known, q, 0)
+    start = jnp.eye(size, dtype=q.dtype)
+    start = jnp.where(known[..., :1], start + _scattered(size, q.dtype) / 8, start)
+    seen = jnp.matmul(found, jnp.matmul(found.mT, start, precision=EXACT), precision=EXACT)
+    basis: Array = jnp.linalg.qr(jnp.where(known, q, start - seen))[0]
+    return basis
+
+
+def _scattered(size: int, dtype: jnp.dtype) -> Array:
+    """A matrix of entries in [-1, 1) without a pattern, the same everywhere."""
+    i, j = (jax.lax.broadcasted_iota(jnp.uint32, (size, size), k) for k in (0, 1))
+    bits = i * jnp.uint32(0x9E3779B1) ^ j * jnp.uint32(0x85EBCA77)
+    for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    spread: Array = (bits >> 8).astype(dtype) / (1 << 23) - 1
+    return spread
 
 
 def followed(m: Array, q: Array) -> tuple[Array, Array]:
@@ -40,10 +74,20 @@ def followed(m: Array, q: Array) -> tuple[Array, Array]:
 
     The columns are sorted by what m makes of them, multiplied by m, and made orthogonal again.
     """
-    m, q = _of_size_one(m), whole(q, 0, 1)
-    product = jnp.matmul(m, q, precision=EXACT)
+    product, q = _multiplied(m, q)
     order = jnp.argsort(-jnp.sum(q * product, -2), stable=True)
     return jnp.linalg.qr(jnp.take(product, order, -1))[0], order
+
+
+def followed_in_order(m: Array, q: Array) -> Array:
+    """The same without sorting."""
+    basis: Array = jnp.linalg.qr(_multiplied(m, q)[0])[0]
+    return basis
+
+
+def _multiplied(m: Array, q: Array) -> tuple[Array, Array]:
+    q = whole(q, 0, 1)
+    return jnp.matmul(_of_size_one(m), q, precision=EXACT), q
 
 
 def _of_size_one(m: Array) -> Array:

@@ -22,6 +22,7 @@ from jopt.optimizers.dion2 import dion2 as dion2
 from jopt.optimizers.dog import dog as dog
 from jopt.optimizers.dowg import dowg as dowg
 from jopt.optimizers.fromage import fromage as fromage
+from jopt.optimizers.kl_shampoo import kl_shampoo as kl_shampoo
 from jopt.optimizers.kron import kron as kron
 from jopt.optimizers.lamb import lamb as lamb
 from jopt.optimizers.lars import lars as lars

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
+from jopt.core.bases import SIDES, in_bases, side_slot
 from jopt.core.checks import check_count
 from jopt.core.runs import Run
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
@@ -18,36 +18,13 @@ from jopt.numerics import (
     eigenbasis,
     followed,
     gram,
-    in_basis,
+    in_shares,
     lerp,
     safe_sqrt,
 )
 
-SIDES = {"short": -2, "long": -1}
-"""The axis of each, in a stack, where tall matrices are turned over."""
-
 ROUNDINGS = 16
 """So many of the largest entry's are taken for what a change of coordinates leaves anywhere."""
-
-
-def has_side(name: str, shape: tuple[int, ...], on: Any) -> bool:
-    """Whether matrices of this shape have a basis for their shorter, or longer side."""
-    if len(shape) != 2 or 0 in shape or (name == "long" and on["one_sided"]):
-        return False
-    return bool((min if name == "short" else max)(shape) <= on["max_size"])
-
-
-def _side(kind: str, name: str) -> Slot:
-    """The square array that a side of a matrix has."""
-
-    def shape(of: tuple[int, ...], on: Any) -> tuple[int, ...]:
-        size = (min if name == "short" else max)(of)
-        return (size, size)
-
-    def fits(of: tuple[int, ...], on: Any) -> bool:
-        return has_side(name, of, on)
-
-    return Slot(f"{kind}_{name}", shape, fits=fits, compress=False, owned=True)
 
 
 SPEC = Spec(
@@ -56,7 +33,7 @@ SPEC = Spec(
     slots=(
         Slot("mu", owned=True),
         Slot("nu", signed=False, owned=True),
-        *(_side(kind, name) for kind in ("factor", "basis") for name in SIDES),
+        *(side_slot(kind, name) for kind in ("factor", "basis") for name in SIDES),
     ),
     options={"update_every": None, "max_size": None, "one_sided": None, "spread": None},
     gives="direction",
@@ -112,10 +89,10 @@ def batch(x: Any, s: Any, h: Any) -> Any:
     held = [name for name in SIDES if hasattr(s, f"basis_{name}")]
     bases = {name: getattr(s, f"basis_{name}") for name in held}
     mu = lerp(s.mu, x, 1 - h.b1)
-    nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(_seen(x, bases))
+    nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(in_bases(x, bases))
     if not held:
         return h.k * divided(mu, safe_sqrt(nu), h), {"mu": mu, "nu": nu}
-    d = _seen(divided(_seen(mu, bases), seen_root(nu), h), bases, back=True)
+    d = in_bases(divided(in_bases(mu, bases), seen_root(nu), h), bases, back=True)
     mu, nu, d = (jnp.where(h.first, 0, y) for y in (mu, nu, h.k_behind * d))
     b3 = h.b2 if h.b3 is None else h.b3
     factors = {}
@@ -127,43 +104,24 @@ def batch(x: Any, s: Any, h: Any) -> Any:
     return d, {"mu": mu, "nu": nu, **new} | {f"basis_{name}": bases[name] for name in held}
 
 
-def _seen(x: Any, bases: Any, *, back: bool = False) -> Any:
-    """Matrices in these bases; with `back` as they are."""
-    for name, q in bases.items():
-        turn = functools.partial(in_basis, axis=SIDES[name], back=back)
-        x = jax.vmap(lambda x, q, turn=turn: turn(x, q=q))(x, q)
-    return x
-
-
 def renewed(factors: Any, bases: Any, nu: Any, h: Any) -> tuple[Any, Any]:
     """The bases for the next step, and ν with its rows and columns in their order."""
     # A basis is a choice of coordinates: what is learnt in them has a derivative, they have none.
     factors, bases = jax.lax.stop_gradient((factors, bases))
-    count = nu.shape[0]
-    share = -(-count // h.update_every) if h.spread else count
-    at = h.turn.astype(jnp.int32) * share
-    due = at < count if h.spread else h.turn == 0
+    due, renew = in_shares(_followed, factors, (bases, nu), h.turn, h.update_every, h.spread)
 
-    def keep(nu: Any) -> Any:
+    def keep() -> Any:
         return bases, nu
 
-    def begin(nu: Any) -> Any:
+    def begin() -> Any:
         return {name: jax.vmap(eigenbasis)(x) for name, x in factors.items()}, nu
 
-    def renew(nu: Any) -> Any:
-        if not h.spread:
-            return _followed(factors, bases, nu)
-        rows = at + jnp.arange(share, dtype=jnp.int32)
-        some = jax.tree.map(lambda x: jnp.take(x, rows, 0, mode="clip"), (factors, bases, nu))
-        put = lambda x, y: x.at[rows].set(y, mode="drop")  # noqa: E731
-        return jax.tree.map(put, (bases, nu), _followed(*some))
-
     which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
-    return jax.lax.switch(which, [keep, begin, renew], nu)  # type: ignore[no-any-return]
+    return jax.lax.switch(which, [keep, begin, renew])  # type: ignore[no-any-return]
 
 
-def _followed(factors: Any, bases: Any, nu: Any) -> Any:
-    made = {}
+def _followed(factors: Any, held: Any) -> Any:
+    (bases, nu), made = held, {}
     for name, x in factors.items():
         made[name], order = jax.vmap(followed)(x, bases[name])
         along = order[:, :, None] if name == "short" else order[:, None, :]

@@ -36,9 +36,7 @@ class Pair:
         return self.where.replace(":", ".")
 
 
-PO, HB = "pytorch_optimizer:", "heavyball:"
-PLAIN = {"multi_tensor": False, "compile_step": False, "storage_dtype": "float64"}
-"""heavyball without compilation. It computes in float32, whatever the parameters."""
+PO = "pytorch_optimizer:"
 
 PAIRS = (
     Pair(
@@ -248,24 +246,6 @@ PAIRS = (
         lambda: jopt.muon(0.02, weight_decay=0.1, ns_dtype="float64"),
         ndims=(2,),
         within=1e-4,  # it adds 1e-7 to norms, and some here are near it
-    ),
-    Pair(
-        HB + "AdamW",
-        {"lr": 0.01, "betas": (0.9, 0.99), "weight_decay": 0.1, **PLAIN},
-        lambda: jopt.adamw(0.01, 0.9, 0.99, weight_decay=0.1),
-        within=1e-4,
-    ),
-    Pair(
-        HB + "AdEMAMix",
-        {"lr": 0.01, "alpha": 5.0, "weight_decay": 0.1, **PLAIN},
-        lambda: jopt.ademamix(0.01, weight_decay=0.1),
-        within=1e-4,
-    ),
-    Pair(
-        HB + "ADOPT",
-        {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6, **PLAIN},
-        lambda: jopt.adopt(0.01, 0.9, 0.99),
-        apart="no bound t^¼ on what is divided, and both means have their bias undone",
     ),
     Pair(
         PO + "Shampoo",

@@ -17,6 +17,7 @@ import torch
 
 import jopt
 from tests.oracles.references import PAIRS, Pair
+from tests.oracles.references_heavyball import OF_HEAVYBALL
 from tests.oracles.torch_live import problem
 
 STEPS = 50
@@ -73,7 +74,7 @@ def doubles(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", [*PAIRS, *OF_HEAVYBALL], ids=lambda p: p.name)
 def test_ours_takes_their_steps(pair, x64):
     params, grads = problem(pair.ndims, STEPS)
     want = theirs(pair, params, grads)

@@ -220,3 +220,43 @@ def below(a):
     """PSGD's lower bound of the norm of a symmetric matrix."""
     x = a @ a[:, np.argmax((a**2).sum(0))]
     return np.linalg.norm(a @ x / np.linalg.norm(x))
+
+
+def kl_shampoo(
+    p, gs, *, learning_rate, b1, b2, eps, init_scale, largest_scale, update_every, max_size,
+    weight_decay,
+):  # fmt: skip
+    held = [a for a in (0, 1) if p.shape[a] <= max_size]
+    m = 0 * p
+    factors, bases, values = {}, {}, {}
+    most = {a: np.inf if largest_scale is None else max(10, min(p.shape[a], largest_scale))
+            for a in held}  # fmt: skip
+    for t, g in enumerate(gs):
+        scales = {a: np.minimum(v**-0.5, most[a]) for a, v in values.items()}
+        d = 0
+        if t:
+            m = b1 * m + (1 - b1) * g
+            d, both = m, 1.0
+            for a in held:
+                d, both = along(d, a, bases[a]), both * np.expand_dims(scales[a], 1 - a)
+            d = d * both / (1 + eps * both)
+            for a in held:
+                d = along(d, a, bases[a].T)
+        p = p - learning_rate * (d + weight_decay * p)
+        for a in held:
+            b = 1 - a
+            white = g
+            if t and b in held:
+                white = along(along(g, b, bases[b]) * np.expand_dims(scales[b], a), b, bases[b].T)
+            u = unfolded(white, a)
+            factors[a] = b2 * factors.get(a, 0) + (1 - b2) * u @ u.T / p.shape[b]
+            if t:
+                seen = along(white, a, bases[a])
+                values[a] = b2 * scales[a] ** -2.0 + (1 - b2) * np.mean(seen**2, b)
+        for a in held:
+            if t == 0:
+                bases[a] = np.linalg.eigh(factors[a])[1][:, ::-1]
+                values[a] = np.full(p.shape[a], init_scale)
+            elif t % update_every == 0:
+                bases[a] = np.linalg.qr(factors[a] @ bases[a])[0]
+    return p

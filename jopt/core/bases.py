@@ -1,0 +1,47 @@
+"""What rules keep for each side of a matrix: square arrays, and a basis to see it in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import jax
+from jax import Array
+
+from jopt.core.declared import Options, Shape, Slot
+from jopt.numerics import in_basis
+
+SIDES = {"short": -2, "long": -1}
+"""The axis of each, in a stack, where tall matrices are turned over."""
+
+
+def has_side(name: str, shape: Shape, on: Options) -> bool:
+    """Whether matrices of this shape have a basis for their shorter, or longer side."""
+    if len(shape) != 2 or 0 in shape or (name == "long" and on.get("one_sided")):
+        return False
+    return length_of(name, shape) <= int(on["max_size"])
+
+
+def length_of(name: str, shape: Shape) -> int:
+    """How long a side is."""
+    return (min if name == "short" else max)(shape)
+
+
+def side_slot(kind: str, name: str, *, ndim: int = 2, signed: bool = True) -> Slot:
+    """The square array that a side of a matrix has, or with one axis the row of numbers."""
+
+    def shape(of: Shape, on: Options) -> Shape:
+        return (length_of(name, of),) * ndim
+
+    def fits(of: Shape, on: Options) -> bool:
+        return has_side(name, of, on)
+
+    return Slot(f"{kind}_{name}", shape, fits=fits, compress=False, owned=True, signed=signed)
+
+
+def in_bases(x: Array, bases: Mapping[str, Array], *, back: bool = False) -> Array:
+    """A stack of matrices in the bases of their sides; with `back` as they are."""
+    for name, q in bases.items():
+        turn = functools.partial(in_basis, axis=SIDES[name], back=back)
+        x = jax.vmap(lambda x, q, turn=turn: turn(x, q=q))(x, q)
+    return x
