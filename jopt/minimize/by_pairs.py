@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jopt.core.tree import Tree
@@ -34,8 +35,8 @@ from jopt.numerics import (
     either,
     longest,
     newton_step,
+    once_if,
     stored,
-    tabled,
 )
 
 HISTORY = 100
@@ -61,7 +62,9 @@ class Run(NamedTuple):
     low: Array
     d: Array
     auxes: tuple[Any, Any]
-    pairs: Pairs
+    rows: Array  # and the next two: of the pairs
+    inverse: Array
+    squares: Array
     ends: Array  # of the search
     numbers: Array
     counts: Array
@@ -69,7 +72,11 @@ class Run(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Value and slope at the start of the search, its trial and limit; the last progress."""
+    """Value and slope at the start of the search, its trial and limit; the last progress.
+
+    And the size of the gradient, and whether the search is `stuck`. No more than eight: XLA makes
+    one kernel of what stacks so many.
+    """
 
     f: Array
     slope: Array
@@ -77,10 +84,12 @@ class Numbers(NamedTuple):
     t_max: Array
     best_f: Array
     best_g: Array
+    grad: Array
+    stuck: Array
 
 
 class Counts(NamedTuple):
-    """Of the whole run, but for `trials` of the search and whether it is `stuck`."""
+    """Of the whole run, but for `trials` of the search; `restarts` are left, `pairs` are stored."""
 
     steps: Array
     evaluations: Array
@@ -88,7 +97,7 @@ class Counts(NamedTuple):
     restarts: Array
     status: Array
     trials: Array
-    stuck: Array
+    pairs: Array
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -128,7 +137,7 @@ def by_pairs(
         f_new, aux, new = look(inside(run.here[0] + was.t * run.d))
         noise = NOISE * eps * jnp.abs(was.f)
         found = advance(
-            Search(was.t, run.ends[0], run.ends[1], n.stuck > 0, n.trials),
+            Search(was.t, run.ends[0], run.ends[1], was.stuck > 0, n.trials),
             f_new,
             jnp.sum(new[1] * run.d),
             f=was.f,
@@ -137,89 +146,86 @@ def by_pairs(
             t_max=was.t_max,
             max_trials=MAX_TRIALS,
         )
-        lower, over = found.lower | first, found.done | found.spent | first
-        low, aux = either(lower, (new, aux), (run.low, run.auxes[1]))
-        f = jnp.where(first, f_new, found.search.low[1])
-        moved = over & ~first & (found.search.low[0] > 0)
+        # The slope is 0 at first; where rounding errors make it rise the search is over at once.
+        search, over = found.search, found.done | found.spent | ~(was.slope < 0)
+        low, aux = either(found.lower | first, (new, aux), (run.low, run.auxes[1]))
+        f = jnp.where(first, f_new, search.low[1])
+        moved = over & ~first & (search.low[0] > 0)
 
         change = low - run.here
-        sy = jnp.sum(change[0] * change[1])
-        keep = moved & (sy > 0) & (sy < jnp.inf)
-        pair = change * jax.lax.rsqrt(jnp.where(keep, sy, 1))
-        pairs = stored(run.pairs, pair, keep)
         down = downhill(*low)
         scaled = down * jnp.maximum(1, jnp.abs(low[0]))
         sizes = jnp.abs(jnp.stack([low[0], down, change[0], scaled]))
         x_max, g_max, step_max, scaled_max = jnp.max(sizes, axis=1, initial=0)
+        length = jnp.abs(down) if box is None else down**2
+        sy, total = jnp.sum(jnp.stack([change[0] * change[1], length]), axis=1)
+        keep = moved & (sy > 0) & (sy < jnp.inf)
+        pair = change * jax.lax.rsqrt(jnp.where(keep, sy, 1))
+        pairs = stored(Pairs(run.rows, run.inverse, run.squares, n.pairs), pair, keep)
         gained = (f < was.best_f - eps * jnp.abs(was.best_f)) | (g_max < 0.5 * was.best_g)
         better = over & (gained | first)
         idle = jnp.where(better, 0, n.idle + over.astype(jnp.int32))
         # Pairs may have misled a search that found nothing and searches that gain nothing. The next
         # one goes along the gradient, and is the last if it does no better.
         failed = over & ~first & (~moved | (idle >= PATIENCE))
-        in_vain = ~better & (run.pairs.n == 0)
-        stop = failed & (in_vain | (n.restarts >= MAX_RESTARTS))
+        stop = failed & ((~better & (n.pairs == 0)) | (n.restarts <= 0))
         pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
         f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
         f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(was.f), jnp.abs(f)))
         # No decrease can be seen along the gradient, or the gradient is small by the measure of
         # Dennis and Schnabel (1983, section 7.2).
-        search = found.search
         unseen = -was.slope * jnp.where(moved, search.low[0], search.high[0]) <= noise
         flat = scaled_max <= jnp.cbrt(eps) * jnp.maximum(1, jnp.abs(f))
+        status = jnp.where(stop, jnp.where(unseen | flat, PRECISION, SEARCH), RUNNING)
         rules = (
-            (first & ~(jnp.isfinite(f) & jnp.isfinite(g_max)), NOT_FINITE),
-            (g_max <= limits["tolerance_grad"], GRADIENT),
-            (moved & (f_limit > 0) & (jnp.abs(f - was.f) <= f_limit * f_scale), VALUE),
             (moved & (x_limit > 0) & (step_max <= x_limit * jnp.maximum(1, x_max)), PARAMS),
-            (stop & (unseen | flat), PRECISION),
-            (stop, SEARCH),
+            (moved & (f_limit > 0) & (jnp.abs(f - was.f) <= f_limit * f_scale), VALUE),
+            (over & (g_max <= limits["tolerance_grad"]), GRADIENT),
+            (first & ~(jnp.isfinite(f) & jnp.isfinite(g_max)), NOT_FINITE),
         )
-        status = jnp.select([over & r for r, _ in rules], [jnp.int32(s) for _, s in rules], RUNNING)
+        for met, reason in rules:
+            status = jnp.where(met, reason, status)
 
-        def onward(pairs: Pairs) -> tuple[Array, Array, Array]:
+        def onward(state: tuple[Array, ...]) -> tuple[Array, ...]:
+            known = pairs._replace(inverse=state[2], squares=state[3])
             if box is None:
-                pairs, products = tabled(pairs, pair[1], low[1], keep)
-                d, length = newton_step(pairs, low[1], products), jnp.abs(down)
+                size = jnp.maximum(1, total)
+                d, *tables = newton_step(known, pair[1], low[1], keep & ~failed, size)
             else:
-                d, length = bounded_step(pairs, *low, *box), down**2
-            sums = jnp.sum(jnp.stack([d * low[1], down * low[1], length]), axis=1)
-            return pairs.tables, d, sums
+                d, *tables = bounded_step(known, *low, *box), *state[2:4]
+            return low, d, *tables, jnp.sum(d * low[1])
 
-        def stay(pairs: Pairs) -> tuple[Array, Array, Array]:
-            return pairs.tables, run.d, jnp.zeros(3, dtype)
-
-        tables, d, (slope, fall, total) = jax.lax.cond(over, onward, stay, pairs)
-        lost = over & ~(slope < 0)
-        d, slope = jnp.where(lost, down, d), jnp.where(lost, fall, slope)
-        pairs = pairs._replace(tables=tables, n=jnp.where(lost, 0, pairs.n))
-        t = 1 / jnp.maximum(1, total if box is None else jnp.sqrt(total))
-        t = jnp.where(pairs.n == 0, t, 1)
-        t_max = jnp.full_like(t, jnp.inf)
+        here, d, inverse, squares, slope = once_if(
+            over, onward, (run.here, run.d, run.inverse, run.squares, was.slope)
+        )
+        t, t_max = jnp.ones_like(f), jnp.full_like(f, jnp.inf)
         if box is not None:
+            t = jnp.where(pairs.n == 0, 1 / jnp.maximum(1, jnp.sqrt(total)), 1)
             t_max = jnp.maximum(longest(low[0], d, *box), 1)
-        begun = Numbers(f, slope, t, t_max, was.best_f, was.best_g)
-        numbers = either(over, begun, was._replace(t=found.search.t))
-        best = either(better, (f, g_max), numbers[4:])
+        best_f, best_g = either(better, (f, g_max), (was.best_f, was.best_g))
+        begun = Numbers(f, slope, t, t_max, best_f, best_g, g_max, jnp.zeros_like(f))
+        going = was._replace(t=search.t, stuck=search.stuck.astype(dtype))
         ends = jnp.stack([jnp.stack([jnp.zeros_like(f), f, slope]), jnp.full(3, jnp.inf, dtype)])
         counts = Counts(
             steps=n.steps + moved.astype(jnp.int32),
             evaluations=n.evaluations + 1,
             idle=idle,
-            restarts=n.restarts + failed.astype(jnp.int32),
-            status=status,
-            trials=jnp.where(over, 0, found.search.trials),
-            stuck=found.search.stuck & ~over,
+            restarts=n.restarts - failed.astype(jnp.int32),
+            status=status.astype(jnp.int32),
+            trials=jnp.where(over, 0, search.trials),
+            pairs=pairs.n,
         )
         return Run(
-            here=jnp.where(over, low, run.here),
+            here=here,
             low=low,
             d=d,
             auxes=(either(over, aux, run.auxes[0]), aux),
-            pairs=pairs,
-            ends=jnp.where(over, ends, jnp.stack(found.search[1:3])),
-            numbers=jnp.stack([*numbers[:4], *best]),
-            counts=jnp.stack([x.astype(jnp.int32) for x in counts]),
+            rows=pairs.rows,
+            inverse=inverse,
+            squares=squares,
+            ends=jnp.where(over, ends, jnp.stack([search.low, search.high])),
+            numbers=jnp.stack(either(over, begun, going)),
+            counts=jnp.stack(counts),
             trace=traced(run.trace, moved | first, counts.steps, f),
         )
 
@@ -231,30 +237,33 @@ def by_pairs(
     shapes = jax.eval_shape(look, start)[1]
     aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     at = jnp.stack([start, jnp.zeros_like(start)])
-    end = jax.lax.while_loop(
-        goes_on,
-        turn,
-        Run(
-            here=at,
-            low=at,
-            d=at[1],
-            auxes=(aux, aux),
-            pairs=Pairs.none(HISTORY if box is None else BOUNDED_HISTORY, start),
-            ends=jnp.zeros((2, 3), dtype),
-            numbers=jnp.zeros(len(Numbers._fields), dtype),
-            counts=jnp.zeros(len(Counts._fields), jnp.int32),
-            trace=untraced(trace, dtype),
-        ),
+    none = Pairs.none(HISTORY if box is None else BOUNDED_HISTORY, start)
+    # Arrays that are not of one number throughout are constants, and cost no kernel.
+    constant: Any = np.asarray
+    begin = Run(
+        here=at,
+        low=at,
+        d=start,  # the first trial goes nowhere
+        auxes=(aux, aux),
+        rows=none.rows,
+        inverse=none.inverse,
+        squares=none.squares,
+        ends=constant([[0, np.inf, 0], [np.inf] * 3], dtype),
+        numbers=constant([np.inf, 0, 0, *[np.inf] * 4, 0], dtype),
+        counts=constant([0, 0, 0, MAX_RESTARTS, RUNNING, 0, 0], np.int32),
+        trace=untraced(trace, dtype),
     )
-    n = Counts(*end.counts)
+    end = jax.lax.while_loop(goes_on, turn, begin)
+    last, n = Numbers(*end.numbers), Counts(*end.counts)
+    state: Any = {"rows": end.rows, "inverse": end.inverse, "squares": end.squares}
     return Minimum(
         params=packed.part(end.here[0]),
-        value=end.numbers[0],
+        value=last.f,
         aux=end.auxes[0],
-        grad_norm=jnp.max(jnp.abs(downhill(*end.here)), initial=0),
+        grad_norm=last.grad,
         steps=n.steps,
         evaluations=n.evaluations,
         status=n.status,
-        state=end.pairs._asdict(),
+        state=state,
         trace=end.trace,
     )

@@ -57,7 +57,6 @@ from jopt.numerics.once import once_if as once_if
 from jopt.numerics.pairs import Pairs as Pairs
 from jopt.numerics.pairs import newton_step as newton_step
 from jopt.numerics.pairs import stored as stored
-from jopt.numerics.pairs import tabled as tabled
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned

@@ -51,9 +51,10 @@ def cubic_minimum(a: Point, b: Point, low: Array, high: Array) -> Array:
     d1 = a.slope + b.slope - 3 * (a.f - b.f) / (a.t - b.t)
     square = d1**2 - a.slope * b.slope
     d2 = jnp.sqrt(jnp.maximum(square, 0))
-    up = b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
-    down = a.t - (a.t - b.t) * ((a.slope + d2 - d1) / (a.slope - b.slope + 2 * d2))
-    best = jnp.where(a.t <= b.t, up, down)
+    left, right = either(a.t <= b.t, (a, b), (b, a))
+    best = right.t - (right.t - left.t) * (
+        (right.slope + d2 - d1) / (right.slope - left.slope + 2 * d2)
+    )
     found = (square >= 0) & ~jnp.isnan(best) & jnp.isfinite(a.f + b.f)
     return jnp.where(found, jnp.clip(best, low, high), (low + high) / 2)
 

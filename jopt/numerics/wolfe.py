@@ -70,7 +70,7 @@ def advance(
     bad = ~(jnp.isfinite(f_new) & jnp.isfinite(slope_new))
     f_new = jnp.where(bad, jnp.inf, f_new)
     new = jnp.stack([s.t, f_new, slope_new])
-    above = f_new > jnp.minimum(f + C1 * s.t * slope, s.low[1]) + noise
+    above = bad | (f_new > jnp.minimum(f + C1 * s.t * slope, s.low[1]) + noise)
     at_end = (s.t >= t_max) & (slope_new < 0)
     done = ~above & ((jnp.abs(slope_new) <= -C2 * slope) | at_end)
     rises = slope_new * (s.high[0] - s.low[0]) >= 0

@@ -66,6 +66,15 @@ def test_what_no_step_can_lower_has_converged():
     np.testing.assert_allclose(found.params, exact, rtol=1e-6)
 
 
+def test_gradients_of_which_the_square_overflows():
+    def far(x):
+        return 1e25 * jnp.sum(jnp.array([1.0, 3.0, 9.0]) * (x - 0.5) ** 2)
+
+    found = jopt.minimize(far, jnp.zeros(3), tolerance_grad=1e17)
+    assert bool(found.success)
+    np.testing.assert_allclose(found.params, 0.5, rtol=1e-6)
+
+
 def test_no_step_is_the_start():
     found = jopt.minimize(waves, jnp.ones(2), max_steps=0)
     assert (int(found.steps), int(found.evaluations), float(found.value)) == (
