@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import re
+from collections.abc import Mapping
 from typing import Any
 
 from jopt import optimizers
@@ -14,6 +15,9 @@ from jopt.interop._given import one
 
 # How torch runs a step, not what the step is: XLA decides this for itself.
 EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
+
+# Keys that a class has in its groups although it is no argument of it.
+FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": True}}
 
 
 def spec_of(torch_name: str) -> Spec:
@@ -28,42 +32,73 @@ def spec_of(torch_name: str) -> Spec:
     return found[torch_name]
 
 
-def defaults_of(spec: Spec) -> dict[str, Any]:
-    """The default of each argument of the jopt optimizer."""
-    parameters = inspect.signature(getattr(optimizers, spec.name)).parameters
-    return {name: p.default for name, p in parameters.items()}
+class Keys:
+    """Torch's keys of an optimizer, which its class takes and its groups hold, and jopt's names.
 
+    **Attributes:** `defaults`, of the jopt optimizer's arguments; `names`, the arguments that each
+    key of torch's is; `rows`, the keys whose entries are arguments of their own, as of `betas`;
+    `fixed`, what groups hold beside; `absent`, what a group may lack, in jopt's names, with the
+    value that it then has: flags, which torch's classes have gained over the years and which
+    `load_state_dict` adds, and numbers that are off by default, or read at the first step alone;
+    `required`, the keys that it always has.
+    """
 
-def translate(spec: Spec, torch_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Torch's keyword arguments as jopt's, tuples taken apart, execution flags dropped."""
-    who, keys = f"torch.optim.{spec.torch}", spec.torch_names
-    heads = {re.sub(r"\[\d+\]$", "", key) for key in keys}
-    defaults = defaults_of(spec)
-    ours: dict[str, Any] = {}
-    for key, value in torch_kwargs.items():
-        if key in EXECUTION:
-            continue
-        if key not in heads:
-            raise ConfigError(
-                who, f"has no argument {key!r} that jopt knows", expected=", ".join(sorted(heads))
-            )
-        row, length = _entries(value), sum(k.startswith(f"{key}[") for k in keys)
-        if key in keys:
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.fixed = spec, FIXED.get(spec.torch or "", {})
+        self.who = f"torch.optim.{spec.torch}"
+        parameters = inspect.signature(getattr(optimizers, spec.name)).parameters
+        self.defaults: dict[str, Any] = {name: p.default for name, p in parameters.items()}
+        self.names: dict[str, list[str]] = {}
+        for key, name in spec.torch_names.items():
+            self.names.setdefault(key.partition("[")[0], []).append(name)
+        self.rows = {key.partition("[")[0] for key in spec.torch_names if "[" in key}
+        lacking = [n for n, key in spec.options.items() if key and self.defaults[n] is False]
+        lacking += [h.name for h in spec.hypers if h.torch and (h.optional or not h.scheduled)]
+        self.absent = {name: self.defaults[name] for name in lacking}
+        self.required = {k for k, names in self.names.items() if set(names) - self.absent.keys()}
+
+    def ours(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Torch's keyword arguments as jopt's, tuples taken apart, execution flags dropped."""
+        found: dict[str, Any] = {}
+        for key, value in given.items():
+            if key in EXECUTION:
+                continue
+            if key not in self.names:
+                problem = f"has no argument {key!r} that jopt knows"
+                raise ConfigError(self.who, problem, expected=", ".join(sorted(self.names)))
+            names, split = self.names[key], key in self.rows
             # A static choice may be a tuple, such as ns_coefficients.
-            row = row if keys[key] in spec.options else None
-            default = defaults[keys[key]]
-            length = len(default) if isinstance(default, tuple) else 0
-        if length and (row is None or len(row) != length):
-            found = repr(value)[: 200 if key in keys else None]
-            raise ConfigError(who, f"{key!r} is a tuple", expected=f"{length} numbers", found=found)
-        if key not in keys:
-            for i, entry in enumerate(row or ()):
-                ours[keys[f"{key}[{i}]"]] = one(who, repr(f"{key}[{i}]"), entry)
-        elif row is None:
-            ours[keys[key]] = one(who, repr(key), value)
-        else:
-            ours[keys[key]] = tuple(one(who, repr(key), entry) for entry in row)
-    return ours
+            default = self.defaults[names[0]]
+            length = len(names) if split else len(default) if isinstance(default, tuple) else 0
+            row = _entries(value) if split or names[0] in self.spec.options else None
+            if length and (row is None or len(row) != length):
+                said, wanted = repr(value)[: None if split else 200], f"{length} numbers"
+                raise ConfigError(self.who, f"{key!r} is a tuple", expected=wanted, found=said)
+            if row is None:
+                found[names[0]] = one(self.who, repr(key), value)
+            elif split:
+                for i, (name, entry) in enumerate(zip(names, row, strict=True)):
+                    found[name] = one(self.who, repr(f"{key}[{i}]"), entry)
+            else:
+                found[names[0]] = tuple(one(self.who, repr(key), entry) for entry in row)
+        return found
+
+    def group(self, chosen: Mapping[str, Any], blank: Mapping[str, Any]) -> dict[str, Any]:
+        """The reverse: jopt's numbers and choices, written into a blank group of torch's."""
+        group = dict(blank)
+        for key, names in self.names.items():
+            # What is switched off here has torch's own way to say so in its default.
+            on = {n: chosen[n] for n in names if chosen[n] is not None or n in self.spec.options}
+            if key in self.rows:
+                row = zip(names, group[key], strict=True)
+                group[key] = tuple(on.get(name, default) for name, default in row)
+            elif on:
+                group[key] = on[names[0]]
+        return group
+
+
+keys_of = functools.lru_cache(Keys)
+"""The keys of a spec."""
 
 
 def _entries(value: Any) -> list[Any] | None:
@@ -89,7 +124,7 @@ def optimizer(name: str, *, skips: Skips = None, **torch_kwargs: Any) -> Transfo
     jopt.adamw(learning_rate=0.01, b1=0.9, b2=0.95)
     """
     spec = spec_of(name)
-    ours = translate(spec, torch_kwargs)
+    ours = keys_of(spec).ours(torch_kwargs)
     common = {} if skips is None else {"skips": skips}
     made: Transform = getattr(optimizers, spec.name)(**ours, **common)
     return made

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint.fetching import host
+from jopt.checkpoint.placing import placed
+from jopt.core.paths import Path
 from jopt.core.tree import Tree, layout_of
 from jopt.interop._given import flag, parameters, pattern, table
 from jopt.interop.torch.flax import flax_weights
@@ -71,9 +72,9 @@ def import_params(
     table(who, "state_dict", state_dict, "model.state_dict()")
     weights = by_path(who, layout.names, flax_weights(like) if names is None else names)
     lines: list[str] = []
-    leaves = []
+    values: list[tuple[Path, Any]] = []
     known: set[str] = set()
-    for path, target in zip(layout.names, targets, strict=True):
+    for keys, path, target in zip(layout.paths, layout.names, targets, strict=True):
         shape, dtype = tuple(target.shape), np.dtype(target.dtype)
         each = each_layer(weights[path], shape)
         one = shape[weights[path].layers :]
@@ -92,11 +93,10 @@ def import_params(
                 found = f"expected {dtype} for {path}, found {value.dtype}"
                 lines.append(f"dtype       {weight.name}: {found}")
             else:
-                turned = value if weight.back is None else value.transpose(weight.back)
-                layers.append(np.array(turned, dtype, order="C"))
+                layers.append(np.array(weight.here(value), dtype, order="C"))
         if len(layers) == len(each):
             together = np.stack(layers).reshape(shape) if layers else np.zeros(shape, dtype)
-            leaves.append(_placed(together, target))
+            values.append((keys, together))
     for name in state_dict:
         if name not in known and not (ignore is not None and re.search(ignore, name)):
             lines.append(f"left over   {name}: no parameter has this name")
@@ -108,7 +108,8 @@ def import_params(
             "\n  ".join([f"torch's tensors do not fit: {count}", *lines]),
             fix=f"Nothing was imported.{advice}",
         )
-    return layout.treedef.unflatten(leaves)
+    leaves = dict(placed(who, values, dict(zip(layout.paths, targets, strict=True))))
+    return layout.treedef.unflatten([leaves[keys] for keys in layout.paths])
 
 
 def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
@@ -131,8 +132,7 @@ def export_params(params: Tree, names: Names | None = None) -> dict[str, Any]:
         for layer, weight in each_layer(weights[path], value.shape):
             one = value[layer]
             weight.shape(who, path, one.shape)
-            turned = one if weight.axes is None else one.transpose(weight.axes)
-            tensors[weight.name] = to_torch(who, path, turned)
+            tensors[weight.name] = to_torch(who, path, weight.there(one))
     return tensors
 
 
@@ -150,11 +150,3 @@ def by_path(who: str, paths: tuple[str, ...], names: Names) -> dict[str, Weight]
             found=", ".join(names),
         )
     return {path: weights[path] for path in paths}
-
-
-def _placed(value: np.ndarray[Any, Any], target: Any) -> Any:
-    if not isinstance(target, jax.Array | jax.ShapeDtypeStruct):
-        return value
-    # An array that jax was free to move stays so: committing it would compile everything anew.
-    tied = isinstance(target, jax.ShapeDtypeStruct) or target.committed
-    return jax.device_put(value, target.sharding if tied else None)

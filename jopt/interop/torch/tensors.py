@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -68,45 +67,67 @@ def array_of(value: Any) -> Array | str:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def whole(value: Any) -> int | str:
-    """A count that torch keeps as an int, a float or a tensor with one element; or what it is."""
+def counted(lines: list[str], who: str, value: Any, below: int = 2**31) -> int | None:
+    """A count that torch keeps as an int, a float or a tensor with one element.
+
+    `None` if it is none, or not `below`, which `lines` then say.
+    """
     array = array_of(value)
     if isinstance(array, str):
+        found = array
+    elif array.size != 1:
+        found = f"an array of shape {array.shape}"
+    else:
+        number = array.reshape(()).item()
+        real = not isinstance(number, complex)
+        if real and 0 <= number < below and number == int(number):
+            return int(number)
+        found = repr(number)
+    wanted = "whole number from 0" if below == 2**31 else f"number below {below}"
+    lines.append(f"{who}: expected a {wanted}, found {found}")
+    return None
+
+
+def fitted(
+    lines: list[str],
+    who: str,
+    value: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    cast: bool = False,
+    one: bool = False,
+) -> Array | None:
+    """A tensor, array or number as an array of this shape that `dtype` holds.
+
+    `None` if it is none, which `lines` then say. `cast`: it may be rounded. `one`: any shape will
+    do that has one element, and Python's numbers have no precision.
+    """
+    array = array_of(value)
+    if isinstance(array, str):
+        lines.append(f"{who}: expected an array, found {array}")
+        return None
+    if one and array.size == 1:
+        array = np.asarray(array.reshape(()), None if hasattr(value, "dtype") else dtype)
+    if array.shape != shape:
+        lines.append(f"{who}: shape: expected {shape}, found {array.shape}")
+        return None
+    if dtype is None:
         return array
-    if array.size != 1:
-        return f"an array of shape {array.shape}"
-    number = array.reshape(()).item()
-    if isinstance(number, complex) or not math.isfinite(number) or number != int(number):
-        return repr(number)
-    return int(number) if 0 <= number < 2**31 else repr(number)
-
-
-def unfit(array: Array, dtype: Any, cast: bool) -> str | None:
-    """Why an array cannot be held as `dtype`, if it cannot; rounding is allowed by `cast` only."""
     dtype = jnp.dtype(dtype)
     fits = jnp.issubdtype(array.dtype, jnp.inexact)
     fits = fits and is_complex(array.dtype) == is_complex(dtype)
     if fits and (cast or widest(array.dtype, dtype) == dtype):
-        return None
-    return f"dtype: expected {np.dtype(dtype).name}, found {array.dtype.name}"
+        return array
+    lines.append(f"{who}: dtype: expected {np.dtype(dtype).name}, found {array.dtype.name}")
+    return None
 
 
-def fitted(
-    who: str, value: Any, shape: tuple[int, ...], dtype: Any, cast: bool = False, one: bool = False
-) -> Array | str:
-    """A tensor, array or number as an array of this shape that `dtype` holds; else why it is none.
-
-    `one`: any shape will do that has one element, and Python's numbers have no precision.
-    """
-    array = array_of(value)
-    if isinstance(array, str):
-        return f"{who}: expected an array, found {array}"
-    if one and array.size == 1:
-        array = np.asarray(array.reshape(()), None if hasattr(value, "dtype") else dtype)
-    if array.shape != shape:
-        return f"{who}: shape: expected {shape}, found {array.shape}"
-    line = None if dtype is None else unfit(array, dtype, cast)
-    return array if line is None else f"{who}: {line}"
+def sent(lines: list[str], what: str, array: Any, dtype: Any) -> Any:
+    """An array as torch's tensor of this dtype, rounded; `None`, and a line, beyond its range."""
+    small = narrowed(np.asarray(array), dtype)
+    if small is None:
+        lines.append(f"{what} beyond {np.dtype(dtype).name}")
+    return None if small is None else to_torch("export_optimizer", what, small)
 
 
 def narrowed(array: Array, dtype: Any) -> Array | None:

@@ -43,12 +43,15 @@ class Weight:
                 found=self.axes,
             )
 
-    @property
-    def back(self) -> tuple[int, ...] | None:
-        """The order that turns torch's array into jopt's."""
-        if self.axes is None:
-            return None
-        return tuple(self.axes.index(i) for i in range(len(self.axes)))
+    def there(self, array: Any) -> Any:
+        """Jopt's array with torch's axes; a single number, such as a product of steps, as it is."""
+        return array if self.axes is None or array.ndim == 0 else array.transpose(self.axes)
+
+    def here(self, array: Any) -> Any:
+        """Torch's array with jopt's axes."""
+        if self.axes is None or array.ndim == 0:
+            return array
+        return array.transpose([self.axes.index(i) for i in range(len(self.axes))])
 
     def shape(self, who: str, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape in torch of a parameter of this shape; a `ConfigError` if it has other axes."""
@@ -69,21 +72,19 @@ class Weight:
         return self.name.count(LAYER)
 
 
-def layer_of(weight: Weight, layer: tuple[int, ...]) -> Weight:
-    """What a weight says of one layer.
-
-    >>> layer_of(Weight("layers.{}.fc.weight", (1, 0)), (3,))
-    Weight(name='layers.3.fc.weight', axes=(1, 0))
-    """
-    words = weight.name.split(LAYER)
-    numbers = (*map(str, layer), "")
-    return Weight("".join(a + b for a, b in zip(words, numbers, strict=True)), weight.axes)
-
-
 def each_layer(weight: Weight, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], Weight]]:
-    """Every layer of a leaf of this shape, and what a weight says of it."""
-    numbered = itertools.product(*map(range, shape[: weight.layers]))
-    return [(layer, layer_of(weight, layer)) for layer in numbered]
+    """Every layer of a leaf of this shape, and what a weight says of it.
+
+    >>> each_layer(Weight("layers.{}.fc.weight", (1, 0)), (1, 4, 2))
+    [((0,), Weight(name='layers.0.fc.weight', axes=(1, 0)))]
+    """
+    found = []
+    for layer in itertools.product(*map(range, shape[: weight.layers])):
+        name = weight.name
+        for number in layer:
+            name = name.replace(LAYER, str(number), 1)
+        found.append((layer, Weight(name, weight.axes)))
+    return found
 
 
 class Ordered(dict[str, Weight]):
@@ -92,11 +93,6 @@ class Ordered(dict[str, Weight]):
     def __init__(self, weights: Mapping[str, Weight], order: Iterable[str]) -> None:
         super().__init__(weights)
         self.order: tuple[str, ...] = tuple(order)
-
-    def sorted(self, weights: Mapping[str, Weight]) -> dict[str, Weight]:
-        """Others, of single layers, in the same order."""
-        place = {name: n for n, name in enumerate(self.order)}
-        return dict(sorted(weights.items(), key=lambda item: place[item[1].name]))
 
 
 class Unordered(dict[str, Weight]):

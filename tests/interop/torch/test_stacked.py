@@ -133,3 +133,35 @@ def test_a_round_in_the_middle_goes_over():
     np.testing.assert_array_equal(
         again["accumulate"]["sum"]["block"]["kernel"], state["accumulate"]["sum"]["block"]["kernel"]
     )
+
+
+def test_layers_too_small_to_be_compressed_of_a_leaf_that_is_large_enough():
+    params = {"w": np.ones((3, 50, 50), np.float32)}
+    tx = jopt.adamw(1e-2, state_dtype="bfloat16")
+    rng = np.random.default_rng(0)
+    moments = {k: rng.random((50, 50), np.float32) for k in ("exp_avg", "exp_avg_sq")}
+    plain = export_optimizer(jopt.adamw(1e-2), params, jopt.adamw(1e-2).init(params))
+    saved = {
+        "state": {i: {"step": 3.0, **moments} for i in range(3)},
+        "param_groups": [{**plain["param_groups"][0], "params": [0, 1, 2]}],
+    }
+    names = {"w": Weight("layers.{}.w", (1, 0))}
+    saved["param_groups"][0]["param_names"] = [f"layers.{i}.w" for i in range(3)]
+    state = import_optimizer(tx, params, saved, names)
+    assert state["adamw"]["mu"]["w"].dtype == "bfloat16"
+    names = flax_weights(params, given=names, order=saved["param_groups"][0]["param_names"])
+    back = export_optimizer(tx, params, state, names)
+    for k, x in moments.items():
+        np.testing.assert_allclose(back["state"][2][k], x, rtol=2**-7)  # up or down
+
+
+def test_averages_of_layers_go_over_and_back():
+    net = model()
+    names, params = weights(net), import_params(shapes(), net.state_dict(), weights(net))
+    tx = jopt.schedule_free(jopt.sgd(0.1), 0.1)
+    updates, state = tx.update(gradients(net, 1)[1], tx.init(params), params)
+    moved = jopt.apply_updates(params, updates)
+    saved = jopt.interop.torch.export_schedule_free(tx, moved, state, names)
+    assert len(saved["state"]) == 2 * LAYERS + 2
+    y, again = jopt.interop.torch.import_schedule_free(tx, moved, saved, names)
+    jax.tree.map(np.testing.assert_array_equal, (y, again), (moved, state))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jopt import schedules
@@ -140,46 +140,39 @@ def _checked(who: str, name: str, value: Any, optional: bool = False) -> Any:
 
 
 def _chained(lr: Any, schedulers: Sequence[Child]) -> Schedule:
-    who = "ChainedScheduler"
-    for child in schedulers:
-        if not isinstance(child, Plateau):
-            _check_child(who, child)
+    made = [_child("ChainedScheduler", c, 1.0 if i else lr) for i, c in enumerate(schedulers)]
     for child in schedulers if len(schedulers) > 1 else ():
-        name, kwargs = child if isinstance(child, tuple) else (None, {})
-        if (name is not None and name not in _FACTORS) or kwargs.get("eta_min"):
-            raise ConfigError(
-                f"torch.{who}",
-                f"{name} does not multiply the rate by a factor of its own: torch's result "
-                "depends on the order of the schedulers and is no function of the step",
-                expected=", ".join(_FACTORS) + "; eta_min=0",
-                fix="Say what is meant with jopt.schedules.product, join or warmup.",
-            )
-    rates = [lr, *[1.0] * len(schedulers)]
-    made = [_child(who, c, r) for c, r in zip(schedulers, rates, strict=False)]
+        if isinstance(child, tuple):
+            check_factor(*child)
     if schedulers and not isinstance(schedulers[0], tuple):
         made.insert(0, schedules.constant(lr))
     return schedules.product(*made)
 
 
-def _check_child(who: str, child: Child) -> None:
+def check_factor(name: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a scheduler that no others can be chained with."""
+    if name not in _FACTORS or kwargs.get("eta_min"):
+        raise ConfigError(
+            "torch.ChainedScheduler",
+            f"{name} does not multiply the rate by a factor of its own: torch's result "
+            "depends on the order of the schedulers and is no function of the step",
+            expected=", ".join(_FACTORS) + "; eta_min=0",
+            fix="Say what is meant with jopt.schedules.product, join or warmup.",
+        )
+
+
+def _child(who: str, child: Child, lr: Any) -> Any:
+    if isinstance(child, Plateau):
+        problem = "a plateau needs a metric at each step and cannot be one of several"
+        raise ConfigError(f"torch.{who}", problem)
     pair = isinstance(child, tuple) and len(child) == 2
-    if callable(child) or (pair and isinstance(child[0], str) and isinstance(child[1], dict)):
-        return
+    if pair and isinstance(child[0], str) and isinstance(child[1], dict):
+        return _child(who, scheduler(child[0], lr, **child[1]), lr)
+    if callable(child):
+        return child
     raise ConfigError(
         f"torch.{who}",
         "this is no scheduler",
         expected='a jopt schedule, or a pair such as ("StepLR", {"step_size": 30})',
         found=repr(child)[:200],
     )
-
-
-def _child(who: str, child: Child, lr: Any) -> Any:
-    if not isinstance(child, Plateau):
-        _check_child(who, child)
-    if isinstance(child, tuple):
-        child = scheduler(child[0], lr, **child[1])
-    if isinstance(child, Plateau):
-        raise ConfigError(
-            f"torch.{who}", "a plateau needs a metric at each step and cannot be one of several"
-        )
-    return child

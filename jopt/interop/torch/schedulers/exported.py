@@ -12,7 +12,7 @@ import jax
 
 from jopt.base import ConfigError
 from jopt.interop._given import flag, number, one, shown, wrong
-from jopt.interop.torch.schedulers.kind import Named
+from jopt.interop.torch.schedulers.kind import Named, exactly
 from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, named
 from jopt.interop.torch.tensors import shortest
 from jopt.schedules import Plateau
@@ -130,9 +130,8 @@ def export_scheduler(
         )
     assert isinstance(step, int)
     epoch = max(step + first.shift, 0) // first.every
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        rates = [float(row(step)) for row in rows]
-        momenta = None if momentum is None else float(momentum(step))
+    rates = [exactly(row, step) for row in rows]
+    momenta = None if momentum is None else exactly(momentum, step)
     kwargs = _arguments(found)
     optimizer = _optimizer([n.base for n in found], beta1)
     driver = _built(optimizer, first.name, kwargs)
@@ -150,12 +149,7 @@ def _as_lambda(schedule: Any, base_lr: float | None) -> Named:
     if isinstance(schedule, Plateau):
         raise ConfigError("export_scheduler", "a plateau is no function of the step")
     base = 1.0 if base_lr is None else base_lr
-
-    def factor(epoch: int) -> float:
-        with jax.enable_x64(True), jax.ensure_compile_time_eval():
-            return float(schedule(epoch)) / base
-
-    return Named("LambdaLR", base, {"lr_lambda": factor})
+    return Named("LambdaLR", base, {"lr_lambda": lambda epoch: exactly(schedule, epoch) / base})
 
 
 def _shared(found: Named) -> Any:

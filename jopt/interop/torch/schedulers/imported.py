@@ -9,9 +9,10 @@ from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, plain
 from jopt.interop._given import shown
 from jopt.interop.torch.schedulers.build import momentum_schedule, scheduler
+from jopt.interop.torch.schedulers.kind import exactly
 from jopt.interop.torch.schedulers.kinds import KINDS
 from jopt.interop.torch.schedulers.paced import paced, resumed
-from jopt.interop.torch.schedulers.rebuilt import arguments, children, curve, exactly, opened
+from jopt.interop.torch.schedulers.rebuilt import arguments, children, curve, opened
 from jopt.interop.torch.schedulers.saved import Saved
 from jopt.schedules import Plateau, Schedule
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from jopt.base import ConfigError, plain
 from jopt.interop.torch.schedulers.saved import Saved
 from jopt.schedules import Plateau
@@ -144,3 +146,10 @@ def within(who: str, name: str, value: Any, valid: str, allowed: bool) -> None:
 def python(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A function of jax arrays as one of Python numbers, which is what torch saves."""
     return lambda t: plain(f(t))
+
+
+def exactly(curve: Any, step: Any) -> float:
+    """A value in float64."""
+    # Inside of a trace, too: all of this is known on the host.
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        return float(curve(step))

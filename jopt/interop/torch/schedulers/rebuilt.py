@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-
-import jax
 
 from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, JoptError, as_row, plain
 from jopt.interop._given import shown, wrong
-from jopt.interop.torch.schedulers.build import scheduler
+from jopt.interop.torch.schedulers.build import check_factor, scheduler
+from jopt.interop.torch.schedulers.kind import exactly
 from jopt.interop.torch.schedulers.kinds import KINDS
 from jopt.interop.torch.schedulers.paced import paced
 from jopt.interop.torch.schedulers.saved import Saved
@@ -176,7 +176,7 @@ def _sequential(saved: Saved) -> tuple[Any, Any]:
             reached = exactly(schedules.join(parts, marks[: i - 1]), starts[i] - 1)
             if "_is_initial" in child.state:  # newer torch multiplies by f(0) here
                 reached *= float(child.function("lr_lambda", child.entry("lr_lambdas"))(0))
-            child = Saved(child.name, child.state, child.group, None, reached, child.given)
+            child = replace(child, param_groups=None, base_lr=reached)
         part, stands = curve(child)
         # Within another, torch's sequence may run a step ahead of it.
         ahead = stands - (epoch - starts[i]) if i == bisect_right(marks, epoch) else 0
@@ -187,31 +187,15 @@ def _sequential(saved: Saved) -> tuple[Any, Any]:
 def _chained(saved: Saved) -> tuple[Any, Any]:
     arguments(saved)
     rows = children(saved)
-    if len(rows) == 1:
-        return curve(rows[0])
-    pairs: list[Any] = []
-    epochs = []
-    for child in rows:
-        kwargs = arguments(child)
-        still = kwargs.get("total_iters") == 0 and child.name != "ReduceLROnPlateau"
-        factor = kwargs.get("start_factor", kwargs.get("factor", 1.0))
-        pairs.append(
-            ("ConstantLR", {"factor": factor, "total_iters": 2**31 - 1})
-            if still
-            else (child.name, kwargs)
-        )
-        epochs.append(_stands_at(child) if "last_epoch" in child.state else None)
+    for child in rows if len(rows) > 1 else ():
+        check_factor(child.name, arguments(child))
+    # The first has the rate, the others multiply it.
+    found = [curve(replace(child, base_lr=1.0) if i else child) for i, child in enumerate(rows)]
+    epochs = [epoch for _, epoch in found]
     if len(set(epochs)) > 1:
         raise CheckpointError(
             saved.who,
             "its schedulers stand at different steps",
             found=", ".join(f"{c.name} at {e}" for c, e in zip(rows, epochs, strict=True)),
         )
-    return scheduler("ChainedScheduler", rows[0].base(), schedulers=pairs), epochs[0]
-
-
-def exactly(curve: Any, step: Any) -> float:
-    """A value in float64."""
-    # Inside of a trace, too: all of this is known on the host.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        return float(curve(step))
+    return found[0] if len(rows) == 1 else (schedules.product(*(c for c, _ in found)), epochs[0])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,8 +15,8 @@ from jopt.core.numbers import StatefulSchedule, is_schedule, own_at, own_factors
 from jopt.core.spec import REGISTRY, Spec
 from jopt.core.transform import Node
 from jopt.interop._given import shown
-from jopt.interop.torch.build import defaults_of, translate
-from jopt.interop.torch.states.places import Member
+from jopt.interop.torch.build import Keys, keys_of
+from jopt.interop.torch.states.members import Member
 from jopt.interop.torch.states.targets import Target
 from jopt.interop.torch.tensors import array_of, shortest
 
@@ -28,82 +27,55 @@ YOUNG = frozenset({"maximize", "decoupled"})
 # The classes whose groups say whether the step is fused.
 FUSED = frozenset({"Adagrad", "Adam", "AdamW", "SGD"})
 
-# Keys that a class has in its groups although it is no argument of it.
-FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": True}}
-
-
-def heads(spec: Spec, names: Container[str] | None = None) -> set[str]:
-    """The keys of a torch group that hold this optimizer's numbers and choices, or these of them.
-
-    That is `betas` for `betas[0]`.
-    """
-    keys = [key for key, name in spec.torch_names.items() if names is None or name in names]
-    return {re.sub(r"\[\d+\]$", "", key) for key in keys}
-
-
-def _absent(spec: Spec) -> dict[str, Any]:
-    """What a torch group may lack, in jopt's names, with the value that it then has.
-
-    Flags, which torch's classes have gained over the years and which `load_state_dict` adds; and
-    numbers that are off by default, or that are read at the first step alone.
-    """
-    defaults = defaults_of(spec)
-    names = [n for n, key in spec.options.items() if key and defaults[n] is False]
-    names += [h.name for h in spec.hypers if h.torch and (h.optional or not h.scheduled)]
-    return {name: defaults[name] for name in names}
-
-
-def _required(spec: Spec) -> set[str]:
-    """The keys that a torch group of this optimizer always has."""
-    return heads(spec, {*spec.torch_names.values()} - _absent(spec).keys())
-
 
 def read_group(target: Target, number: int, group: Mapping[str, Any]) -> dict[str, Any]:
     """One torch group as jopt's arguments; a `CheckpointError` if it is of another class."""
-    spec = target.part.spec
-    wanted, fixed = heads(spec), FIXED.get(spec.torch or "", {})
-    missing, foreign = sorted(_required(spec) - set(group)), sorted(_foreign(spec, group))
-    foreign += [k for k, v in fixed.items() if _plain(group.get(k, v)) is not v]
-    if any(_is_whole(other, group) for other in REGISTRY.values()):
-        missing += sorted(heads(spec, _absent(spec).keys() - YOUNG) - set(group))
+    keys = keys_of(target.part.spec)
+    missing, foreign = keys.required - set(group), _foreign(keys, group)
+    foreign |= {k for k, v in keys.fixed.items() if _plain(group.get(k, v)) is not v}
+    if any(_is_whole(other, group) for other in _classes()):
+        later = {k for k, names in keys.names.items() if set(names) & keys.absent.keys() - YOUNG}
+        missing |= later - set(group)
     if missing or foreign:
-        guess = " or ".join(_classes(group))
+        guess = " or ".join(_likely(group))
         raise CheckpointError(
             "import_optimizer",
             f"group {number} is none of {target.torch}, which {target.label} is"
             + (f"; it looks like one of torch.optim.{guess}" if guess else ""),
-            expected=", ".join(sorted(wanted)),
+            expected=", ".join(sorted(keys.names)),
             found=", ".join(map(str, (k for k in group if k != "params"))),
         )
-    found = translate(spec, {k: _plain(v) for k, v in group.items() if k in wanted})
-    for name in found.keys() & set(spec.by_name):
+    found = keys.ours({k: _plain(v) for k, v in group.items() if k in keys.names})
+    for name in found.keys() & set(keys.spec.by_name):
         if not isinstance(found[name], int | float | str | None):
             found[name] = shown(found[name])  # which is no number, as will be said
-    return {**_absent(spec), **found}
+    return {**keys.absent, **found}
 
 
-def _foreign(spec: Spec, group: Mapping[str, Any]) -> set[str]:
+def _classes() -> list[Keys]:
+    return [keys_of(spec) for spec in REGISTRY.values() if spec.torch]
+
+
+def _foreign(keys: Keys, group: Mapping[str, Any]) -> set[str]:
     """Keys that another class has in its groups, and this one never."""
-    elsewhere = {k for s in REGISTRY.values() if s.torch for k in heads(s)}
-    own = heads(spec) | set(FIXED.get(spec.torch or "", {}))
-    fused = {"fused"} & set(group) if spec.torch not in FUSED else set()
-    return ((elsewhere & set(group)) - own) | fused
+    elsewhere = {key for other in _classes() for key in other.names}
+    fused = {"fused"} if keys.spec.torch not in FUSED else set()
+    return ((elsewhere - {*keys.names, *keys.fixed}) | fused) & set(group)
 
 
-def _is_whole(spec: Spec, group: Mapping[str, Any]) -> bool:
+def _is_whole(keys: Keys, group: Mapping[str, Any]) -> bool:
     """Whether it is a group of this class, with nothing missing and nothing more."""
-    return bool(spec.torch) and heads(spec) <= set(group) and not _foreign(spec, group)
+    return keys.names.keys() <= set(group) and not _foreign(keys, group)
 
 
-def _classes(group: Mapping[str, Any]) -> list[str]:
+def _likely(group: Mapping[str, Any]) -> list[str]:
     """The classes that explain most keys of a group."""
     scores = {}
-    for spec in REGISTRY.values():
-        fixed = FIXED.get(spec.torch or "", {})
-        as_fixed = all(_plain(group.get(k, v)) is v for k, v in fixed.items())
-        if spec.torch and _required(spec) <= set(group) and as_fixed:
-            known = len((heads(spec) & set(group)) | set(fixed))
-            scores[spec.torch] = _is_whole(spec, group), known
+    for keys in _classes():
+        as_fixed = all(_plain(group.get(k, v)) is v for k, v in keys.fixed.items())
+        if keys.required <= set(group) and as_fixed:
+            known = len((keys.names.keys() & set(group)) | set(keys.fixed))
+            scores[str(keys.spec.torch)] = _is_whole(keys, group), known
     return sorted(k for k, n in scores.items() if n == max(scores.values()))
 
 
@@ -117,7 +89,7 @@ def _plain(value: Any) -> Any:
 def choices(target: Target, groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the static choices of torch's groups are not those of the transform."""
     spec, mine = target.part.spec, dict(target.part.frozen_options)
-    defaults = defaults_of(spec)
+    defaults = keys_of(spec).defaults
     lines = []
     for name, key in spec.options.items():
         for number, ours in enumerate(groups) if key else ():
@@ -246,31 +218,18 @@ def group_numbers(
     target: Target, node: Node, labels: Labels, blank: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What leaves in these groups have, in torch's keys; `blank` is a group of torch's."""
-    part, spec = target.part, target.part.spec
+    part = target.part
     # What torch's scheduler has written by now: the number of the step to come.
     own = own_at(node, part.numbers, part.groups, node.get("count", 0))
     values = composed(target.label, own, own_factors(node), labels)
     numbers = {k: shortest(v) for k, v in values.items()}
-    chosen = {**dict(target.part.frozen_options), **numbers}
-    group = dict(blank)
-    for key, name in spec.torch_names.items():
-        head, _, place = key.partition("[")
-        # What is switched off here has torch's own way to say so in its default.
-        if chosen[name] is None and name in spec.by_name:
-            continue
-        if place:
-            row = list(group[head])
-            row[int(place[:-1])] = chosen[name]
-            group[head] = tuple(row)
-        else:
-            group[head] = chosen[name]
-    return group
+    return keys_of(part.spec).group({**dict(part.frozen_options), **numbers}, blank)
 
 
 def only_here(target: Target, node: Node) -> list[str]:
     """Numbers and choices that torch has no key for and that are not what torch does."""
     spec = target.part.spec
-    defaults = defaults_of(spec)
+    defaults = keys_of(spec).defaults
     lines = []
     for name, key in spec.options.items():
         # How matrices are stored is settled by the axes of each, not by a key.

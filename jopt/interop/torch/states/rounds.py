@@ -14,27 +14,61 @@ import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.core import Transform
-from jopt.core.nested import has, lookup, nest
+from jopt.core.nested import has, lookup, merged, nest
 from jopt.core.transform import Node, Part, State
-from jopt.interop.torch.states.places import Member
+from jopt.interop.torch.states.members import Member
 from jopt.interop.torch.states.slots import like, parameter_dtype
-from jopt.interop.torch.states.targets import Target, node_at
-from jopt.interop.torch.tensors import Array, fitted, narrowed, to_torch, whole
+from jopt.interop.torch.states.targets import Target
+from jopt.interop.torch.tensors import Array, counted, fitted, sent
 
 
 @dataclass(frozen=True)
 class Round:
     """An `accumulate` around an optimizer.
 
-    **Attributes:** `keys`, the labels down to its node; `every`, how many gradients make a round.
+    **Attributes:** `keys`, the labels down to its node; `every`, how many gradients make a round;
+    `node`, its node; `micro`, how many gradients are in.
     """
 
     keys: tuple[str, ...]
     every: int
+    node: Node
 
-    def node(self, state: State) -> Node:
-        """Its node in a state."""
-        return node_at(state, self.keys)
+    @property
+    def micro(self) -> int:
+        """How many gradients are in the sum; 0 at the end of a round."""
+        return int(self.node["micro"])
+
+    def gradients(self, members: Sequence[Member]) -> tuple[dict[Any, Any], list[str]]:
+        """By torch's ids what `p.grad` holds in torch, where each loss is divided by the round."""
+        out: dict[Any, Any] = {}
+        lines: list[str] = []
+        for m in members if self.micro else ():
+            if not has(self.node["sum"], m.path):
+                continue
+            if has(self.node.get("leaf_micro", {}), m.path):
+                lines.append(f"{m.shown}: it joined in the middle of the round")
+                continue
+            total: Array = np.asarray(lookup(self.node["sum"], m.path))[m.layer]
+            mean, dtype = total / total.dtype.type(self.every), parameter_dtype(total, m.param)
+            out[m.id] = sent(lines, f"{m.shown}: its gradients are", m.turned(mean), dtype)
+        return out, lines
+
+    def lost(self, who: str, target: Target) -> CheckpointError:
+        """What an export would lose that has no place for the round."""
+        leaves = zip(target.layout.names, target.layout.paths, strict=True)
+        summed = [name for name, path in leaves if has(self.node["sum"], path)]
+        shown = ", ".join(summed[:6]) + (", ..." if len(summed) > 6 else "")
+        return CheckpointError(
+            who,
+            "the state stands in the middle of a round, and a state dict of torch's has no place "
+            "for its gradients",
+            path="/".join(self.keys),
+            expected="the end of a round",
+            found=f"the sum of {self.micro} of {self.every} gradients, of {shown}",
+            fix="Export after the step (flush=True ends a round early), or with mid_round=True: "
+            "the result then has 'grads' beside, what p.grad holds in torch.",
+        )
 
 
 def round_of(tx: Transform, target: Target, state: State) -> Round | None:
@@ -49,94 +83,39 @@ def _around(
     head, *rest = keys
     part, node = parts[head], state[head]
     if isinstance(node, dict) and {"micro", "sum"} <= set(node):
-        yield Round((*above, head), int(part.choices["every"]))
+        yield Round((*above, head), int(part.choices["every"]), node)
     if rest:
         yield from _around(part.wrapped, tuple(rest), node["inner"], (*above, head))
 
 
-def gradients(
-    who: str, target: Target, around: Round, state: State, members: Sequence[Member]
-) -> tuple[dict[Any, Any], list[str]]:
-    """By torch's ids what `p.grad` holds in torch, where each loss is divided by the round."""
-    node, out, lines = around.node(state), {}, []
-    sums = target.parted(node["sum"])
-    for m in members:
-        path, p = target.layout.paths[m.leaf], target.params[m.leaf]
-        if not int(node["micro"]) or not has(sums, path):
-            continue
-        if has(node.get("leaf_micro", {}), target.path(m.leaf)):
-            lines.append(f"{m.shown(target)}: it joined in the middle of the round")
-            continue
-        total: Array = np.asarray(lookup(sums, path))
-        small = narrowed(total / total.dtype.type(around.every), parameter_dtype(total, p))
-        if small is None:
-            lines.append(f"{m.shown(target)}: its gradients are beyond {np.dtype(p.dtype).name}")
-            continue
-        out[m.id] = to_torch(who, m.shown(target), m.turned(small))
-    return out, lines
-
-
-def lost(who: str, target: Target, around: Round, state: State) -> CheckpointError:
-    """What an export would lose that has no place for the round."""
-    node = around.node(state)
-    sums, leaves = target.parted(node["sum"]), target.layout
-    summed = [n for n, path in zip(leaves.names, leaves.paths, strict=True) if has(sums, path)]
-    shown = ", ".join(summed[:6]) + (", ..." if len(summed) > 6 else "")
-    return CheckpointError(
-        who,
-        "the state stands in the middle of a round, and a state dict of torch's has no place for "
-        "its gradients",
-        path="/".join(around.keys),
-        expected="the end of a round",
-        found=f"the sum of {int(node['micro'])} of {around.every} gradients, of {shown}",
-        fix="Export after the step (flush=True ends a round early), or with mid_round=True: the "
-        "result then has 'grads' beside, what p.grad holds in torch.",
-    )
-
-
-def is_open(around: Round, state: State) -> bool:
-    """Whether the state stands in the middle of the round."""
-    return int(around.node(state)["micro"]) > 0
-
-
 def put_gradients(
-    target: Target,
-    around: Round | None,
-    state: State,
-    given: Mapping[str, Any],
-    members: Sequence[Member],
-) -> tuple[State, list[str]]:
-    """The state in the middle of the round that `gradients` had written, and what does not fit."""
-    grads, micro = given.get("grads") or {}, whole(given.get("micro", 0))
+    around: Round | None, given: Mapping[str, Any], members: Sequence[Member]
+) -> tuple[Node | None, list[str]]:
+    """The node of a round in the middle that `gradients` wrote, and what does not fit."""
+    lines: list[str] = []
+    below = 2**31 if around is None else around.every
+    grads, micro = given.get("grads") or {}, counted(lines, "micro", given.get("micro", 0), below)
     if not grads or micro == 0:
-        return state, []
+        return None, []
     if around is None:
-        return state, ["grads: the file stands in the middle of a round; tx has no accumulate"]
-    if isinstance(micro, str) or micro >= around.every:
-        return state, [f"micro: expected a number below {around.every}, found {micro}"]
-    if not isinstance(grads, Mapping):
-        return state, [f"grads: expected a dict by parameter, found a {type(grads).__name__}"]
-    node, lines, sums = around.node(state), [], {}
-    before = target.parted(node["sum"])
-    for m in members:
-        path = target.layout.paths[m.leaf]
-        if not has(before, path):
-            continue
-        old = lookup(before, path)
-        value = grads.get(m.id, np.zeros(m.shape(target), old.dtype))
-        array = fitted(f"{m.shown(target)}: grads", value, m.shape(target), old.dtype)
-        if isinstance(array, str):
-            lines.append(array)
-            continue
-        sums[path] = like(jnp.asarray(m.back(array), old.dtype) * around.every, old)
+        return None, ["grads: the file stands in the middle of a round; tx has no accumulate"]
+    if not lines and not isinstance(grads, Mapping):
+        lines.append(f"grads: expected a dict by parameter, found a {type(grads).__name__}")
     if lines:
-        return state, lines
-    fresh = target.joined(_merged(before, nest(sums, sums.values())), node["sum"])
+        return None, lines
+    node, sums = around.node, dict[Any, Array]()
+    for m in members:
+        if not has(node["sum"], m.path):
+            continue
+        dtype = lookup(node["sum"], m.path).dtype
+        value = grads.get(m.id, np.zeros(m.shape_there, dtype))
+        array = fitted(lines, f"{m.shown}: grads", value, m.shape_there, dtype)
+        if array is not None:
+            sums.setdefault(m.path, np.zeros(m.param.shape, dtype))[m.layer] = m.back(array)
+    if lines:
+        return None, lines
+    new = {path: jnp.asarray(x) * around.every for path, x in sums.items()}
+    new = {path: like(x, lookup(node["sum"], path)) for path, x in new.items()}
+    fresh = merged(node["sum"], nest(new, new.values()))
     count = like(jnp.asarray(micro, node["micro"].dtype), node["micro"])
-    return target.put(state, {**node, "sum": fresh, "micro": count}, around.keys), []
-
-
-def _merged(old: Any, new: Any) -> Any:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {k: _merged(v, new[k]) if k in new else v for k, v in old.items()}
-    return new
+    return {**node, "sum": fresh, "micro": count}, []

@@ -19,9 +19,10 @@ from jopt.core.numbers import own_at
 from jopt.core.part import SpecPart
 from jopt.core.transform import Node, State, Transform
 from jopt.interop._given import flag, parameters
+from jopt.interop.torch.states.members import Names, naming, read_names
 from jopt.interop.torch.states.numbers import group_numbers, put_numbers
-from jopt.interop.torch.states.places import Names, in_a_row, matched, named, placed
-from jopt.interop.torch.states.slots import Reader, write
+from jopt.interop.torch.states.pairing import matched, placed
+from jopt.interop.torch.states.slots import Buffers
 from jopt.interop.torch.states.targets import Target, bare, checked, targets
 from jopt.interop.torch.states.transfer import import_optimizer
 from jopt.interop.torch.tensors import shortest
@@ -68,13 +69,12 @@ def import_schedule_free(
     base, average = _both(IMPORT, tx, params)
     groups = checked(IMPORT, state_dict)
     _agree(groups)
-    names = in_a_row(names)
+    names = read_names(IMPORT, tx.layout(params)[0].names, names)
     plain, count = _as_torchs(base, groups, state_dict["state"])
     state = import_optimizer(tx, params, plain, names, count=count, cast=cast)
     state, boxes = taken_off(state)
-    own = named(IMPORT, tx.layout(params)[0].names, average, names)
-    members = matched(IMPORT, average, groups, own)
-    reader = Reader(average, average.node(state), cast)
+    members = matched(IMPORT, groups, naming(IMPORT, average, names))
+    reader = Buffers(average, average.node(state), cast)
     held = {i: (entry or {}).get("z") for i, entry in state_dict["state"].items()}
     reader.read(members, {i: {"z": z} for i, z in held.items() if z is not None})
     node, _ = reader.counts(average.node(state), count)
@@ -114,7 +114,7 @@ def export_schedule_free(
     held = composed(PART, own_at(node, average.part.numbers, {}, node["count"]), {}, ())
     numbers = {k: shortest(v) for k, v in held.items()}
     mix, weight_sum, most = (float(node[k][DEFAULT]) for k in ("mix", "weight_sum", "rate_max"))
-    count, sgd = int(own["count"]), base.part.spec.torch == "SGD"
+    count, kind = int(own["count"]), str(base.part.spec.torch)
     if count and abs(mix - float(numbers["b1"])) > 1e-6:
         raise CheckpointError(
             EXPORT,
@@ -133,25 +133,24 @@ def export_schedule_free(
         "weight_lr_power": numbers["weight_lr_power"],
         "foreach": False,
     }
-    rows = placed(EXPORT, base, named(EXPORT, tx.layout(params)[0].names, base, in_a_row(names)))
-    groups, entries, lines = [], dict[Any, Any](), list[str]()
+    names = read_names(EXPORT, tx.layout(params)[0].names, names)
+    rows = placed(EXPORT, naming(EXPORT, base, names))
+    averages, squares = Buffers(average, node), Buffers(base, own)
+    groups, entries = [], dict[Any, Any]()
     for row in rows:
-        label = next((base.groups[m.leaf] for m in row if m.leaf in base.moving), ())
+        label = next((base.groups[m.leaf] for m in row if m.moves), ())
         made = group_numbers(base, own, label, {"betas": (0.0, 0.0)})
         kept: dict[str, Any] = {k: made[k] for k in ("lr", "weight_decay", "eps") if k in made}
-        kept |= {"momentum": numbers["b1"]} if sgd else {"betas": (numbers["b1"], _b2(made))}
+        kept |= (
+            {"momentum": numbers["b1"]} if kind == "SGD" else {"betas": (numbers["b1"], _b2(made))}
+        )
         kept |= {"param_names": [m.name for m in row]} if all(m.name for m in row) else {}
         kept |= {"params": [m.id for m in row], "scheduled_lr": made["lr"]}
         groups.append({**kept, **common})
-        for m in row if count else ():
-            if m.leaf not in base.moving:
-                continue
-            z, found = write(average, m, node, True)
-            squares, more = write(base, m, own, True)
-            lines += found + more
-            seconds = [v for k, v in squares.items() if k in _SQUARES]
-            entries[m.id] = {**z, **({"exp_avg_sq": seconds[0]} if seconds else {})}
-    if lines:
+        for m in (m for m in row if count and m.moves):
+            square = squares.entry(m).get(_BASES[kind][1])
+            entries[m.id] = averages.entry(m) | ({} if square is None else {"exp_avg_sq": square})
+    if lines := averages.lines + squares.lines:
         raise CheckpointError(EXPORT, join("the state does not fit", lines))
     return {"state": entries, "param_groups": groups}
 
@@ -172,8 +171,13 @@ def _both(who: str, tx: Any, params: Any) -> tuple[Target, Target]:
     return base, Target((PART,), part, base.layout, base.params, base.groups, base.live)
 
 
-_BASES = ("RMSprop", "AdamW", "SGD")
-_SQUARES = ("square_avg", "exp_avg_sq")
+# By the class of torch's that a base is: what it has that the file has not, and its squares.
+_BASES: Mapping[str, tuple[dict[str, Any], str]] = {
+    "RMSprop": ({"momentum": 0, "centered": False}, "square_avg"),
+    "AdamW": ({"amsgrad": False}, "exp_avg_sq"),
+    "SGD": ({"momentum": 0, "dampening": 0, "nesterov": False}, ""),
+}
+_KEPT = ("params", "param_names")
 
 
 def _agree(groups: Sequence[Mapping[str, Any]]) -> None:
@@ -219,29 +223,22 @@ def _as_torchs(
             expected="jopt.rmsprop(..., bias_correction=True, decoupled=True)",
             found=base.label,
         )
+    more, squared = _BASES[str(kind)]
     made = []
     for g in groups:
-        kept = {k: g[k] for k in ("params", "param_names", "weight_decay") if k in g}
-        numbers = {"lr": g["lr"] * rate, "maximize": False, **kept}
-        if kind == "SGD":
-            numbers |= {"momentum": 0, "dampening": 0, "nesterov": False}
-        elif kind == "RMSprop":
-            numbers |= {"alpha": g["betas"][1], "momentum": 0, "centered": False}
-        else:
-            numbers |= {"betas": (0.0, g["betas"][1]), "amsgrad": False}
-        numbers |= {} if kind == "SGD" else {"eps": g["eps"]}
+        kept = {k: g[k] for k in (*_KEPT, "weight_decay", "eps") if k in g}
+        numbers = {"lr": g["lr"] * rate, "maximize": False, **kept, **more}
+        if "betas" in g:
+            b2 = g["betas"][1]
+            numbers |= {"alpha": b2} if kind == "RMSprop" else {"betas": (0.0, b2)}
         made.append(numbers)
-    state = {} if kind == "SGD" else {i: _entry(str(kind), count, e) for i, e in entries.items()}
+    state: dict[Any, Any] = {}
+    for i, entry in entries.items():
+        squares = (entry or {}).get("exp_avg_sq")
+        if squared and squares is not None:
+            first = {"exp_avg": squares * 0} if kind == "AdamW" else {}
+            state[i] = {"step": float(count), squared: squares, **first}
     return {"state": state, "param_groups": made}, count
-
-
-def _entry(kind: str, count: int, entry: Mapping[str, Any]) -> dict[str, Any]:
-    squares = (entry or {}).get("exp_avg_sq")
-    if squares is None:
-        return {}
-    if kind == "RMSprop":
-        return {"step": float(count), "square_avg": squares}
-    return {"step": float(count), "exp_avg_sq": squares, "exp_avg": squares * 0}
 
 
 def _ahead(average: Target, node: Node, params: Any, begun: set[int], beta: float) -> Any:

@@ -16,8 +16,9 @@ from jopt.core import Transform
 from jopt.core.boxes import taken_off
 from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
-from jopt.core.paths import Path, shown
+from jopt.core.paths import shown
 from jopt.core.seats import seats
+from jopt.core.stack import Stack
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
 from jopt.core.tree import Layout
@@ -58,17 +59,10 @@ class Target:
         """Its node in a state."""
         return node_at(state, self.keys)
 
-    def path(self, leaf: int) -> Path:
-        """Where a state has what it has once for a leaf."""
-        return self.layout.paths[leaf]
-
-    def parted(self, tree: Any) -> Any:
-        """A tree of arrays like parameters, as the leaves here have it."""
-        return tree
-
-    def joined(self, tree: Any, old: Any) -> Any:
-        """What `parted` took apart, laid as the `old` one."""
-        return tree
+    @functools.cached_property
+    def stacks(self) -> Mapping[int, Stack]:
+        """The leaves that are several tensors to its rule."""
+        return self.part.stacks(self.layout, self.params)
 
     def put(self, state: State, node: Node, keys: tuple[str, ...] | None = None) -> State:
         """The state with another node in its place."""

@@ -16,7 +16,8 @@ from jopt.core.transform import State
 from jopt.interop._given import count as given_count
 from jopt.interop._given import flag, parameters
 from jopt.interop.torch.build import spec_of
-from jopt.interop.torch.states.lbfgs import FlatReader, write_flat
+from jopt.interop.torch.states.lbfgs import Flat
+from jopt.interop.torch.states.members import Names, Naming, naming, read_names
 from jopt.interop.torch.states.numbers import (
     choices,
     group_numbers,
@@ -24,17 +25,9 @@ from jopt.interop.torch.states.numbers import (
     put_numbers,
     read_group,
 )
-from jopt.interop.torch.states.places import Names, in_a_row, matched, named, named_in, placed
-from jopt.interop.torch.states.rounds import (
-    Round,
-    gradients,
-    is_open,
-    lost,
-    put_gradients,
-    round_of,
-)
-from jopt.interop.torch.states.slots import Reader, misplaced, write_all
-from jopt.interop.torch.states.stacked import unstacked
+from jopt.interop.torch.states.pairing import matched, names_in, placed
+from jopt.interop.torch.states.rounds import Round, put_gradients, round_of
+from jopt.interop.torch.states.slots import Buffers, misplaced
 from jopt.interop.torch.states.targets import Target, bare, by_label, checked, targets
 
 IMPORT, EXPORT = "import_optimizer", "export_optimizer"
@@ -98,11 +91,11 @@ def import_optimizer(
     parameters(IMPORT, params)
     found = targets(IMPORT, tx, params)
     files = by_label(IMPORT, found, state_dict)
-    everything, names = tx.layout(params)[0].names, in_a_row(names)
+    names = read_names(IMPORT, tx.layout(params)[0].names, names)
     state, boxes = taken_off(tx.init(params))
     for target in found:
-        target, own = unstacked(IMPORT, target, named(IMPORT, everything, target, names))
-        state = _imported(tx, target, state, files[target.label], own, count, cast)
+        said = naming(IMPORT, target, names)
+        state = _imported(tx, target, state, files[target.label], said, count, cast)
     whole: State = put_on(state, boxes)
     return whole
 
@@ -149,14 +142,13 @@ def export_optimizer(
     parameters(EXPORT, params)
     found = targets(EXPORT, tx, params)
     state = bare(EXPORT, tx, params, state)
-    everything, names = tx.layout(params)[0].names, in_a_row(names)
+    names = read_names(EXPORT, tx.layout(params)[0].names, names)
     out = {}
     for target in found:
-        target, own = unstacked(EXPORT, target, named(EXPORT, everything, target, names))
-        around = round_of(tx, target, state)
-        if around is not None and is_open(around, state) and not mid_round:
-            raise lost(EXPORT, target, around, state)
-        out[target.label] = _exported(target, state, own, around if mid_round else None)
+        said, around = naming(EXPORT, target, names), round_of(tx, target, state)
+        if around is not None and around.micro and not mid_round:
+            raise around.lost(EXPORT, target)
+        out[target.label] = _exported(target, state, said, around if mid_round else None)
     return out if len(found) > 1 else out[found[0].label]
 
 
@@ -188,16 +180,16 @@ def from_state_dict(
     [target] = targets(IMPORT, factory(), params)
     groups = checked(IMPORT, state_dict)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
-    names = in_a_row(names)
-    split, own = unstacked(IMPORT, target, named(IMPORT, target.layout.names, target, names))
-    members = matched(IMPORT, split, groups, own)
+    names = read_names(IMPORT, target.layout.names, names)
+    members = matched(IMPORT, groups, naming(IMPORT, target, names))
     base: dict[str, Any] = ours[0] if ours else {}
     if "kernels" in spec.options and members and all(m.axes is not None for m in members):
         base = {**base, "kernels": "in_out"}
     extra = {}
     for n, numbers in enumerate(ours):
         differs = {k: v for k, v in numbers.items() if k in spec.by_name and v != base[k]}
-        paths = [re.escape(target.layout.names[m.leaf]) for m in members if m.group == n]
+        leaves = dict.fromkeys(m.leaf for m in members if m.group == n)
+        paths = [re.escape(target.layout.names[i]) for i in leaves]
         if differs and paths:
             extra[f"group_{n}"] = group(f"^({'|'.join(paths)})$", **differs)
     tx = factory(**base, **({"groups": extra} if extra else {}))
@@ -209,19 +201,19 @@ def _imported(
     target: Target,
     state: State,
     given: Any,
-    names: Names,
+    said: Naming,
     count: int | None,
     cast: bool,
 ) -> State:
     node = target.node(state)
     groups = checked(IMPORT, given)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
-    members = matched(IMPORT, target, groups, names)
+    members = matched(IMPORT, groups, said)
     ids = Counter(m.id for m in members)
     lines = [f"two parameters have the id {i!r}" for i, n in ids.items() if n > 1]
     lines += [f"state for {i!r}, which is in no group" for i in given["state"] if i not in ids]
     lines += choices(target, ours) + (wrong := misplaced(target, members))
-    reader = (FlatReader if target.part.shared else Reader)(target, node, cast)
+    reader = _kind(target)(target, node, cast)
     reader.read([] if wrong else members, given["state"])
     node, taken = reader.counts(node, count)
     lines += reader.lines
@@ -229,25 +221,32 @@ def _imported(
     node, found = put_numbers(target, node, ours, members, taken, bases)
     lines += found
     around = round_of(tx, target, state)
-    state, found = put_gradients(target, around, state, given, () if wrong else members)
+    summed, found = put_gradients(around, given, () if wrong else members)
     lines += found
     if lines:
         problem = f"the state of {target.torch} does not fit {target.label}"
         fix = "Nothing was imported."
-        if any("shape: expected" in line for line in lines) and not named_in(groups):
+        if any("shape: expected" in line for line in lines) and names_in(IMPORT, groups) is None:
             fix += (
                 "\n  The file has no names: its order was taken to be that of "
-                f"{'jax.tree.leaves(params)' if names is None else 'names='}."
+                f"{'jax.tree.leaves(params)' if said.names is None else 'names='}."
             )
         raise CheckpointError(IMPORT, join(problem, lines), fix=fix)
+    if around is not None and summed is not None:
+        state = target.put(state, summed, around.keys)
     return target.put(state, reader.slots(node))
 
 
-def _exported(target: Target, state: State, names: Names, around: Round | None) -> dict[str, Any]:
+def _kind(target: Target) -> type[Buffers | Flat]:
+    """What reads and writes the states of an optimizer; all do it by the same four methods."""
+    return Flat if target.part.shared else Buffers
+
+
+def _exported(target: Target, state: State, said: Naming, around: Round | None) -> dict[str, Any]:
     import torch
 
     node = target.node(state)
-    rows = placed(EXPORT, target, names)
+    rows = placed(EXPORT, said)
     # What torch itself has in a group, and whether its state exists before the first step.
     probe = getattr(torch.optim, str(target.part.spec.torch))([torch.zeros(1, 1)])
     blank = {k: v for k, v in probe.param_groups[0].items() if k != "params"}
@@ -255,17 +254,17 @@ def _exported(target: Target, state: State, names: Names, around: Round | None) 
     lines = only_here(target, node) + (wrong := misplaced(target, members))
     groups = []
     for row in rows:
-        label = next((target.groups[m.leaf] for m in row if m.leaf in target.moving), ())
+        label = next((target.groups[m.leaf] for m in row if m.moves), ())
         numbers = group_numbers(target, node, label, blank)
         given = {"param_names": [m.name for m in row]} if all(m.name for m in members) else {}
         groups.append({**numbers, "params": [m.id for m in row], **given})
-    written = write_flat if target.part.shared else write_all
-    entries, found = written(target, [] if wrong else members, node, bool(probe.state))
-    lines += found
+    writer = _kind(target)(target, node)
+    entries = writer.write([] if wrong else members, bool(probe.state))
+    lines += writer.lines
     beside: dict[str, Any] = {}
     if around is not None:
-        grads, found = gradients(EXPORT, target, around, state, members)
-        beside = {"grads": grads, "micro": int(around.node(state)["micro"])}
+        grads, found = around.gradients(members)
+        beside = {"grads": grads, "micro": around.micro}
         lines += found
     if lines:
         problem = f"the state of {target.label} does not fit {target.torch}"
