@@ -134,6 +134,7 @@ def main():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=OPTIMIZERS, metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("out/optimizers"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -141,10 +142,10 @@ def main():
     x, y = data()
     first = float(loss_fn(start(jax.random.key(args.seed)), x, y))
     losses = {}
-    for name, make in OPTIMIZERS.items():
+    for name in args.only or OPTIMIZERS:
         began = time.perf_counter()
         batch_size = None if name in FULL_BATCH else args.batch_size
-        losses[name] = sweep(make, x, y, args.steps, batch_size, args.seed)
+        losses[name] = sweep(OPTIMIZERS[name], x, y, args.steps, batch_size, args.seed)
         best = int(np.nanargmin(losses[name]))
         print(
             f"{name:14s} best loss {losses[name][best]:.4f} at {RATES[best]:.2g}"

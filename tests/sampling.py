@@ -15,7 +15,7 @@ import pytest
 
 from tests.catalog import Entry
 
-MOST = 4
+MOST = 3
 
 
 def sample(items: list[pytest.Item], whole: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """The rooms and the doors between them: who may import whom, read from the source."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -47,19 +48,29 @@ def room(module):
     return module.split(".")[1] if "." in module else ""
 
 
+@functools.cache
+def importing(source):
+    """Whatever may import something, wherever in the file it stands."""
+    found = (ast.Import, ast.ImportFrom)
+    return [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, found)
+        or (isinstance(node, ast.Call) and "import" in ast.unparse(node.func))
+    ]
+
+
 def imports(module, source, known):
-    """Every module of jopt that `source` imports, wherever in the file it does."""
-    for node in ast.walk(ast.parse(source)):
+    """Every module of jopt that `source` imports."""
+    for node in importing(source):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: a relative import, line {node.lineno}"
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             names = [name if name in known else node.module for name in inner]
-        elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func):
-            names = [a.value for a in node.args if isinstance(a, ast.Constant)]
         else:
-            continue
+            names = [a.value for a in node.args if isinstance(a, ast.Constant)]
         yield from (n for n in names if isinstance(n, str) and n.split(".")[0] == "jopt")
 
 

@@ -138,6 +138,8 @@ def _listed(what: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
 
 def compare(like: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> list[Difference]:
     """All differences, in the order of their paths."""
+    if like == state:
+        return []
     found: list[Difference] = []
     for path, want in like.items():
         have = state.get(path, want)

@@ -34,6 +34,7 @@ from jopt.checkpoint.manifest import (
     packing,
     spelled,
 )
+from jopt.checkpoint.skimming import kind_at, text_at
 from jopt.core.paths import MAX_DEPTH, Path, from_pointer, pointer
 
 
@@ -148,16 +149,17 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
     entries: dict[Path, Entry] = {}
     known: dict[str, str] = {}  # keys, of which most occur many times
     tails: dict[bytes, tuple[Any, ...]] = {}  # and the kinds of arrays, by how they are written
-    spell, before, at = packing(), None, start + source.tell()
+    spell, before, at, tail = packing(), None, start + source.tell(), b""
     sound = data[start:at] == _map_header(count)
     for _ in range(count):
         text: Any = "(a key)"
         try:
             # Most are arrays of a kind that has been met: known by its bytes.
-            begin, middle = _text_at(data, at)
+            begin, middle = text_at(data, at)
             summed = middle + len(CRC)
-            after = _kind_end(data, summed + 8) if data.startswith(CRC, middle) else 0
-            if (tail := data[summed + 8 : after]) in tails:
+            tail = kind_at(data, middle, tail)
+            after = summed + 8 + len(tail)
+            if tail in tails:
                 text = data[begin:middle].decode()
                 shape, dtype = tails[tail]
                 entry: Entry = ArrayEntry(shape, dtype, _hex(data[summed : summed + 8]))
@@ -192,35 +194,6 @@ def _entries(who: str, data: bytes, start: int, end: int) -> dict[Path, Entry]:
         if inner[: len(outer)] == outer:
             raise damaged(who, "the manifest puts a leaf into a leaf", path=pointer(inner))
     return entries
-
-
-def _text_at(data: bytes, at: int) -> tuple[int, int]:
-    """Where the text at this place begins and ends; nowhere, if it is long or written otherwise."""
-    head = data[at]
-    if 0xA0 <= head < 0xC0:
-        return at + 1, at + 1 + (head & 0x1F)
-    if head == 0xD9 and data[at + 1] > 0x1F:  # shorter ones are spelled as above
-        return at + 2, at + 2 + data[at + 1]
-    return len(data), len(data)
-
-
-def _kind_end(data: bytes, at: int) -> int:
-    """Where a dtype and a shape that begin here end; whether they are sound is not looked at."""
-    if not data.startswith(_DTYPE, at):
-        return 0
-    at += len(_DTYPE)
-    at += 1 + (data[at] & 0x1F)
-    if not data.startswith(_SHAPE, at):
-        return 0
-    at += len(_SHAPE) + 1
-    for _ in range(data[at - 1] & 0x0F):
-        at += _WIDTHS.get(data[at], 1)
-    return at
-
-
-_DTYPE, _SHAPE = packer.pack("dtype"), packer.pack("shape")
-_WIDTHS = {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9}
-"""How many bytes a whole number has that begins so; one, if it is small."""
 
 
 class _UnknownDtypeError(Exception):

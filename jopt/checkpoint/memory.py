@@ -51,6 +51,16 @@ def bytes_of(array: Host) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
+def fill(room: bytearray | memoryview, file: BinaryIO) -> None:
+    """Read into all of `room`, or as much of it as the file has bytes for."""
+    done: int = file.readinto(room)  # type: ignore[attr-defined]
+    while 0 < done < len(room):
+        read: int = file.readinto(memoryview(room)[done:])  # type: ignore[attr-defined]
+        if not read:  # cut off meanwhile: the sum will not be right
+            return
+        done += read
+
+
 def opened(data: bytes | bytearray | memoryview) -> BinaryIO:
     """The bytes as a file, without a copy of them."""
     # Of bytes, which cannot change, BytesIO makes none either, and it is faster.

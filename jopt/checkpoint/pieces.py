@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jopt.checkpoint.leaves import DTYPES
@@ -30,6 +30,24 @@ class Piece(NamedTuple):
     start: int = 0
     size: int = 0
     last: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all bytes of the leaf."""
+        return self.last and not self.start
+
+    def steps(self, most: int) -> Iterable[tuple[int, int]]:
+        """Where steps through the numbers begin in the array, and how long they are.
+
+        No step is of more than `most` bytes, and there is one at least.
+        """
+        start, size = self.start, self.size
+        if size <= most:
+            return ((start, size),)
+        assert isinstance(self.entry, ArrayEntry)
+        item = DTYPES[self.entry.dtype].itemsize
+        most = max(item, most // item * item)
+        return [(at, min(most, start + size - at)) for at in range(start, start + size, most)]
 
     def place_of(self, at: int) -> Path:
         """The part of the path that the known byte `at` belongs to."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import msgpack
+import numpy as np
 
 from jopt.base import CheckpointError
 from jopt.checkpoint import memory
@@ -51,6 +52,8 @@ FEW = 2**12
 """So few bytes are copied sooner than looked at."""
 
 Room = Callable[[Path, ArrayEntry, int, int], bytearray | memoryview]
+Read = tuple[Path, Entry, bool | memory.Host]
+"""A leaf; whether all of it is where there is room for it now, or the array, if it is small."""
 
 
 def write(who: str, file: BinaryIO, leaves: Mapping[Path, Any], transform: Any) -> None:
@@ -77,14 +80,14 @@ def write(who: str, file: BinaryIO, leaves: Mapping[Path, Any], transform: Any) 
         entry = piece.entry
         if isinstance(entry, ValueEntry):
             continue
-        if piece.size <= FEW and piece.last and not piece.start:
+        if piece.size <= FEW and piece.is_whole:
             few = next(arrays).tobytes()  # a copy costs less than a view
             file.write(few)
             crc = zlib.crc32(few)
         else:
             if piece.start == 0:
                 data, crc = memory.bytes_of(next(arrays)), 0
-            for at, size in _steps(piece, STEP):
+            for at, size in piece.steps(STEP):
                 part = data[at : at + size]
                 file.write(part)
                 crc = zlib.crc32(part, crc)
@@ -134,13 +137,13 @@ def read_leaves(who: str, file: BinaryIO, manifest: Manifest) -> Iterator[tuple[
         return data if size == len(data) else memoryview(data)[start : start + size]
 
     added = manifest.added
-    for path, entry, last in _read(who, file, manifest, STEP, room):
+    for path, entry, whole in _read(who, file, manifest, STEP, room):
         if added and path in added:
             yield path, added[path].copy()
         elif isinstance(entry, ValueEntry):
             yield path, entry.value
-        elif last:
-            array = held.pop()[0]
+        elif whole is not False:
+            array = held.pop()[0] if whole is True else whole
             if manifest.version < VERSION:
                 array = migrated(who, manifest, path, array)
             yield path, array
@@ -169,13 +172,14 @@ def scan(
         parts.append(array)
         return data
 
-    for path, entry, _ in _read(who, file, manifest, size, room, wanted):
+    for path, entry, whole in _read(who, file, manifest, size, room, wanted):
         if path in manifest.added:
             yield path, entry, manifest.added[path].reshape(-1)
         elif isinstance(entry, ValueEntry):
             yield path, entry, entry.value
         else:
-            yield path, entry, migrated(who, manifest, path, parts.pop())
+            part = parts.pop() if isinstance(whole, bool) else whole.reshape(-1)
+            yield path, entry, migrated(who, manifest, path, part)
 
 
 def _read(
@@ -185,7 +189,7 @@ def _read(
     most: int,
     room: Room,
     wanted: Callable[[Path], bool] | None = None,
-) -> Iterator[tuple[Path, Entry, bool]]:
+) -> Iterator[Read]:
     """Read the numbers to where `room` says, at most so many bytes at a time.
 
     Says after each time which leaf it was, and whether it is whole and verified. What a migration
@@ -198,9 +202,7 @@ def _read(
     return _merged(in_file, [(path, manifest.leaves[path], True) for path in added])
 
 
-def _merged(
-    some: Iterable[tuple[Path, Entry, bool]], others: list[tuple[Path, Entry, bool]]
-) -> Iterator[tuple[Path, Entry, bool]]:
+def _merged(some: Iterable[Read], others: list[Read]) -> Iterator[Read]:
     for found in some:
         while others and others[0][0] < found[0]:
             yield others.pop(0)
@@ -215,12 +217,21 @@ def _read_file(
     most: int,
     room: Room,
     wanted: Callable[[Path], bool] | None = None,
-) -> Iterator[tuple[Path, Entry, bool]]:
+) -> Iterator[Read]:
     if (found := file.read(len(MIDDLE))) != MIDDLE:
         raise damaged(who, _unlike(file, MIDDLE, found)[1])
     names, crc = manifest.names, 0
+    few = min(most, FEW) if names is None and wanted is None else -1
     for piece in _sized(who, file, manifest.in_file):
         path, entry, known = piece.path, piece.entry, piece.known
+        if piece.size <= few and isinstance(entry, ArrayEntry) and piece.is_whole:
+            # Most are small: read in one go. If anything is wrong, the long way says what.
+            found = file.read(len(known) + piece.size)
+            data = bytearray(found[len(known) :])
+            if found.startswith(known) and f"{zlib.crc32(data):08x}" == entry.crc32:
+                yield path, entry, np.ndarray(entry.shape, DTYPES[entry.dtype], data)
+                continue
+            file.seek(-len(found), io.SEEK_CUR)
         if (found := file.read(len(known))) != known:
             at, what = _unlike(file, known, found)
             raise damaged(who, what, path=shown(piece.place_of(at)) or None)
@@ -232,10 +243,10 @@ def _read_file(
         if name is not None and wanted is not None and not wanted(name):
             file.seek(piece.size, io.SEEK_CUR)
             continue
-        for at, size in _steps(piece, most):
+        for at, size in piece.steps(most):
             # What a migration has dropped has no name, and is verified all the same.
             part = bytearray(size) if name is None else room(path, entry, at, size)
-            _fill(file, part)
+            memory.fill(part, file)
             crc = zlib.crc32(part, crc if at else 0)
             del part
             last = piece.last and at + size == piece.start + piece.size
@@ -244,26 +255,6 @@ def _read_file(
                 raise damaged(who, what, path=shown(path), expected=entry.crc32, found=sum_)
             if name is not None:
                 yield name, entry, last
-
-
-def _steps(piece: Piece, most: int) -> Iterable[tuple[int, int]]:
-    """Where the steps through a piece begin in the array, and how long they are: one at least."""
-    start, size = piece.start, piece.size
-    if size <= most:
-        return ((start, size),)
-    assert isinstance(piece.entry, ArrayEntry)
-    item = DTYPES[piece.entry.dtype].itemsize
-    most = max(item, most // item * item)
-    return [(at, min(most, start + size - at)) for at in range(start, start + size, most)]
-
-
-def _fill(file: BinaryIO, part: bytearray | memoryview) -> None:
-    done: int = file.readinto(part)  # type: ignore[attr-defined]
-    while 0 < done < len(part):
-        read: int = file.readinto(memoryview(part)[done:])  # type: ignore[attr-defined]
-        if not read:  # cut off meanwhile: the sum will not be right
-            return
-        done += read
 
 
 def _sized(who: str, file: BinaryIO, stored: Mapping[Path, Entry]) -> Iterator[Piece]:

@@ -63,6 +63,7 @@ def test_a_second_step_finds_the_program_of_the_first(name):
         assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", dict.fromkeys(bound.case for bound in budgets.COUNTS))
 def test_a_compiled_step_stays_within_its_bounds(name):
     case = CASES[name]

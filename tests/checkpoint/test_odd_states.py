@@ -43,6 +43,7 @@ DOORS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("tx", [TX, SCHEDULED], ids=["adamw", "schedule"])
 def test_no_door_raises_anything_else(tx, door):

@@ -76,6 +76,7 @@ def test_the_laws_meet_what_takes_axes():
     assert {"adafactor", "fromage", "lamb", "lars", "novograd", "sm3"} <= OPTIMIZERS.keys()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in RUN_ELSEWHERE else ()) for n in MAKERS]
 )

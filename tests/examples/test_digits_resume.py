@@ -90,6 +90,7 @@ def test_killed_at_random_times(undisturbed, tmp_path):
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(undisturbed, tmp_path):
     data = (undisturbed / "run.msgpack").read_bytes()
     (tmp_path / "run.msgpack").write_bytes(data)
@@ -99,6 +100,7 @@ def test_a_finished_run_is_left_as_it_is(undisturbed, tmp_path):
     assert (tmp_path / "training.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_run_with_other_options_is_not_continued(undisturbed):
     path = undisturbed / "run.msgpack"
     status, _, err = finish(DIGITS, "--epochs", 5, "--seed", 3, "--out", undisturbed)

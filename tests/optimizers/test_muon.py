@@ -70,6 +70,7 @@ def in_full_precision(grad, coefficients, steps, eps):
     return x.T if grad.size(0) > grad.size(1) else x
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kwargs", OPTIM_DB + CASES, ids=str)
 def test_float64_with_newton_schulz_in_float64(kwargs, x64, monkeypatch):
     monkeypatch.setattr(torch_muon, "_zeropower_via_newtonschulz", in_full_precision)
@@ -79,6 +80,7 @@ def test_float64_with_newton_schulz_in_float64(kwargs, x64, monkeypatch):
     assert distance(in_torch(params, grads, kwargs), in_jopt(params, grads, tx)) < 1e-12
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kwargs", OPTIM_DB + CASES, ids=str)
 def test_float32_with_newton_schulz_in_bfloat16(kwargs):
     params, grads = data(100, np.float32)

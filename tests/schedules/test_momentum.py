@@ -66,6 +66,7 @@ def torch_path(kind, kwargs, name, arguments):
     return np.array(path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "arguments"), DRIVERS)
 @pytest.mark.parametrize("which", OPTIMIZERS)
 def test_both_numbers_follow_torch_for_200_steps(which, name, arguments, x64):
