@@ -34,6 +34,8 @@ from jopt.core.route import route as route
 from jopt.core.route import routing as routing
 from jopt.core.rows import row_gradient as row_gradient
 from jopt.core.rows import rowwise as rowwise
+from jopt.core.side_by_side import for_each as for_each
+from jopt.core.side_by_side import written as written
 from jopt.core.spec import Hyper as Hyper
 from jopt.core.spec import Slot as Slot
 from jopt.core.spec import Spec as Spec

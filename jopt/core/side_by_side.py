@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics import number_dtype
+from jopt.numerics import cast, number_dtype
 from jopt.numerics.pieces import SMALL
 
 TOGETHER = 8
@@ -83,6 +84,36 @@ def apart(x: Any, count: int) -> list[Any]:
         x, cuda=copies, rocm=copies, default=lambda x: [x] * count
     )
     return found
+
+
+def written(x: Any) -> Any:
+    """`x`, arrays, as they lie in memory: whoever reads them does not make them anew.
+
+    On GPUs alone.
+    """
+    return jax.lax.platform_dependent(
+        x,
+        cuda=jax.lax.optimization_barrier,
+        rocm=jax.lax.optimization_barrier,
+        default=lambda x: x,
+    )
+
+
+def for_each(h: Mapping[str, Any], leaves: Sequence[Array]) -> tuple[list[Any], list[Any]]:
+    """These numbers for each leaf, in its dtype, as attributes: for its slots and for its sums.
+
+    A GPU writes a slot over the old one in the kernel that reduces if that has one leaf, which so
+    reads no array in common with others, and if what is summed is made of the old slot, not read
+    from the new one: it is made twice, of numbers that the compiler takes for different ones.
+    Whatever can be made of numbers alone should be among them. What they cost in the kernel makes
+    XLA write down what it would else not.
+    """
+    rows = side_by_side(h).apart(2 * len(leaves))
+    seen = [
+        SimpleNamespace(**{k: cast(jnp.asarray(n), x.dtype) for k, n in row.read().items()})
+        for row, x in zip(rows, (*leaves, *leaves), strict=True)
+    ]
+    return seen[: len(leaves)], seen[len(leaves) :]
 
 
 def in_turns(shapes: Iterable[Any]) -> list[int]:

@@ -71,6 +71,10 @@ from jopt.numerics.rounding import stochastic as stochastic
 from jopt.numerics.scales import Scale as Scale
 from jopt.numerics.scales import scale_for as scale_for
 from jopt.numerics.shares import in_shares as in_shares
+from jopt.numerics.sums import L1 as L1
+from jopt.numerics.sums import Dot as Dot
+from jopt.numerics.sums import Norm as Norm
+from jopt.numerics.sums import together as together
 from jopt.numerics.teams import ALONE as ALONE
 from jopt.numerics.teams import Team as Team
 from jopt.numerics.teams import Work as Work

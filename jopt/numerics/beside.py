@@ -58,7 +58,7 @@ def _sums(
     rest: list[Array] = []
     if not all(rows):
         for column, functions in zip(columns, each, strict=True):
-            left = [x for together, x in zip(rows, column, strict=True) if not together]
+            left = [(x,) for together, x in zip(rows, column, strict=True) if not together]
             rest += in_pieces(left, functions, add_up, cut, sums_after)
     if parts:
         parts += [[x.reshape(1) for x in rest]] if rest else []

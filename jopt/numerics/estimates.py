@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import cast
-from jopt.numerics.vectors import Vector, vector_dot
 
 
 def longer(distance: Array, numerator: Array, length: Array) -> Array:
@@ -16,15 +15,15 @@ def longer(distance: Array, numerator: Array, length: Array) -> Array:
 
 
 def modelled(
-    b: Array, means: tuple[Array, Array], loss: Array, g: Vector, mu: Vector, p: Vector
+    b: Array, means: tuple[Array, Array], loss: Array, met: Array, along: Array
 ) -> tuple[Array, Array, Array]:
     """MoMo's means of the loss and of g·p, and what the model that they make with μ is at p.
 
-    v ← β·v + (1 − β)·f;  d ← β·d + (1 − β)·g·p;  v − d + μ·p
+    v ← β·v + (1 − β)·f;  d ← β·d + (1 − β)·g·p;  v − d + μ·p.  `met` is g·p, `along` μ·p.
     """
     value, dot = (b * cast(x, b.dtype) for x in means)
-    value, dot = value + (1 - b) * loss, dot + (1 - b) * cast(vector_dot(g, p), b.dtype)
-    return value, dot, value - dot + cast(vector_dot(mu, p), b.dtype)
+    value, dot = value + (1 - b) * loss, dot + (1 - b) * cast(met, b.dtype)
+    return value, dot, value - dot + cast(along, b.dtype)
 
 
 def above(held: Array | None, cap: Array, share: Array, least: Array) -> tuple[Array, Array]:

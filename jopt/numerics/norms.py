@@ -14,7 +14,7 @@ from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, real_dtype, widest
 from jopt.numerics.once import once_if
-from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, each_in_pieces, in_pieces
+from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, Side, each_in_pieces, in_pieces
 from jopt.numerics.roots import safe_sqrt
 
 Sums = Callable[[list[Array], Sequence[Sequence[Each]], Cut], list[list[Array]]]
@@ -51,7 +51,7 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
     dtype = widest(*(compute_dtype(real_dtype(x.dtype)) for x in xs))
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        alike = [cast(wide(x), dtype) for x in xs]
+        alike = [(cast(wide(x), dtype),) for x in xs]
         each = [each for (each,) in ways]
         return [[total] for total in in_pieces(alike, each, add_up, cut, sums_after)]
 
@@ -108,7 +108,7 @@ def scaled_norms_along(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
 
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
         wide = cast(xs[0], compute_dtype(xs[0].dtype))
-        found = sums_after(wide, [f for (f,) in ways], axes)
+        found = sums_after((wide,), [f for (f,) in ways], axes)
         return [[jnp.expand_dims(total, tuple(axes))] for total in found]
 
     (factor,), (total,) = in_range(sums, [x], [math.prod(x.shape[i] for i in axes)])
@@ -142,10 +142,9 @@ def in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Ar
         return factors, once_if(out, lambda _: sums(xs, [again], ROWS)[0], first)
 
     def at_once(xs: list[Array]) -> tuple[list[Array], list[Array]]:
-        first, more, less = sums(xs, [[f] * len(sizes) for f in RANGES], BLOCKS)
-        factors = [*map(range_factor, first, sizes)]
-        each = zip(factors, first, more, less, strict=True)
-        return factors, [jnp.where(f > 1, b, jnp.where(f < 1, c, a)) for f, a, b, c in each]
+        found = sums(xs, [[f] * len(sizes) for f in RANGES], BLOCKS)
+        factors, totals = zip(*map(of_ranges, *found, sizes), strict=True)
+        return [*factors], [*totals]
 
     @jax.custom_jvp
     def run(xs: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -164,6 +163,12 @@ def in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Ar
     factors, totals = run(xs)
     # No tangent at all, where the rule has zeros: of 1 / f they would be 0 / f², and f² may be 0.
     return [jax.lax.stop_gradient(f) for f in factors], totals
+
+
+def of_ranges(ordinary: Array, small: Array, large: Array, size: int) -> tuple[Array, Array]:
+    """The factor of `range_factor`, and the one of the sums by `RANGES` that goes with it."""
+    factor = range_factor(ordinary, size)
+    return factor, jnp.where(factor > 1, small, jnp.where(factor < 1, large, ordinary))
 
 
 def _left(total: Array, size: int) -> Array:
@@ -193,7 +198,7 @@ def _square_by(factor: float, x: Array) -> Array:
     return jax.lax.square(jnp.where(x == 0, 0, x * factor))
 
 
-RANGES: tuple[Each, ...] = (
+RANGES: tuple[Callable[[Array], Array], ...] = (
     jax.lax.square,
     lambda x: _square_by(_up(x.dtype), x),
     lambda x: _square_by(1 / _up(x.dtype), x),
@@ -209,35 +214,40 @@ def add_up(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     return total
 
 
-def sums_after(x: Array, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
-    """The sums after each of these functions, which are 0 of 0, in one reduction of `x` itself."""
-    return sums_beside([x], [each], axes)
-
-
-def sums_beside(
-    xs: Sequence[Array], each: Sequence[Sequence[Each]], axes: Sequence[int]
-) -> list[Array]:
-    """`sums_after` of arrays of one shape, each after functions of its own, in one reduction.
+def sums_after(x: Side, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
+    """The sums after each of these functions, which are 0 of 0, in one reduction of `x` itself.
 
     What several reductions read, XLA writes down for them, unless it is there already: it counts
     what computing it once for each would cost, before it makes one kernel of them. So this is one,
     of entries beside their sums, which are 0 as yet; and what it adds up turns entries into sums.
     """
-    axes = tuple(axis % xs[0].ndim for axis in axes)
-    ways = [(i, f) for i, functions in enumerate(each) for f in functions]
-    few = math.prod(xs[0].shape[axis] for axis in axes) < 2
-    if len(ways) == 1 or few:
-        return [add_up(f(xs[i]), axes) for i, f in ways]
+    axes, first, count = tuple(axis % x[0].ndim for axis in axes), x[0], len(x)
+    # A reduction takes arrays that are split alike.
+    alike = all(jax.typeof(a).sharding == jax.typeof(first).sharding for a in x)
+    if len(each) == 1 or not alike or math.prod(first.shape[axis] for axis in axes) < 2:
+        return [add_up(f(*x), axes) for f in each]
 
     def add(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, ...]:
-        made = enumerate(ways, start=len(xs))
-        totals = [a[at] + b[at] + f(a[i]) + f(b[i]) for at, (i, f) in made]
-        return (*map(jnp.zeros_like, a[: len(xs)]), *totals)
+        made = zip(each, a[count:], b[count:], strict=True)
+        totals = [m + n + f(*a[:count]) + f(*b[:count]) for f, m, n in made]
+        return (*map(jnp.zeros_like, a[:count]), *totals)
 
-    start, none = jnp.zeros((), xs[0].dtype), jnp.zeros_like(xs[0])
-    operands = (*xs, *[none] * len(ways))
+    start, none = jnp.zeros((), first.dtype), jnp.zeros_like(first)
+    operands = (*x, *[none] * len(each))
     found: list[Array] = jax.lax.reduce(operands, (start,) * len(operands), add, axes)
-    return found[len(xs) :]
+    return found[count:]
+
+
+def sums_beside(
+    xs: Sequence[Array], each: Sequence[Sequence[Each]], axes: Sequence[int]
+) -> list[Array]:
+    """`sums_after` of arrays of one shape, each after functions of its own, in one reduction."""
+    ways = [_of_one(i, f) for i, functions in enumerate(each) for f in functions]
+    return sums_after(tuple(xs), ways, axes)
+
+
+def _of_one(i: int, f: Each) -> Each:
+    return lambda *entries: f(entries[i])
 
 
 def all_finite(xs: Sequence[Array]) -> Array:
@@ -250,7 +260,7 @@ def all_finite(xs: Sequence[Array]) -> Array:
         return jnp.ones((), bool)
 
     def by(cut: Cut) -> Callable[[list[Array]], Array]:
-        return lambda xs: in_pieces(xs, [jnp.isfinite], jnp.all, cut)[0]
+        return lambda xs: in_pieces([(x,) for x in xs], [jnp.isfinite], jnp.all, cut)[0]
 
     found: Array = jax.lax.platform_dependent(
         [wide(x) for x in xs], cpu=by(ROWS), default=by(BLOCKS)

@@ -15,10 +15,13 @@ from jopt.numerics.explicit import may_be_split, sharded
 SMALL = 65_536
 """An array of at most so many entries is read together with the other small ones."""
 
-Each = Callable[[Array], Array]
+Each = Callable[..., Array]
 """A function of every entry alone, under which zeros change nothing in what is made of all."""
 
-Made = Callable[[Array, Sequence[Each], Sequence[int]], list[Array]]
+Side = tuple[Array, ...]
+"""Arrays of one shape that are read side by side: a function takes an entry of each of them."""
+
+Made = Callable[[Side, Sequence[Each], Sequence[int]], list[Array]]
 """What is made of all entries along some axes, after each of these functions."""
 
 
@@ -42,14 +45,14 @@ BLOCKS = Cut(8_192, 128)
 def one_by_one(over: Callable[..., Array]) -> Made:
     """A reduction for each function."""
 
-    def made(x: Array, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
-        return [over(f(x), axis=tuple(axes)) for f in each]
+    def made(x: Side, each: Sequence[Each], axes: Sequence[int]) -> list[Array]:
+        return [over(f(*x), axis=tuple(axes)) for f in each]
 
     return made
 
 
 def in_pieces(
-    xs: Sequence[Array],
+    xs: Sequence[Side],
     each: Sequence[Each],
     over: Callable[..., Array],
     cut: Cut = ROWS,
@@ -71,26 +74,23 @@ def in_pieces(
     made = made or one_by_one(over)
 
     @jax.jit  # traced once for each shape
-    def pieces(x: Array) -> list[Array]:
+    def pieces(x: Side) -> list[Array]:
         x, axes = _cut(x, cut.most)
         return [_flat(total) for total in made(x, each, axes)]
 
-    apart: list[Array] = []
-    whole: list[Array] = []
+    apart: list[Side] = []
+    whole: list[Side] = []
     for x in xs:
-        (apart if sharded(x) or may_be_split(x) else whole).append(x)
-    small = [_flat(x) for x in whole if x.size <= SMALL]
-    parts = [pieces(x) for x in whole if x.size > SMALL]
+        (apart if any(sharded(a) or may_be_split(a) for a in x) else whole).append(x)
+    small = [x for x in whole if x[0].size <= SMALL]
+    parts = [pieces(x) for x in whole if x[0].size > SMALL]
     if small:
-        of = sum(x.size for x in small)
-        rest = -of % cut.parts
-        small += [jnp.zeros(rest, small[0].dtype)] if rest else []
-        joined = jax.lax.concatenate(small, 0).reshape(cut.parts, (of + rest) // cut.parts)
+        joined = tuple(_joined(side, cut.parts) for side in zip(*small, strict=True))
         parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
     found = [
-        made(x, each, range(x.ndim))
-        if sharded(x) or x.size <= SMALL
+        made(x, each, range(x[0].ndim))
+        if any(map(sharded, x)) or x[0].size <= SMALL
         else [over(numbers) for numbers in jax.lax.optimization_barrier(pieces(x))]
         for x in apart
     ]
@@ -116,7 +116,7 @@ def each_in_pieces(
     """
     made = made or one_by_one(over)
     ways = [*zip(*each, strict=True)]
-    whole = [made(x, way, range(x.ndim)) for x, way in zip(xs, ways, strict=True)]
+    whole = [made((x,), way, range(x.ndim)) for x, way in zip(xs, ways, strict=True)]
     alike: dict[tuple[int, ...], list[int]] = {}
     for i, x in enumerate(xs):
         if cut != ROWS and x.size > SMALL and not sharded(x):
@@ -124,8 +124,8 @@ def each_in_pieces(
     for members in alike.values():
         pieces = []
         for i in members:
-            x, axes = _cut(xs[i], cut.most)
-            pieces += [_flat(total) for total in made(x, ways[i], axes)]
+            side, axes = _cut((xs[i],), cut.most)
+            pieces += [_flat(total) for total in made(side, ways[i], axes)]
         joint = iter(over(jnp.stack(jax.lax.optimization_barrier(pieces)), axis=1))
         for i in members:
             whole[i] = [next(joint) for _ in each]
@@ -140,20 +140,29 @@ def last_axes(x: Array, most: int) -> tuple[int, ...]:
     return tuple(range(x.ndim - axes, x.ndim))
 
 
-def _cut(x: Array, most: int) -> tuple[Array, tuple[int, ...]]:
-    """`x` with an axis split in two if need be, and the last axes, which a piece has."""
-    whole = last_axes(x, most)
-    axes, size = len(whole), math.prod(x.shape[axis] for axis in whole)
-    rows = x.shape[-axes - 1] if axes < x.ndim else 1
+def _cut(side: Side, most: int) -> tuple[Side, tuple[int, ...]]:
+    """The arrays with an axis split in two if need be, and the last axes, which a piece has."""
+    shape, whole = side[0].shape, last_axes(side[0], most)
+    axes, size = len(whole), math.prod(shape[axis] for axis in whole)
+    at = len(shape) - axes - 1
+    rows = shape[at] if at >= 0 else 1
     # A power of two: so the axis is split where devices or a TPU's tiles have split it, too.
     together = 1
     while rows % (2 * together) == 0 and 2 * together * size <= most:
         together *= 2
     if together > 1:
-        at = x.ndim - axes - 1
-        x = x.reshape(*x.shape[:at], rows // together, together, *x.shape[at + 1 :])
-        axes += 1
-    return x, tuple(range(x.ndim - axes, x.ndim))
+        shape = (*shape[:at], rows // together, together, *shape[at + 1 :])
+        side, axes = tuple(x.reshape(shape) for x in side), axes + 1
+    return side, tuple(range(len(shape) - axes, len(shape)))
+
+
+def _joined(small: Sequence[Array], parts: int) -> Array:
+    """Small arrays as one of so many rows, with zeros at the end."""
+    flat = [_flat(x) for x in small]
+    of = sum(x.size for x in flat)
+    rest = -of % parts
+    flat += [jnp.zeros(rest, flat[0].dtype)] if rest else []
+    return jax.lax.concatenate(flat, 0).reshape(parts, (of + rest) // parts)
 
 
 def _flat(x: Array) -> Array:

@@ -99,7 +99,7 @@ def vector_within(x: Vector, bound: Array) -> Array:
 def _reduced(x: Vector, each: Callable[[Array], Array], over: Callable[..., Array]) -> Array:
     # Arrays may differ in dtype: what is computed of all of them has the widest.
     wide = widest(*(a.dtype for a in x))
-    (found,) = in_pieces([a.astype(wide) for a in x], [each], over)
+    (found,) = in_pieces([(a.astype(wide),) for a in x], [each], over)
     return found
 
 

@@ -6,9 +6,9 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, optimizer, treewise
+from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, for_each, optimizer, treewise
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
-from jopt.numerics import cast, debias, longer, safe_sqrt, vector_dot, vector_l1, vector_step
+from jopt.numerics import L1, Dot, cast, debias, longer, safe_sqrt, together
 
 START = Hyper("estim_lr0", "(0, inf)", scheduled=False)
 SPEC = Spec(
@@ -33,21 +33,28 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     t, b3 = cast(steps, d.dtype), jnp.sqrt(h.b2)
     rate = d * h.learning_rate * (jnp.sqrt(debias(h.b2, t)) / debias(h.b1, t))
 
-    under = [safe_sqrt(x) + cast(h.eps, x.dtype) for x in s.nu]
-    met = vector_dot(g, [x / y for x, y in zip(s.grad_sum, under, strict=True)])
-    sums = vector_step([cast(b3, x.dtype) * x for x in s.grad_sum], (1 - b3) * rate, g)
+    numbers = {"b1": h.b1, "b2": h.b2, "b3": b3, "eps": h.eps, "rate": rate}
+    numbers |= {"more": (1 - b3) * rate, "decay": h.weight_decay}
+    kept, summed = for_each(numbers, g)
+
+    def added(n: Any, g: Any, total: Any) -> Any:
+        return n.b3 * total + n.more * g
+
+    def sought(n: Any, total: Any, nu: Any) -> Any:
+        return total / (safe_sqrt(nu) + n.eps)
+
+    def leaf(n: Any, g: Any, mu: Any, nu: Any, p: Any) -> tuple[Any, Any, Any]:
+        mu, nu = n.b1 * mu + (1 - n.b1) * (n.rate * g), n.b2 * nu + (1 - n.b2) * jnp.square(g)
+        return mu / (safe_sqrt(nu) + n.eps) + n.rate * n.decay * p, mu, nu
+
+    met, total = together(
+        Dot(g, [*map(sought, summed, s.grad_sum, s.nu)]), L1([*map(added, summed, g, s.grad_sum)])
+    )
     numerator = b3 * cast(s.numerator, d.dtype) + (1 - b3) * rate * cast(met, d.dtype)
-    length = (1 - b3) * cast(vector_l1(sums), d.dtype)
-    new_d = longer(d, numerator, length)
+    new_d = longer(d, numerator, (1 - b3) * cast(total, d.dtype))
 
-    def leaf(g: Any, mu: Any, nu: Any, p: Any) -> tuple[Any, Any, Any]:
-        numbers = (h.b1, h.b2, rate, h.eps, h.weight_decay)
-        b1, b2, by, eps, decay = (cast(jnp.asarray(x), g.dtype) for x in numbers)
-        mu, nu = b1 * mu + (1 - b1) * (by * g), b2 * nu + (1 - b2) * jnp.square(g)
-        return mu / (safe_sqrt(nu) + eps) + by * decay * p, mu, nu
-
-    step, mu, nu = map(list, zip(*map(leaf, g, s.mu, s.nu, p), strict=True))
-    leaves = {"mu": mu, "nu": nu, "grad_sum": sums}
+    step, mu, nu = map(list, zip(*map(leaf, kept, g, s.mu, s.nu, p), strict=True))
+    leaves = {"mu": mu, "nu": nu, "grad_sum": [*map(added, kept, g, s.grad_sum)]}
     return step, leaves | {"distance": new_d, "numerator": numerator, "steps": steps}
 
 

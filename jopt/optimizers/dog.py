@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jopt.base import ConfigError, is_one_of, plain
 from jopt.core import Coupled, Slot, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import cast, global_norm
+from jopt.numerics import Norm, cast, together
 
 KINDS = ("heuristic", "distance", "learning_rate")
 SPEC = Spec(
@@ -34,12 +34,13 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     gone = [x - x0 for x, x0 in zip(p, s.start, strict=True)]
     if kind == "heuristic":
         gone = [jnp.where(begins, x, y) for x, y in zip(p, gone, strict=True)]
-    far = global_norm(gone)
+    (by, far), (of_g, met) = together(Norm(gone), Norm(g))
+    far, met = far / by, met / of_g
     old = cast(s.distance, far.dtype)
     least = {"heuristic": first * (1 + far), "distance": first, "learning_rate": far}[kind]
     distance = jnp.where(begins, least, jnp.maximum(old, far))
 
-    met = jnp.hypot(cast(s.grad_norm, far.dtype), global_norm(g))
+    met = jnp.hypot(cast(s.grad_norm, far.dtype), met)
     under = jnp.hypot(met, jnp.sqrt(h.eps))
     rate = jnp.where(under == 0, 0, distance / jnp.where(under == 0, 1, under))
     if kind == "learning_rate":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Coupled, Hyper, Number, Slot, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.numerics import cast, global_norm
+from jopt.numerics import Norm, cast, together
 
 START = Hyper("init_estim_sq_dist", "(0, inf)", optional=True, scheduled=False)
 SPEC = Spec(
@@ -27,10 +27,12 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `dowg`."""
-    far = global_norm([x - x0 for x, x0 in zip(p, s.start, strict=True)])
+    gone = [x - x0 for x, x0 in zip(p, s.start, strict=True)]
+    (by, far), (of_g, met) = together(Norm(gone), Norm(g))
+    far, met = far / by, met / of_g
     least = jnp.sqrt(h.eps if h.init_estim_sq_dist is None else h.init_estim_sq_dist)
     distance = jnp.maximum(jnp.maximum(cast(s.distance, far.dtype), far), least)
-    met = jnp.hypot(cast(s.grad_norm, far.dtype), distance * global_norm(g))
+    met = jnp.hypot(cast(s.grad_norm, far.dtype), distance * met)
     rate = distance * (distance / (met + h.eps))
     d = [cast(rate, x.dtype) * x for x in g]
     return d, {"start": s.start, "distance": distance, "grad_norm": met}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jopt.core import Hyper, Number, Spec, Steps, Value, optimizer, treewise
 from jopt.core.vocabulary import BOUND, DECAY, MODEL, MU, RATE
-from jopt.numerics import above, cast, modelled, scaled_norm
+from jopt.numerics import Dot, Norm, above, cast, modelled, together
 
 SPEC = Spec(
     name="momo",
@@ -27,8 +27,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     mu = [
         cast(beta, x.dtype) * m + cast(1 - beta, x.dtype) * x for x, m in zip(g, s.mu, strict=True)
     ]
-    value, dot, model = modelled(beta, (s.mean_value, s.mean_dot), h.value, g, mu, p)
-    factor, norm = scaled_norm(mu)
+    met, along, (factor, norm) = together(Dot(g, p), Dot(mu, p), Norm(mu))
+    value, dot, model = modelled(beta, (s.mean_value, s.mean_dot), h.value, met, along)
     none = norm == 0
     norm = jnp.where(none, 1, norm)
     length = norm / factor

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.core import Number, Spec, Steps, Value, optimizer, treewise
+from jopt.core import Number, Spec, Steps, Value, for_each, optimizer, treewise, written
 from jopt.core.vocabulary import B1, B2, BOUND, DECAY, EPS, MODEL, MU, RATE, SQUARES
-from jopt.numerics import above, cast, debias, modelled, safe_sqrt, vector_dot
+from jopt.numerics import Dot, above, cast, debias, modelled, safe_sqrt, together
 
 SPEC = Spec(
     name="momo_adam",
@@ -26,14 +27,19 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     t = cast(steps, dtype)
     k1, k2 = debias(h.b1, t), jnp.sqrt(debias(h.b2, t))
 
-    def moments(g: Any, mu: Any, nu: Any) -> tuple[Any, Any, Any]:
-        b1, b2, eps, root = (cast(x, g.dtype) for x in (h.b1, h.b2, h.eps, k2))
-        mu, nu = b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * jnp.square(g)
-        return mu, nu, mu / (safe_sqrt(nu) / root + eps)
+    numbers = {"b1": h.b1, "b2": h.b2, "eps": h.eps, "root": 1 / k2}
+    kept, summed = for_each(numbers | {"more1": 1 - h.b1, "more2": 1 - h.b2}, g)
 
-    mu, nu, d = map(list, zip(*map(moments, g, s.mu, s.nu), strict=True))
-    value, dot, model = modelled(h.b1, (s.mean_value, s.mean_dot), h.value, g, mu, p)
-    square = cast(vector_dot(mu, d), dtype)
+    def moments(n: Any, g: Any, mu: Any, nu: Any) -> tuple[Any, Any]:
+        return n.b1 * mu + n.more1 * g, n.b2 * nu + n.more2 * jnp.square(g)
+
+    def direction(n: Any, mu: Any, nu: Any) -> Any:
+        return mu / (safe_sqrt(nu) * n.root + n.eps)
+
+    mu, nu = map(list, zip(*map(moments, summed, g, s.mu, s.nu), strict=True))
+    met, along, square = together(Dot(g, p), Dot(mu, p), Dot(mu, [*map(direction, summed, mu, nu)]))
+    value, dot, model = modelled(h.b1, (s.mean_value, s.mean_dot), h.value, met, along)
+    square = cast(square, dtype)
     none = square == 0
 
     decay = h.learning_rate * h.weight_decay
@@ -45,11 +51,15 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     if h.adapt_lower_bound:
         bound = jnp.maximum((model - far * square / 2) / k1, h.lower_bound)
 
-    def leaf(d: Any, x: Any) -> Any:
-        return cast(far / grown, x.dtype) * d + cast(decay / grown, x.dtype) * x
+    mu, nu = map(list, zip(*map(moments, kept, g, s.mu, s.nu), strict=True))
+    by, share = far / grown, decay / grown
+
+    def leaf(mu: Any, nu: Any, x: Any) -> Any:
+        n = SimpleNamespace(root=cast(1 / k2, x.dtype), eps=cast(h.eps, x.dtype))
+        return cast(by, x.dtype) * direction(n, mu, nu) + cast(share, x.dtype) * x
 
     new = {"mean_value": value, "mean_dot": dot, "bound": bound, "steps": steps}
-    return [leaf(y, x) for y, x in zip(d, p, strict=True)], new | {"mu": mu, "nu": nu}
+    return [*map(leaf, *written((mu, nu)), p)], new | {"mu": mu, "nu": nu}
 
 
 @optimizer(SPEC, rule, door=treewise)

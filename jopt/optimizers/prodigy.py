@@ -6,9 +6,9 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, optimizer, treewise
+from jopt.core import Decaying, Hyper, Number, Slot, Spec, Value, for_each, optimizer, treewise
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
-from jopt.numerics import cast, debias, longer, safe_sqrt, vector_dot, vector_l1, vector_step
+from jopt.numerics import L1, Dot, cast, debias, longer, safe_sqrt, together
 
 B3 = Hyper("b3", "[0, 1)", optional=True)
 START = Hyper("estim_lr0", "(0, inf)", scheduled=False)
@@ -40,11 +40,15 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     rate = d * h.learning_rate * bias
     weight = scale * (d if h.safeguard_warmup else rate)
 
-    moved = vector_dot(g, [x0 - x for x0, x in zip(s.start, p, strict=True)])
-    sums = vector_step([cast(b3, x.dtype) * x for x in s.grad_sum], weight, g)
+    back = [x0 - x for x0, x in zip(s.start, p, strict=True)]
+    kept, summed = for_each({"b3": b3, "weight": weight}, g)
+
+    def added(n: Any, g: Any, total: Any) -> Any:
+        return n.b3 * total + n.weight * g
+
+    moved, length = together(Dot(g, back), L1([*map(added, summed, g, s.grad_sum)]))
     numerator = b3 * cast(s.numerator, d.dtype) + scale * rate * cast(moved, d.dtype)
-    length = cast(vector_l1(sums), d.dtype)
-    new_d = longer(d, h.estim_lr_coef * numerator, length)
+    new_d = longer(d, h.estim_lr_coef * numerator, cast(length, d.dtype))
 
     def leaf(g: Any, mu: Any, nu: Any, p: Any) -> tuple[Any, Any, Any]:
         numbers = (h.b1, h.b2, d, rate, new_d * h.eps, h.weight_decay)
@@ -53,7 +57,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         return step * (mu / (safe_sqrt(nu) + eps) + decay * p), mu, nu
 
     step, mu, nu = map(list, zip(*map(leaf, g, s.mu, s.nu, p), strict=True))
-    leaves = {"mu": mu, "nu": nu, "grad_sum": sums, "start": s.start}
+    leaves = {"mu": mu, "nu": nu, "start": s.start}
+    leaves |= {"grad_sum": [*map(added, kept, g, s.grad_sum)]}
     return step, leaves | {"distance": new_d, "numerator": numerator, "steps": steps}
 
 

@@ -145,8 +145,10 @@ def test_pieces_are_of_whole_rows_and_every_entry_counts_once():
     shapes = [(24, 3072), (50, 7, 300), (3, SMALL), (70_000,), (70_000, 1), (2, 3), (1, 65_537, 2)]
     xs = [jnp.asarray(DRAW(s), jnp.float32) for s in shapes]
     for cut in (ROWS, BLOCKS):
-        low, high = in_pieces(xs, [jnp.abs, lambda x: -x], jnp.max, cut)
+        low, high = in_pieces([(x,) for x in xs], [jnp.abs, lambda x: -x], jnp.max, cut)
         assert low == max(np.abs(x).max() for x in xs)
         assert high == max(-np.min(x) for x in xs)
-    text = jax.make_jaxpr(lambda x: in_pieces([x], [jnp.abs], jnp.max, BLOCKS))(jnp.ones((96, 768)))
+    text = jax.make_jaxpr(lambda x: in_pieces([(x,)], [jnp.abs], jnp.max, BLOCKS))(
+        jnp.ones((96, 768))
+    )
     assert "12,8,768" in str(text)
