@@ -2,7 +2,8 @@
 
 A `Subject` is an optimizer with what it is tried on, a `Law` a function of a subject that raises
 `BrokenError` where it does not hold. The laws stand by what they are about: `structure`, `leaves`,
-`dtypes`, `steps`, `persistence`. `check` holds them against an optimizer and makes a `Verdict`.
+`dtypes`, `steps`, `devices`, `persistence`. `check` holds them against an optimizer and makes a
+`Verdict`.
 """
 
 from jopt.testing.check import check as check

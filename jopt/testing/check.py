@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jopt.base import CallError, ConfigError, as_row, called, check_kind, meant
 from jopt.core import Transform
 from jopt.core.tree import Tree, layout_of
+from jopt.testing import devices as _devices
 from jopt.testing import dtypes as _dtypes
 from jopt.testing import leaves as _leaves
 from jopt.testing import persistence as _persistence
@@ -21,7 +22,7 @@ from jopt.testing.report import Finding, LawError, Verdict
 from jopt.testing.subject import EXTRA, SHAPES, Subject, treats_entries_alone, wanted
 
 WHO = "check"
-ENTERED = (_dtypes, _leaves, _persistence, _steps, _structure)
+ENTERED = (_devices, _dtypes, _leaves, _persistence, _steps, _structure)
 """The modules whose import fills `LAWS`."""
 
 USUAL = ("float32", "bfloat16", "float16")
@@ -43,8 +44,9 @@ def check(
     What jopt's own optimizers are tested with, of anything with `init(params)` and
     `update(grads, state, params)`: shapes and dtypes that stay, one compilation, no hidden memory,
     a state that survives saving to the bit, no NaN of zero, huge or tiny gradients, half precision
-    that follows float32, a first step against the gradient. `jopt.testing.LAWS` has all of them,
-    each with what it says. All with the usual dtypes compile some fifty programs.
+    that follows float32, a first step against the gradient, derivatives through steps,
+    sharded parameters. `jopt.testing.LAWS` has all of them, each with what it says. All with the
+    usual dtypes compile some fifty programs.
 
     **Arguments:**
 

@@ -72,6 +72,32 @@ def quadratic(subject: Subject, dtype: str) -> None:
         raise BrokenError(problem, expected=f"less than {first:.4g}", found=f"{last:.4g}")
 
 
+@law()
+def differentiable(subject: Subject, dtype: str) -> None:
+    """Derivatives through two steps are what finite differences come to."""
+    with subject.precision("float64"):
+        params = subject.params("float64")
+        first, second, way = (subject.grads("float64", seed) for seed in range(3))
+
+        @jax.jit
+        def end(t: Any, params: Any, way: Any, *grads: Any) -> Any:
+            state = subject.tx.init(params)
+            for each in grads:
+                moved = jax.tree.map(lambda g, d: g + t * d, each, way)
+                params, state = subject.step(params, state, moved)
+            return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(params))
+
+        h, given = 1e-5, (params, way, first, second)
+        expected = float((end(h, *given) - end(-h, *given)) / (2 * h))
+        found = float(jax.jacfwd(end)(0.0, *given))
+    if not abs(found - expected) <= 1e-4 * abs(expected) + 1e-7:
+        raise BrokenError(
+            "the derivative of two steps along a change of their gradients is another",
+            expected=expected,
+            found=found,
+        )
+
+
 @law(of=("elementwise",))
 def permutation(subject: Subject, dtype: str) -> None:
     """Entries that change places take their results along, and what is kept of them."""

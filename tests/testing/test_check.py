@@ -148,7 +148,17 @@ def concrete(g, s, p=None):
     return down(g), s
 
 
+def whole(p):
+    return {"mu": jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), p)}
+
+
+def blind(g, s, p=None):
+    return jax.lax.stop_gradient(down(g)), s
+
+
 WRONG = {
+    "sharded": (of(lambda g, s, p=None: (down(g), s), whole), "after init is not in its pieces"),
+    "differentiable": (of(blind), "the derivative of two steps"),
     "structure": (of(lambda g, s, p=None: (down(g), {"n": s["n"] + 0.5})), "another shape or d"),
     "retrace": (of(lambda g, s, p=None: (down(g), {"n": s["n"] + 0.5})), "more than once"),
     "pure": (of(writes), "what update was given is another"),
