@@ -40,7 +40,7 @@ from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unvi
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
 from jopt.core.seen import function_seen, leaves_seen
-from jopt.core.side_by_side import Numbers
+from jopt.core.side_by_side import Numbers, one_by_one
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack
 from jopt.core.transform import ENTRYWISE, Flow, Transform
@@ -105,6 +105,9 @@ class LeafPart(SpecPart):
         for i, leaf in enumerate(leaves):
             behind = done[i - AHEAD].stored if i >= AHEAD else None
             leaf = self.store.fetched(leaf, behind)
+            if self.looks and done:
+                g, p = one_by_one((leaf.g, leaf.p), done[-1].update)
+                leaf = replace(leaf, g=g, p=p)
             done.append(self.store.returned(leaf, self._one(leaf)))
         return done, {}
 

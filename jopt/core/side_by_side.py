@@ -116,6 +116,21 @@ def for_each(h: Mapping[str, Any], leaves: Sequence[Array]) -> tuple[list[Any], 
     return seen[: len(leaves)], seen[len(leaves) :]
 
 
+def one_by_one(x: Any, behind: Any) -> Any:
+    """`x`, arrays, for a TPU not to read before `behind` is there.
+
+    What reads an array more than once then finds it on the chip, which holds some leaves and not
+    all: without that XLA begins all of them before it ends one.
+    """
+
+    def later(x: Any, behind: Any) -> Any:
+        return jax.lax.optimization_barrier((x, behind))[0]
+
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x)):
+        return x  # nothing is put in order
+    return jax.lax.platform_dependent(x, behind, tpu=later, default=lambda x, _: x)
+
+
 def in_turns(shapes: Iterable[Any]) -> list[int]:
     """For each of these leaves which array it reads, from 0: `TOGETHER` of one shape read one.
 

@@ -28,6 +28,7 @@ from jopt.numerics.eigenbases import mean_square as mean_square
 from jopt.numerics.estimates import above as above
 from jopt.numerics.estimates import longer as longer
 from jopt.numerics.estimates import modelled as modelled
+from jopt.numerics.factored import kept_apart as kept_apart
 from jopt.numerics.factored import mean_along as mean_along
 from jopt.numerics.factored import rms as rms
 from jopt.numerics.in_place import newton_schulz_in_place as newton_schulz_in_place

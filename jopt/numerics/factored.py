@@ -16,10 +16,23 @@ def mean_along(x: Array, axis: int) -> Array:
     return jnp.sum(x, axis, keepdims=True) / max(x.shape[axis], 1)
 
 
+def kept_apart(x: Array) -> Array:
+    """x, which no kernel makes that reduces it.
+
+    A GPU's would write a slot elsewhere, to be copied to where the old one was. On a TPU it spares
+    a kernel.
+    """
+    found: Array = jax.lax.platform_dependent(
+        x, tpu=lambda x: x, default=jax.lax.optimization_barrier
+    )
+    return found
+
+
 def rms(x: Array, one: Array) -> Array:
     """The root of the mean square; 0 for an empty array. `one`: a 1 that compilers cannot see."""
-    # The numbers agree to rounding. A CPU would write down what `_by_rows` multiplies.
-    total = jax.lax.platform_dependent(x, one, cpu=_at_once, default=_by_rows)
+    # The numbers agree to rounding. A CPU would write down what `_by_rows` multiplies, and a TPU
+    # runs no kernels together.
+    total = jax.lax.platform_dependent(x, one, cpu=_at_once, tpu=_at_once, default=_by_rows)
     return safe_sqrt(total / max(x.size, 1))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Unpack
 
-import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.checks import check_count
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.numerics import lerp, mean_along, rms, safe_sqrt
+from jopt.numerics import kept_apart, lerp, mean_along, rms, safe_sqrt
 
 
 def factors(shape: tuple[int, ...], on: Any) -> bool:
@@ -69,9 +68,6 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adafactor`."""
-    # What a reduction reads again stands behind a barrier: the slots that a reduction's own
-    # kernel wrote would have to be copied to where the old ones were.
-    fixed: Any = jax.lax.optimization_barrier
     eps1 = float(jnp.finfo(h.dtype).eps) if h.eps1 is None else h.eps1
     # A slot that is infinite would be NaN at the next step; so many of these have a finite sum.
     limit = float(jnp.finfo(g.dtype).max) / max(g.size, 1)
@@ -81,13 +77,13 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         square = jnp.mean(square, -1) if pairs else square
         of_rows = jnp.minimum(mean_along(square, -1), limit)
         of_columns = jnp.minimum(mean_along(square, -2), limit)
-        row = fixed(lerp(s.nu_row, of_rows, h.mix))
-        column = fixed(lerp(s.nu_column, of_columns, h.mix))
+        row = kept_apart(lerp(s.nu_row, of_rows, h.mix))
+        column = kept_apart(lerp(s.nu_column, of_columns, h.mix))
         new = {"nu_row": row, "nu_column": column}
         nu = row / jnp.maximum(mean_along(h.one * row, -2), eps1) * column
         nu = nu[..., None] if pairs else nu
     else:
-        nu = fixed(lerp(s.nu, jnp.minimum(jnp.square(g), limit), h.mix))
+        nu = kept_apart(lerp(s.nu, jnp.minimum(jnp.square(g), limit), h.mix))
         new = {"nu": nu}
     u = g / jnp.maximum(safe_sqrt(nu), eps1)
     alpha = h.rho

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Unpack
 
-import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
 from jopt.core.vocabulary import B1, B2, DECAY, RATE
-from jopt.numerics import lerp, mean_along, rms, safe_sqrt
+from jopt.numerics import kept_apart, lerp, mean_along, rms, safe_sqrt
 
 
 def factors(shape: tuple[int, ...]) -> bool:
@@ -52,13 +51,12 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `came`."""
-    fixed: Any = jax.lax.optimization_barrier  # see `adafactor`
     # A slot that is infinite would be NaN at the next step; so many of these have a finite sum.
     limit = float(jnp.finfo(g.dtype).max) / max(g.size, 1)
 
     def means(row: Any, column: Any, squares: Any, weight: Any) -> tuple[Any, Any]:
         of = [jnp.minimum(mean_along(squares, axis), limit) for axis in (-1, -2)]
-        return fixed(lerp(row, of[0], weight)), fixed(lerp(column, of[1], weight))
+        return kept_apart(lerp(row, of[0], weight)), kept_apart(lerp(column, of[1], weight))
 
     squares = jnp.square(g) + h.eps1
     if factors(g.shape):
@@ -66,7 +64,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         new = {"nu_row": row, "nu_column": column}
         u = g * over_root(row, column)
     else:
-        nu = fixed(lerp(s.nu, jnp.minimum(squares, limit), 1 - h.b2))
+        nu = kept_apart(lerp(s.nu, jnp.minimum(squares, limit), 1 - h.b2))
         new = {"nu": nu}
         u = g / jnp.maximum(safe_sqrt(nu), least(g.dtype))
     u = u / jnp.maximum(1, rms(u, h.one) / h.clipping_threshold)

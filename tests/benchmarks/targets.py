@@ -77,7 +77,10 @@ def device(name: str) -> Any:
             "h100", platform="cuda", target_config=H100, topology="1x1x1"
         )
     else:
-        found = topologies.get_topology_desc("v5e:1x1", platform="tpu")
+        # One chip a host: the default for the name is four, which one chip is no multiple of.
+        found = topologies.get_topology_desc(
+            "v5e:1x1", platform="tpu", chips_per_host_bounds=[1, 1, 1]
+        )
     return found.devices[0]
 
 
