@@ -142,14 +142,10 @@ def flatten(who: str, tree: Tree) -> dict[Path, Any]:
 
     walk(tree, ())
     for path, stack in stacks.items():
-        flat.pop(_within(path), None)  # the container is empty where all leaves are matrices
-        flat |= {(*_within(path), *own): x for own, x in stack.apart().items()}
+        for own, x in stack.apart(path[-1]).items():
+            flat.pop((*path[:-4], own[0]), None)  # it is empty where all leaves are matrices
+            flat[*path[:-4], *own] = x
     return flat
-
-
-def _within(path: Path) -> Path:
-    """Where a slot's arrays stand that has a stack at this path, `owned/group/class/slot`."""
-    return (*path[:-4], path[-1])
 
 
 def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> Tree:
@@ -157,8 +153,8 @@ def rebuild(who: str, like: Tree, leaves: dict[Path, Any], path: Path = ()) -> T
     if is_leaf(like):
         return leaves[path]
     if isinstance(like, OwnedStack):
-        own = {owner.path: leaves[*_within(path), *owner.path] for owner in like.deal.owners}
-        return like.filled(own)
+        # What `owned/group/class/slot` holds stands by its name and path beside `owned`.
+        return like.filled([leaves[*path[:-4], *own] for own in like.paths(path[-1])])
     names, kids, make = children(who, like)
     if not kids:
         return like

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,7 +44,8 @@ class Algebra:
 
     **Attributes:** `who`: the optimizer; `batch`, `alike`, `spread`, `work`: see `matrixwise`;
     `owned`: the names of the slots that it sees, with whether they lie as the matrix does;
-    `numbers`: what else it reads; `options`: of that what is no number.
+    `numbers`: what else it reads; `options`: of that what is no number; `turned`: the slots that
+    change places where a matrix is turned over.
     """
 
     who: str
@@ -55,6 +56,17 @@ class Algebra:
     options: Mapping[str, Any]
     spread: Batch | None = None
     work: WorkOf | None = None
+    turned: Mapping[str, str] = field(default_factory=dict)
+
+    def turned_over(self, xs: Sequence[Array], kept: Sequence[Kept]) -> list[Kept]:
+        """What is kept beside matrices by the names that it has when all are wide, or back."""
+        if not self.turned or not self.turns:
+            return [*kept]
+        tall = [x.shape[-2] > x.shape[-1] for x in xs]
+        return [
+            {self.turned.get(k, k): x for k, x in own.items()} if over else own
+            for own, over in zip(kept, tall, strict=True)
+        ]
 
     def __call__(
         self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team
@@ -186,6 +198,7 @@ def with_stacks(
     stacks: Stacks,
 ) -> tuple[list[Array], list[Kept], Stacks]:
     """The same as `batched` where these stacks have what is kept of some of the matrices."""
+    kept = algebra.turned_over(xs, kept)
     results: dict[int, Array] = {}
     after: dict[int, Kept] = {}
     at = {path: i for i, path in enumerate(paths)}
@@ -231,7 +244,8 @@ def with_stacks(
         ys, own_of = batched(algebra, *of)
         results |= zip(rest, ys, strict=True)
         after |= zip(rest, own_of, strict=True)
-    return [results[i] for i in range(len(xs))], [after[i] for i in range(len(xs))], new
+    own_after = algebra.turned_over(xs, [after[i] for i in range(len(xs))])
+    return [results[i] for i in range(len(xs))], own_after, new
 
 
 def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:

@@ -79,13 +79,12 @@ def born(slot: Slot, deal: Deal, values: Any, p: Any, options: Options, mesh: An
     """
     like = slot.shape == "like"
     if isinstance(values, list):
-        paths = [owner.path for owner in deal.owners]
-        return OwnedStack.of(dict(zip(paths, values, strict=True)), deal, like, mesh)
+        return OwnedStack.of(values, deal, like, mesh, slot.turned)
     where = NamedSharding(mesh, deal.spec) if isinstance(mesh, Mesh) else None
     matrix = jax.ShapeDtypeStruct(deal.cls.shape, p.dtype)
     shape = (deal.rows, *slot.shape_for(deal.cls.shape, options))
     dtype = dtype_of(slot, matrix, options)
-    return OwnedStack(jax.lax.full(shape, values, dtype, sharding=where), deal, like)
+    return OwnedStack(jax.lax.full(shape, values, dtype, sharding=where), deal, like, slot.turned)
 
 
 def opened(node: Any) -> Any:
@@ -126,9 +125,12 @@ def closed(node: Any, deals: Deals, slots: Sequence[Slot], mesh: Any) -> Any:
         for name, deal in mine.items():
             found = stacks[group][name] = {}
             for slot in slots:
-                if deal.owners[0].path in flat[slot.name]:
-                    xs = {x.path: flat[slot.name].pop(x.path) for x in deal.owners}
-                    found[slot.name] = OwnedStack.of(xs, deal, slot.shape == "like", mesh)
+                names = deal.names(slot.name, slot.turned)
+                if deal.owners[0].path in flat[names[0]]:
+                    rows = zip(names, deal.owners, strict=True)
+                    xs = [flat[name].pop(x.path) for name, x in rows]
+                    like = slot.shape == "like"
+                    found[slot.name] = OwnedStack.of(xs, deal, like, mesh, slot.turned)
     for name, rest in flat.items():
         new[name] = nest(rest, rest.values())
     return {**new, KEY: stacks} if stacks else new
@@ -151,5 +153,6 @@ def _by_slot(stacks: Any) -> dict[str, dict[Path, Any]]:
     for mine in stacks.values():
         for of in mine.values():
             for slot, stack in of.items():
-                found.setdefault(slot, {}).update(stack.apart())
+                for (name, *path), x in stack.apart(slot).items():
+                    found.setdefault(name, {})[tuple(path)] = x
     return found

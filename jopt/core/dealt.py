@@ -119,7 +119,9 @@ class DealtPart(SpecPart):
     ) -> OwnedStack:
         values: Any = numbers[slot.init] if isinstance(slot.init, str) else slot.init
         if callable(values):
-            own = [(fitted(slot, plan.stacks.get(i)), params[i]) for i in members]
+            slots = {one.name: one for one in self.slots}
+            names = zip(deal.names(slot.name, slot.turned), members, strict=True)
+            own = [(fitted(slots[name], plan.stacks.get(i)), params[i]) for name, i in names]
             values = [fresh(mine, p, numbers, self.options) for mine, p in own]
         return born(slot, deal, values, params[members[0]], self.options, self.mesh)
 

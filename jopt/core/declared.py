@@ -128,6 +128,8 @@ class Slot:
       history), so that it is complex where they are. Other shapes hold real statistics.
     - `owned`: in matrixwise rules, what is kept where the matrix is whole: `batch` sees it, and
       the rule does not.
+    - `turned`: the slot in whose place it comes to `batch` where a matrix is turned over, such as
+      that of rows for that of columns; that slot names this one. `None`: it stays in its own.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Slot:
     dtype: str | None = None
     entries: bool = False
     owned: bool = False
+    turned: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

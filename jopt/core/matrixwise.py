@@ -84,6 +84,14 @@ def matrixwise(
         raise ConfigError(
             spec.name, "alike is yes or no", expected="True or False", found=repr(alike)[:100]
         )
+    over = {slot.name: slot.turned for slot in spec.slots if slot.turned}
+    if any(over.get(other) != name for name, other in over.items()):
+        raise ConfigError(
+            spec.name,
+            "a slot's place where matrices are turned over is not a slot that takes its own",
+            expected="slots that name each other, or themselves",
+            found=", ".join(f"{name}: {other}" for name, other in over.items()),
+        )
     part = MatrixPart(spec, rule, prepare, options, arguments)
     part.batch, part.alike, part.spread, part.work = batch, alike, spread, work
     return Transform({spec.name: part})
@@ -139,7 +147,9 @@ class MatrixPart(DealtPart):
         numbers = leaves[0].numbers.read()
         owned, options = self.owned, dict(self.frozen_options)
         shared = (self.spread, self.work) if self.alike and not owned else (None, None)
-        algebra = Algebra(self.name, self.batch, self.alike, owned, numbers, options, *shared)
+        over = {slot.name: slot.turned for slot in self.slots if slot.owned and slot.turned}
+        told = self.name, self.batch, self.alike, owned, numbers, options
+        algebra = Algebra(*told, *shared, over)
         begun_all = [
             begun(self._started, leaf, owned if is_matrix(leaf) else {}, self.held)
             for leaf in leaves

@@ -197,8 +197,9 @@ class StackedSlot(Slot):
 
     def first(self, p: Array, options: Options, dtype: Any) -> Array:
         """See `Slot.first`: of each tensor."""
-        # As one program: mapped alone, JAX does not know on which mesh to make numbers.
-        first = jax.jit(self.stack.mapped(lambda one: self.one.first(one, options, dtype)))
+        # As one program that takes p, read or not: else JAX does not know on which mesh to make it.
+        run = self.stack.mapped(lambda one: self.one.first(one, options, dtype))
+        first = jax.jit(run, keep_unused=True)
         return self.joined(first(self.stack.apart(p)), options)
 
     def parted(self, x: Array, options: Options) -> Array:

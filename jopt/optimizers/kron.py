@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
-from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, optimizer
+from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, matrixwise, optimizer
 from jopt.core.checks import check_count
+from jopt.core.runs import Run
 from jopt.core.vocabulary import DECAY, RATE
 from jopt.numerics import debias, lerp, norm
 from jopt.numerics.eigenbases import alike
@@ -20,6 +22,8 @@ from jopt.transforms.noise import SEED, check_seed
 
 AXES = 4
 """How many axes from the last may have a factor."""
+TURNED = {1: 2, 2: 1, 3: 3, 4: 4}
+"""Which axis is which where a matrix is turned over."""
 
 
 def axes_of(shape: tuple[int, ...], on: Any) -> dict[int, bool]:
@@ -41,7 +45,7 @@ def _triangle(k: int) -> Slot:
     def init(p: Any) -> Any:
         return jnp.eye(p.shape[-k])
 
-    return Slot(f"triangle_{k}", shape, init=init, fits=fits, compress=False)
+    return _side("triangle", k, shape=shape, init=init, fits=fits)
 
 
 def _diagonal(k: int) -> Slot:
@@ -51,7 +55,12 @@ def _diagonal(k: int) -> Slot:
     def fits(of: tuple[int, ...], on: Any) -> bool:
         return not axes_of(of, on).get(k, True)
 
-    return Slot(f"diagonal_{k}", shape, init=1.0, fits=fits, compress=False)
+    return _side("diagonal", k, shape=shape, init=1.0, fits=fits)
+
+
+def _side(name: str, k: int, **said: Any) -> Slot:
+    other = f"{name}_{TURNED[k]}"
+    return Slot(f"{name}_{k}", **said, compress=False, owned=True, turned=other)
 
 
 SPEC = Spec(
@@ -67,7 +76,7 @@ SPEC = Spec(
         DECAY,
     ),
     slots=(
-        Slot("mu", when=lambda on: on["b1"]),
+        Slot("mu", when=lambda on: on["b1"], owned=True),
         *(made(k) for made in (_triangle, _diagonal) for k in range(1, 1 + AXES)),
     ),
     options={"max_size": None, "diagonal": None, "momentum_fits": None},
@@ -94,8 +103,18 @@ def prepare(h: Any) -> dict[str, Any]:
     }
 
 
-def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `kron`."""
+    return ((yield g), {}) if g.ndim == 2 else lines(g, s, h)
+
+
+def batch(x: Any, s: Any, h: Any) -> Any:
+    """What becomes of a stack of wide matrices, and of what is kept beside them."""
+    return jax.vmap(lambda g, own: lines(g, SimpleNamespace(**own), h))(x, vars(s))
+
+
+def lines(g: Any, s: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """The direction, and new slots."""
     new, m = {}, g
     if h.b1 is not None:
         new["mu"] = lerp(s.mu, g, 1 - h.b1)
@@ -126,7 +145,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     return alike(d.reshape(g.shape), g), new | {names[k]: q for k, q in qs.items()}
 
 
-@optimizer(SPEC, rule, prepare=prepare)
+@optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, prepare=prepare)
 def kron(
     learning_rate: Value = 1e-3,
     *,

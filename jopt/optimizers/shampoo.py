@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
-from jopt.core import Decoupled, Hyper, Slot, Spec, Transform, Value, leafwise, optimizer
+from jopt.core import Decoupled, Hyper, Slot, Spec, Transform, Value, matrixwise, optimizer
 from jopt.core.checks import check_count
 from jopt.core.grafted import Graft, grafting
+from jopt.core.runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import debias, lerp, norm, safe_sqrt
 from jopt.numerics.eigenbases import alike, gram, in_basis
@@ -20,6 +22,8 @@ from jopt.numerics.tiles import Tiles, cut, joined, tiles_of
 
 AXES = 4
 """How many axes from the last may have a factor."""
+TURNED = {1: 2, 2: 1, 3: 3, 4: 4}
+"""Which axis is which where a matrix is turned over."""
 
 
 def sides(shape: tuple[int, ...], on: Any) -> list[int]:
@@ -45,7 +49,8 @@ def _side(name: str, k: int) -> Slot:
     def fits(of: tuple[int, ...], on: Any) -> bool:
         return k in sides(of, on)
 
-    return Slot(f"{name}_{k}", shape, fits=fits, compress=False)
+    other = f"{name}_{TURNED[k]}"
+    return Slot(f"{name}_{k}", shape, fits=fits, compress=False, owned=True, turned=other)
 
 
 SPEC = Spec(
@@ -60,8 +65,8 @@ SPEC = Spec(
         DECAY,
     ),
     slots=(
-        Slot("mu", when=lambda on: on["b1"]),
-        Slot("nu", when=lambda on: on["graft"] == "adam", signed=False),
+        Slot("mu", when=lambda on: on["b1"], owned=True),
+        Slot("nu", when=lambda on: on["graft"] == "adam", signed=False, owned=True),
         *(_side(name, k) for name in ("factor", "root") for k in range(1, 1 + AXES)),
     ),
     options={
@@ -98,8 +103,31 @@ def prepare(h: Any) -> dict[str, Any]:
     }
 
 
-def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `shampoo`."""
+    other: Any = None
+    kept: dict[str, Any] = {}
+    if isinstance(h.graft, Graft):
+        other, kept = h.graft.direction(g, s, p, h)
+    d, new = ((yield g), {}) if g.ndim == 2 else lines(g, s, h)
+    if other is not None:
+        d = jnp.where(h.begun, as_long(d, other), other) if sides(g.shape, vars(h)) else other
+    return d, {**new, **kept}
+
+
+def batch(x: Any, s: Any, h: Any) -> Any:
+    """What becomes of a stack of wide matrices, and of what is kept beside them."""
+    return jax.vmap(lambda g, own: lines(g, SimpleNamespace(**own), h))(x, vars(s))
+
+
+def as_long(d: Any, other: Any) -> Any:
+    """One direction with the length of the other."""
+    size = norm(d)
+    return norm(other) / jnp.where(size > 0, size, 1) * d
+
+
+def lines(g: Any, s: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+    """The direction, of its own length where that is another transform's to say; and new slots."""
     new: dict[str, Any] = {}
     m = g
     if h.b1 is not None:
@@ -110,9 +138,6 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         nu = new["nu"] = h.b2 * s.nu + h.weight * jnp.square(g)
         under = safe_sqrt(h.k2 * nu) + h.graft_eps
         other = m / jnp.where(under > 0, under, 1)
-    elif isinstance(h.graft, Graft):
-        other, kept = h.graft.direction(g, s, p, h)
-        new |= kept
     held = sides(g.shape, vars(h))
     if not held:
         return other, new
@@ -133,10 +158,9 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         new[f"root_{k}"] = root
         d = jax.vmap(lambda x, q, k=k: in_basis(x, -k, q))(d, whole(root, 0, 1, 2))
     d = alike(joined(d, tiles, g.shape), g)
-    if h.graft is not None:
-        size = norm(d)
-        d = norm(other) / jnp.where(size > 0, size, 1) * d
-    return jnp.where(h.begun, d, other), new
+    if isinstance(h.graft, Graft):
+        return d, new
+    return jnp.where(h.begun, d if h.graft is None else as_long(d, other), other), new
 
 
 def renewed(factors: Any, old: Any, axes: int, h: Any) -> Any:
@@ -156,7 +180,7 @@ def renewed(factors: Any, old: Any, axes: int, h: Any) -> Any:
     return jax.lax.cond(h.due, make, lambda: old)
 
 
-@optimizer(SPEC, rule, door=grafting(leafwise), prepare=prepare)
+@optimizer(SPEC, rule, door=grafting(matrixwise), batch=batch, alike=True, prepare=prepare)
 def shampoo(
     learning_rate: Value = 1e-3,
     *,
@@ -215,7 +239,8 @@ def shampoo(
 
     **State:** `mu` and for Adam's length `nu` like the parameters; `factor_1` and `root_1` of the
     last axis, k×b×b for k tiles of side b, up to `factor_4` and `root_4`; all in at least float32;
-    and the step count. No `state_dtype` stores factors and roots in fewer bits.
+    and the step count. Tiles are numbered row by row, of a tall matrix column by column. No
+    `state_dtype` stores factors and roots in fewer bits.
 
     **Raises:** `ConfigError` for a number out of range, `TreeError` for a complex parameter.
 

@@ -19,10 +19,10 @@ from jopt.sharding.laid_out import layouts_of, with_layouts
 def owned(tx: Transform, params: Tree, mesh: Mesh | None = None) -> Transform:
     """`laid_out`, and what is kept beside whole matrices stays with the devices that own them.
 
-    SOAP's moments, factors and bases are needed where a matrix is whole, and nowhere else. Split as
-    the parameters are they go there and back at every step; so they are kept there, the matrices of
-    a class one below the other in one array for each slot, split over all devices. A step then
-    moves a gradient in and a direction out, and no state.
+    The moments, factors and bases of SOAP, Shampoo and Kron are needed where a matrix is whole, and
+    nowhere else. Split as the parameters are they go there and back at every step; so they are kept
+    there, the matrices of a class one below the other in one array for each slot, split over all
+    devices. A step then moves a gradient in and a direction out, and no state.
 
     **Arguments:** as for `laid_out`. Of optimizers that keep nothing of the kind, such as Muon, the
     state is as ever. Slots that `state_dtype` stores in fewer bits stay beside the parameters.

@@ -3,13 +3,15 @@
 `lies` says how an array lies, `classes` which matrices are one stack and who owns them, `cuts` how
 a matrix is in pieces, `exchange` moves the pieces. `costs` says how many devices a matrix gets
 where there are more devices than matrices. `in_place` is for matrices that nobody owns.
-`stacks` is what stays with the owners from step to step.
+`stacks` is what stays with the owners from step to step, `deals` says in which rows.
 None of it knows of optimizers.
 """
 
 from jopt.core.ownership.classes import Class as Class
 from jopt.core.ownership.classes import classes_of as classes_of
 from jopt.core.ownership.costs import team_size as team_size
+from jopt.core.ownership.deals import Deal as Deal
+from jopt.core.ownership.deals import Owner as Owner
 from jopt.core.ownership.exchange import Exchange as Exchange
 from jopt.core.ownership.exchange import lying_so as lying_so
 from jopt.core.ownership.exchange import on_owners as on_owners
@@ -20,6 +22,4 @@ from jopt.core.ownership.lies import lie_of as lie_of
 from jopt.core.ownership.lies import lie_told as lie_told
 from jopt.core.ownership.lies import parts_on as parts_on
 from jopt.core.ownership.stacks import KEY as KEY
-from jopt.core.ownership.stacks import Deal as Deal
 from jopt.core.ownership.stacks import OwnedStack as OwnedStack
-from jopt.core.ownership.stacks import Owner as Owner

@@ -171,6 +171,10 @@ def shampoo(
     return p
 
 
+def wide(x):
+    return x.T if x.ndim == 2 and x.shape[0] > x.shape[1] else x
+
+
 def kron(
     p, gs, *, learning_rate, b1, preconditioner_rate, update_probability, init_scale, max_rms,
     max_size, diagonal, momentum_fits, weight_decay, seed,
@@ -194,7 +198,8 @@ def kron(
                 sizes = [np.abs(q).max() for q in qs]
                 qs = [q * np.prod(sizes) ** (1 / d) / n for q, n in zip(qs, sizes, strict=True)]
             x = ahead if momentum_fits else g
-            v = normal[t, : x.size].reshape(x.shape)
+            v = normal[t, : x.size].reshape(wide(x).shape)  # of a matrix that is wide
+            v = v if v.shape == x.shape else v.T
             x = x + np.sqrt(np.finfo(np.float32).eps) * np.abs(x).mean() * v
             for a, q in enumerate(qs):
                 x, v = along(x, a, q.T), along(v, a, np.linalg.inv(q))
