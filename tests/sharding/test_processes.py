@@ -26,10 +26,11 @@ def together(phase, count, folder, *names):
         for i in range(count)
     ]
     try:
-        return [process.wait(timeout=300) for process in running]
+        return [process.wait(timeout=1200) for process in running]  # a busy machine is slow
     finally:
         for process in running:
             process.kill()
+            process.wait()
 
 
 def same(folder, a, b, *names):
