@@ -59,7 +59,8 @@ def turned(
     x, old_x, old_d = (joint.join(v) for v in (g, m.prev_grad, m.d))
     y = [a - b for a, b in zip(x, old_x, strict=True)]
     ys, yy = m.t * vector_dot(y, old_d), vector_dot(y, y)
-    keep = go & ~first & (ys > min_curvature)
+    # Of `yy` nothing is asked but that it is known by now, so that one reading gives all sums.
+    keep = go & ~first & (ys > min_curvature) & ~(yy < 0)
     row = m.n_pairs % m.sy.shape[0]
     rows_s, rows_y, filed = once_if(keep, lambda h: _filed(m, g, row, h), (m.s, m.y, keep & False))
     all_s, all_y = joint.join(rows_s, 1), joint.join(rows_y, 1)
