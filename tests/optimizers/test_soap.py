@@ -1,4 +1,4 @@
-"""SOAP: gradients without much in them, bases renewed share by share, matrices in stacks."""
+"""SOAP: bases renewed share by share, matrices in stacks."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,6 @@ import pytest
 import jopt
 
 RNG = np.random.default_rng(0)
-ODD = {
-    "zero": np.zeros((4, 3)),
-    "rank one": np.outer(RNG.normal(size=4), RNG.normal(size=3)),
-    "tiny": 1e-30 * RNG.normal(size=(4, 3)),
-    "huge": 1e18 * RNG.normal(size=(4, 3)),
-    "repeated": np.eye(4, 3),
-    "row": np.ones((4, 3)) * (np.arange(4) == 1)[:, None],
-}
 
 
 def steps(tx, params, grads):
@@ -27,21 +19,6 @@ def steps(tx, params, grads):
         return carry, (updates, state)
 
     return jax.jit(lambda p, g: jax.lax.scan(one, (p, tx.init(p)), g)[1])(params, grads)
-
-
-LATER = [pytest.param(f, marks=pytest.mark.slow) for f in (jopt.kron, jopt.normuon, jopt.dion2)]
-
-
-@pytest.mark.parametrize("made", [jopt.soap, jopt.shampoo, *LATER])
-def test_gradients_with_little_in_them_give_finite_steps(made):
-    often = {} if made in (jopt.kron, jopt.normuon, jopt.dion2) else {"update_every": 2}
-    params = {k: jnp.ones((4, 3)) for k in ODD}
-    grads = {k: jnp.asarray(np.stack([g] * 6), jnp.float32) for k, g in ODD.items()}
-    updates, state = steps(made(0.01, **often), params, grads)
-    for name, x in updates.items():
-        assert np.isfinite(x).all(), name
-        assert np.abs(x).max() < 0.1, name  # none is far longer than the learning rate
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
 def test_bases_are_renewed_a_share_at_a_step():
