@@ -16,7 +16,7 @@ import jax
 import jopt
 from jopt.core.doors import LeafPart, TreePart
 from jopt.core.matrixwise import MatrixPart
-from jopt.core.rows import RowPart
+from jopt.core.sparse_rows import RowPart
 
 M, N = 2048, 1024
 """A matrix of another length each way, and larger than what any option is by default."""

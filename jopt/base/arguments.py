@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base.elsewhere import OURS, REMARKS
 from jopt.base.errors import CallError, ConfigError
+from jopt.base.foreign_names import OURS, REMARKS
 
 ROWS = ("Sequence[", "Iterable[", "tuple[")
 Named = inspect.Parameter.VAR_KEYWORD

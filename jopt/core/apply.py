@@ -17,7 +17,7 @@ from jopt.core.checks import as_values, is_sparse
 from jopt.core.entrance import check_key
 from jopt.core.offloaded import entered, left
 from jopt.core.row import stepped
-from jopt.core.rows import add_rows
+from jopt.core.sparse_rows import add_rows
 from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, check_transform
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest

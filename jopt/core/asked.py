@@ -12,8 +12,8 @@ from jopt.core.counts import Skips, check_skips
 from jopt.core.declared import Slot
 from jopt.core.ending import Ending, choices_of, ending_of
 from jopt.core.groups import Group, Labels, assign, check_groups, parted, switched
+from jopt.core.kept_metrics import metrics_of
 from jopt.core.kernels import check_kernel
-from jopt.core.metrics import metrics_of
 from jopt.core.numbers import check_names, check_numbers, is_schedule, owners
 from jopt.core.places import by_slots
 from jopt.core.plan import KEPT, Plan, key_of_plan, members_of

@@ -32,6 +32,7 @@ from jax import Array
 
 from jopt.base import configured
 from jopt.core.extras import FUNCTIONS, TREES
+from jopt.core.extras_seen import function_seen, leaves_seen
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.leaf import Leaf, Outcome
@@ -39,7 +40,6 @@ from jopt.core.offloaded import AHEAD
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
-from jopt.core.seen import function_seen, leaves_seen
 from jopt.core.side_by_side import Numbers, one_by_one
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack

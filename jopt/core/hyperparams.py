@@ -13,8 +13,8 @@ from jopt.core.groups import DEFAULT, key_of
 from jopt.core.makers import has_maker
 from jopt.core.numbers import is_number, own_factors, own_numbers
 from jopt.core.paths import shown
-from jopt.core.seats import seats
 from jopt.core.sites import Site, sites
+from jopt.core.spec_parts import spec_parts
 from jopt.core.transform import Node, Transform, check_transform
 
 
@@ -94,9 +94,9 @@ def hyperparams(
                 group: composed(site.label, own, factors, () if group == DEFAULT else (group,))
                 for group in (*own, *(g for g in factors if g not in own))
             }
-    for seat in () if tx is None else seats(tx.parts, *tx.layout(params)):
-        label, part = shown(seat.keys), seat.part
-        for held in dict.fromkeys(part.labels(seat.layout, seat.params)):
+    for here in () if tx is None else spec_parts(tx.parts, *tx.layout(params)):
+        label, part = shown(here.keys), here.part
+        for held in dict.fromkeys(part.labels(here.layout, here.params)):
             if len(held) > 1 and part.freezes.isdisjoint(held):
                 own, factors = known[label]
                 view[label][key_of(held)] = composed(label, own, factors, held)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jopt.core.kinds import in_stack, is_vector, words
+from jopt.core.leaf_kinds import in_stack, is_vector, words
 from jopt.core.spec import Shape
 
 Tree = Mapping[tuple[str, ...], Shape]

@@ -9,7 +9,7 @@ from typing import Any
 
 from jopt.base import GroupError
 from jopt.core.axes import AxesOf, Pairs
-from jopt.core.kinds import kinds, runs, segments
+from jopt.core.leaf_kinds import kinds, runs, segments
 from jopt.core.linear_maps import VECTOR, line_of
 from jopt.core.match import Match, Picker, picked
 

@@ -33,11 +33,11 @@ from jopt.core.doors import Prepare
 from jopt.core.ending import Ending
 from jopt.core.groups import Steps
 from jopt.core.leaf import Leaf, Outcome
+from jopt.core.matrix_runs import Run, Waiting, begun
 from jopt.core.numbers_read import numbers_read
 from jopt.core.one_leaf import cast_numbers, view
 from jopt.core.ownership import Lie, lie_of
 from jopt.core.rules import check_rule, of_rule
-from jopt.core.runs import Run, Waiting, begun
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.tree import Layout

@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.core.absent import check_spared, seen, spoiled
 from jopt.core.asked import Asked
 from jopt.core.checks import check_node, check_rows, check_slot_names
 from jopt.core.codecs import fresh
@@ -27,6 +26,7 @@ from jopt.core.slots import stand_in
 from jopt.core.stack import fitted
 from jopt.core.transform import Add, Flow, Leaves, Node, moved
 from jopt.core.tree import Layout
+from jopt.core.without_params import check_spared, seen, spoiled
 
 
 class SpecPart(Asked):

@@ -19,7 +19,7 @@ from jopt.core.iteration import (
     orthogonalised,
     scale_of,
 )
-from jopt.core.runs import Run
+from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import ALONE, Team, alike
 from jopt.numerics.explicit import whole

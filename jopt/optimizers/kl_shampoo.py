@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
 from jopt.core.bases import SIDES, in_bases, side_slot
 from jopt.core.checks import check_count
-from jopt.core.runs import Run
+from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
 from jopt.numerics import eigenbasis, followed_in_order, gram, in_shares, lerp, mean_square
 

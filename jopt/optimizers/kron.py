@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, matrixwise, optimizer
 from jopt.core.checks import check_count
-from jopt.core.runs import Run
+from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, RATE
 from jopt.numerics import debias, lerp, norm
 from jopt.numerics.eigenbases import alike

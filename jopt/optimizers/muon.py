@@ -14,7 +14,7 @@ from jopt.core.iteration import (
     polynomials,
     scale_of,
 )
-from jopt.core.runs import Run
+from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import BUFFER, DECAY, EPS, RATE
 from jopt.numerics import ALONE, Team, lerp, newton_schulz_in_place
 

@@ -17,7 +17,7 @@ from jopt.core.iteration import (
     orthogonalised,
     scale_of,
 )
-from jopt.core.runs import Run
+from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import B2, BUFFER, DECAY, EPS, RATE
 from jopt.numerics import ALONE, Team, lerp, mean_along, norm, safe_sqrt
 

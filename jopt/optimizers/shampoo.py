@@ -12,7 +12,7 @@ from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Slot, Spec, Transform, Value, matrixwise, optimizer
 from jopt.core.checks import check_count
 from jopt.core.grafted import Graft, grafting
-from jopt.core.runs import Run
+from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import debias, lerp, norm, safe_sqrt
 from jopt.numerics.eigenbases import alike, gram, in_basis

@@ -12,15 +12,15 @@ from jax import Array
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Transform, Value, optimizer
-from jopt.core.absent import check_spared
 from jopt.core.checks import check_count, check_node
 from jopt.core.doors import LeafPart
 from jopt.core.ending import Ending
+from jopt.core.extras_seen import function_seen, leaves_seen
 from jopt.core.leaf import Outcome
 from jopt.core.one_leaf import view
-from jopt.core.seen import function_seen, leaves_seen
 from jopt.core.transform import Add, Flow, Leaves, Node
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE
+from jopt.core.without_params import check_spared
 from jopt.numerics import as_complex, debias, drawn, is_complex, once_if, signs
 from jopt.numerics.noise import IMPL
 from jopt.transforms.noise import KEY, MOST_SEED, check_seed

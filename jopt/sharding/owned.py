@@ -10,7 +10,7 @@ from jopt.base import ConfigError
 from jopt.core import State, Transform
 from jopt.core.dealing import all_opened
 from jopt.core.dealt import DealtPart
-from jopt.core.seats import seats
+from jopt.core.spec_parts import spec_parts
 from jopt.core.transform import check_transform
 from jopt.core.tree import Tree
 from jopt.sharding.laid_out import layouts_of, with_layouts
@@ -86,10 +86,10 @@ def to_stacks(tx: Transform, state: State, params: Tree) -> State:
     tx.check_labels(state, params)
     layout, leaves = tx.layout(params)
     new = state
-    for seat in seats(tx.parts, layout, leaves):
-        if isinstance(seat.part, DealtPart) and seat.part.deals:
-            part, of = seat.part, (seat.layout, seat.params)
-            keys = seat.keys[:1] + tuple(k for key in seat.keys[1:] for k in ("inner", key))
+    for here in spec_parts(tx.parts, layout, leaves):
+        if isinstance(here.part, DealtPart) and here.part.deals:
+            part, of = here.part, (here.layout, here.params)
+            keys = here.keys[:1] + tuple(k for key in here.keys[1:] for k in ("inner", key))
             new = _replaced(new, keys, lambda node, p=part, of=of: p.closed(*of, node))
     return new
 

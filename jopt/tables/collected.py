@@ -17,7 +17,7 @@ from jopt.core.hyperparams import hyperparams
 from jopt.core.in_force import check_fit, init_numbers, taken_over
 from jopt.core.nested import flatten_dict, lookup
 from jopt.core.paths import Path, shown
-from jopt.core.seats import Seat, seats
+from jopt.core.spec_parts import Located, spec_parts
 from jopt.core.transform import Leaves, Transform, check_transform
 from jopt.core.tree import Layout
 from jopt.tables.text import plain
@@ -53,25 +53,25 @@ def collected(tx: Any, params: Any, state: Any) -> Collected:
     check_transform(WHO, tx)
     layout, leaves = tx.layout(params)
     outline = jax.eval_shape(lambda xs: tx.init(layout.treedef.unflatten(xs)), leaves)
-    sat = [*seats(tx.parts, layout, leaves)]
+    located = [*spec_parts(tx.parts, layout, leaves)]
     if state is None:
-        held, kept = outline, _with_first_numbers(taken_off(outline)[0], sat)
+        held, kept = outline, _with_first_numbers(taken_off(outline)[0], located)
     else:
         _check_state(tx, outline, state)
-        held, kept = state, _with_next_numbers(taken_off(state)[0], sat)
+        held, kept = state, _with_next_numbers(taken_off(state)[0], located)
     numbers = _in_python(hyperparams(kept, tx, params))
     rows = [_row(*row) for row in zip(layout.names, leaves, strict=True)]
-    steps = {seat.part.spec.steps for seat in sat}
-    for seat in sat:
-        moves = seat.part.spec.steps or (steps == {False} and bool(seat.part.slots))
-        _tell(rows, layout, seat, numbers.get(shown(seat.keys), {}), moves=moves)
+    steps = {here.part.spec.steps for here in located}
+    for here in located:
+        moves = here.part.spec.steps or (steps == {False} and bool(here.part.slots))
+        _tell(rows, layout, here, numbers.get(shown(here.keys), {}), moves=moves)
     totals = _sizes(tx, layout, leaves, rows, taken_off(outline)[0], taken_off(held)[0])
     for i in layout.still:
         rows[i]["frozen"] = True
     scheduled = frozenset(
-        (shown(seat.keys), name)
-        for seat in sat
-        for own in lookup(kept, _within(seat.keys)).get("schedules", {}).values()
+        (shown(here.keys), name)
+        for here in located
+        for own in lookup(kept, _within(here.keys)).get("schedules", {}).values()
         for name in own
     )
     return Collected(layout.paths, rows, numbers, scheduled, totals)
@@ -95,20 +95,20 @@ def _row(name: str, leaf: Any) -> dict[str, Any]:
 def _tell(
     rows: Sequence[dict[str, Any]],
     layout: Layout,
-    seat: Seat,
+    here: Located,
     numbers: Mapping[str, Any],
     *,
     moves: bool,
 ) -> None:
     """Into the rows of the leaves that a rule sees: their groups, their numbers, who moves them."""
-    part, label = seat.part, shown(seat.keys)
+    part, label = here.part, shown(here.keys)
     at = {path: i for i, path in enumerate(layout.paths)}
-    lines = part.lines(seat.layout, seat.params)
-    for n, labels in enumerate(part.labels(seat.layout, seat.params)):
-        row = rows[at[seat.layout.paths[n]]]
+    lines = part.lines(here.layout, here.params)
+    for n, labels in enumerate(part.labels(here.layout, here.params)):
+        row = rows[at[here.layout.paths[n]]]
         if moves:
-            line = lines.get(seat.layout.names[n])
-            row["optimizers"].append(f"{seat.keys[-1]}: {line}" if line else seat.keys[-1])
+            line = lines.get(here.layout.names[n])
+            row["optimizers"].append(f"{here.keys[-1]}: {line}" if line else here.keys[-1])
         row["groups"] += [held for held in labels if held not in row["groups"]]
         if part.freezes.isdisjoint(labels) and numbers:
             mine = numbers.get(key_of(labels), numbers[DEFAULT])
@@ -177,21 +177,21 @@ def _within(keys: Path) -> Path:
     return tuple(key for label in keys for key in ("inner", label))[1:]
 
 
-def _with_first_numbers(state: Any, sat: Sequence[Seat]) -> Any:
+def _with_first_numbers(state: Any, located: Sequence[Located]) -> Any:
     """The outline of a state with the numbers of a new one."""
-    for seat in sat:
-        part = seat.part
-        state = _put(state, _within(seat.keys), init_numbers(part.spec, part.numbers, part.groups))
+    for here in located:
+        part = here.part
+        state = _put(state, _within(here.keys), init_numbers(part.spec, part.numbers, part.groups))
     return state
 
 
-def _with_next_numbers(state: Any, sat: Sequence[Seat]) -> Any:
+def _with_next_numbers(state: Any, located: Sequence[Located]) -> Any:
     """The state with the numbers that the next update uses."""
-    for seat in sat:
-        part, node = seat.part, lookup(state, _within(seat.keys))
+    for here in located:
+        part, node = here.part, lookup(state, _within(here.keys))
         if "given" in node and node["given"].ndim == 1:  # of many runs at once each has its own
             check_fit(WHO, node, part.numbers, part.groups)
-            state = _put(state, _within(seat.keys), taken_over(node, part.numbers, part.groups))
+            state = _put(state, _within(here.keys), taken_over(node, part.numbers, part.groups))
     return state
 
 

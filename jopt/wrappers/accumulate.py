@@ -14,7 +14,7 @@ from jax import Array
 from jopt.base import ConfigError, TreeError, configured, number_of
 from jopt.core import Transform
 from jopt.core.checks import check_count, is_sparse
-from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.kept_metrics import given, mean, none_kept, with_this
 from jopt.core.nested import flatten_dict, has, lookup, nest
 from jopt.core.row import only_if, stepped, through
 from jopt.core.side_by_side import Numbers, side_by_side

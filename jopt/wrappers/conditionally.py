@@ -12,7 +12,7 @@ from jax import Array
 from jopt.base import NO_ARRAY, ConfigError, called, configured, is_one_of
 from jopt.core import Transform
 from jopt.core.counts import ticked
-from jopt.core.metrics import none_kept
+from jopt.core.kept_metrics import none_kept
 from jopt.core.row import only_if, only_where
 from jopt.core.transform import Flow, Leaves, Node, like_given
 from jopt.core.tree import Layout

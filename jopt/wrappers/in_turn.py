@@ -13,7 +13,7 @@ from jax import Array
 from jopt.base import ConfigError, StateError, TreeError
 from jopt.core.chain import as_parts, unused_label
 from jopt.core.checks import EXTEND
-from jopt.core.metrics import none_kept
+from jopt.core.kept_metrics import none_kept
 from jopt.core.nested import has, lookup, nest
 from jopt.core.row import only_if, stepped, through
 from jopt.core.transform import Add, Flow, Leaves, Node, Part, State

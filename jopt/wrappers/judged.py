@@ -14,7 +14,7 @@ from jax import Array
 from jopt.core.counts import ticked
 from jopt.core.doors import TreePart
 from jopt.core.groups import DEFAULT
-from jopt.core.metrics import given, mean, none_kept, with_this
+from jopt.core.kept_metrics import given, mean, none_kept, with_this
 from jopt.core.nested import merged
 from jopt.core.row import only_if, only_where
 from jopt.core.spec import Slot

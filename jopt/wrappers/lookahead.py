@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, chain, leafwise
-from jopt.core.anew import anew
 from jopt.core.chain import unused_label
 from jopt.core.checks import check_count
+from jopt.core.restart import anew
 from jopt.core.row import only_if
 from jopt.core.transform import Flow, Leaves, Node, Part
 from jopt.core.tree import Layout

@@ -13,8 +13,8 @@ from jopt.base import ConfigError, configured
 from jopt.core import Groups, Hyper, Slot, Spec, Transform, Value, chain
 from jopt.core.axes import StackAxes
 from jopt.core.doors import LeafPart
+from jopt.core.extras_seen import leaves_seen
 from jopt.core.leaf import Leaf, Outcome
-from jopt.core.seen import leaves_seen
 from jopt.core.stack import Held
 from jopt.core.transform import Flow
 from jopt.numerics import in_place, norm

@@ -15,7 +15,7 @@ from jopt.core import Transform
 from jopt.core.apply import added
 from jopt.core.checks import EXTEND, check_slot, is_sparse
 from jopt.core.nested import has, lookup, nest
-from jopt.core.rows import coalesced, put, taken
+from jopt.core.sparse_rows import coalesced, put, taken
 from jopt.core.transform import Add, Flow, Leaves, Node
 from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart

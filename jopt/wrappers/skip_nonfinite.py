@@ -11,7 +11,7 @@ from jopt.base import configured
 from jopt.core import Transform
 from jopt.core.checks import is_sparse
 from jopt.core.counts import ticked
-from jopt.core.metrics import none_kept
+from jopt.core.kept_metrics import none_kept
 from jopt.core.row import only_if, only_where
 from jopt.core.transform import Flow, Leaves, Node
 from jopt.core.tree import Layout

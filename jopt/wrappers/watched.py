@@ -10,10 +10,10 @@ from jax import Array
 
 from jopt.core.checks import is_sparse
 from jopt.core.groups import DEFAULT
-from jopt.core.rows import coalesced
-from jopt.core.seats import seats
 from jopt.core.side_by_side import each_alone
+from jopt.core.sparse_rows import coalesced
 from jopt.core.spec import SEEN
+from jopt.core.spec_parts import spec_parts
 from jopt.core.transform import Flow, Leaves, Node
 from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart
@@ -74,15 +74,15 @@ class WatchedPart(WrapperPart):
         """For each leaf what it is counted under beside all: its groups, and who moves it."""
         tags: list[dict[str, None]] = [{} for _ in range(len(layout))]
         at = {path: i for i, path in enumerate(layout.paths)}
-        found = [*seats(self.inner, layout, [*layout.shapes])]
-        movers = {seat.keys[-1] for seat in found if seat.part.spec.steps}
-        for seat in found:
+        found = [*spec_parts(self.inner, layout, [*layout.shapes])]
+        movers = {here.keys[-1] for here in found if here.part.spec.steps}
+        for here in found:
             for path, labels in zip(
-                seat.layout.paths, seat.part.labels(seat.layout, seat.params), strict=True
+                here.layout.paths, here.part.labels(here.layout, here.params), strict=True
             ):
                 tags[at[path]].update(dict.fromkeys(labels))
-                if len(movers) > 1 and seat.part.spec.steps:
-                    tags[at[path]][seat.keys[-1]] = None
+                if len(movers) > 1 and here.part.spec.steps:
+                    tags[at[path]][here.keys[-1]] = None
         moving = [i for i in range(len(layout)) if i not in layout.still]
         if any(tags[i] for i in moving):
             for i in moving:

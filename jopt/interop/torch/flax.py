@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from jopt.base import ConfigError, called
-from jopt.core.kinds import in_stack
+from jopt.core.leaf_kinds import in_stack
 from jopt.core.paths import Path
 from jopt.core.tree import Tree, layout_of
 from jopt.interop._given import parameters, pattern, table, word, words

@@ -17,7 +17,7 @@ from jopt.core.boxes import taken_off
 from jopt.core.groups import Labels
 from jopt.core.part import SpecPart
 from jopt.core.paths import shown
-from jopt.core.seats import seats
+from jopt.core.spec_parts import spec_parts
 from jopt.core.stack import Stack
 from jopt.core.staged import check_bare
 from jopt.core.transform import Node, State
@@ -87,15 +87,15 @@ def targets(who: str, tx: Any, params: Any) -> list[Target]:
         kind = type(tx).__name__
         raise ConfigError(who, "tx is no transform", expected="a jopt.Transform", found=kind)
     layout, leaves = tx.layout(params)
-    every = [*seats(tx.parts, layout, list(leaves))]
-    for seat in every:
-        check_bare(who, seat.part, "torch")
+    every = [*spec_parts(tx.parts, layout, list(leaves))]
+    for here in every:
+        check_bare(who, here.part, "torch")
     found = []
-    for seat in every:
-        if seat.part.spec.torch:
-            groups = seat.part.labels(seat.layout, seat.params)
-            live = tuple(i for i, k in enumerate(groups) if seat.part.freezes.isdisjoint(k))
-            found.append(Target(seat.keys, seat.part, seat.layout, seat.params, groups, live))
+    for here in every:
+        if here.part.spec.torch:
+            groups = here.part.labels(here.layout, here.params)
+            live = tuple(i for i, k in enumerate(groups) if here.part.freezes.isdisjoint(k))
+            found.append(Target(here.keys, here.part, here.layout, here.params, groups, live))
     if not found:
         raise ConfigError(who, "torch has no optimizer that is part of this transform", found=tx)
     return found

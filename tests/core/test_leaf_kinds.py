@@ -2,7 +2,7 @@
 
 import pytest
 
-from jopt.core.kinds import kinds, runs, words
+from jopt.core.leaf_kinds import kinds, runs, words
 
 
 def kind_of(name, shape=(4, 8), **beside):

@@ -13,7 +13,7 @@ from jopt.core.tree import Layout
 
 
 @dataclass(frozen=True)
-class Seat:
+class Located:
     """One rule inside a transform: the labels down to its node, and the leaves that it sees."""
 
     keys: Path
@@ -22,18 +22,18 @@ class Seat:
     params: Leaves
 
 
-def seats(
+def spec_parts(
     parts: Mapping[str, Part], layout: Layout, params: Leaves, above: Path = ()
-) -> Iterator[Seat]:
+) -> Iterator[Located]:
     """Every rule among these parts, wrapped and routed ones too."""
     for label, part in parts.items():
         keys = (*above, label)
         if isinstance(part, SpecPart):
-            yield Seat(keys, part, layout, params)
+            yield Located(keys, part, layout, params)
         elif isinstance(part, RoutePart):
             routes = part.labels(layout, params)
             for route, row in part.labelled.items():
                 own = [i for i, r in enumerate(routes) if r == route]
-                yield from seats(row, layout.part(own), [params[i] for i in own], keys)
+                yield from spec_parts(row, layout.part(own), [params[i] for i in own], keys)
         else:
-            yield from seats(part.wrapped, layout, params, keys)
+            yield from spec_parts(part.wrapped, layout, params, keys)
