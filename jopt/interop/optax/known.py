@@ -5,6 +5,7 @@ from __future__ import annotations
 # What a field is. Any other word is the name of the slot, in jopt's states, that it belongs to.
 COUNT, INNER, NUMBERS, IGNORED = "<count>", "<inner>", "<numbers>", "<ignored>"
 NEXT = "<next>"  # the number of the step to come, one more than the count
+OWN = "<own>"  # a count of the wrapper's own: of updates, or of steps since a period began
 FRESH = "<fresh>"  # whether no step has been taken, which is all that some count
 
 _FREE = {
@@ -125,6 +126,16 @@ STATES: dict[str, dict[str, str]] = {
         "total_notfinite": "total",
         "inner_state": INNER,
     },
+    "LookaheadState": {"fast_state": INNER, "steps_since_sync": OWN},
+    "ConditionallyTransformState": {"inner_state": INNER, "step": OWN},
+    "ConditionallyMaskState": {"inner_state": INNER, "step": OWN},
+    "ScaleByRpropState": {"step_sizes": "step_size", "prev_updates": "prev"},
+    "WeightDecaySchedule": {"count": COUNT},
+    # What was seen at the last step.
+    "ZeroNansState": {"found_nan": IGNORED},
+    "SnapshotState": {"measurement": IGNORED},
+    "MonitorState": {"measurements": IGNORED, "measure_states": IGNORED},
+    "DifferentiallyPrivateAggregateState": {"rng_key": IGNORED},
 }
 """optax's states by the names of their types: what each field is."""
 
@@ -137,6 +148,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "adamax": ("ScaleByAdamState",),
     "nadam": ("ScaleByAdamState",),
     "radam": ("ScaleByAdamState",),
+    "rprop": ("ScaleByRpropState",),
     "sgd": ("TraceState",),
     "rmsprop": (*_RMS, *_STDDEV, "TraceState"),
     "adagrad": ("ScaleByRssState",),
@@ -180,6 +192,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 ADDED: dict[str, tuple[str, ...]] = {"projector": ("GaLoreState",)}
 """The same of slots that wrappers add to those of any optimizer."""
+
+COUNTING: dict[str, tuple[str, ...]] = {
+    "conditionally": ("ConditionallyTransformState", "ConditionallyMaskState"),
+    "lookahead": ("LookaheadState",),
+}
+"""The wrappers whose count is not of the steps, and where optax has it."""
 
 SQUARED = frozenset({("dog", "grad_norm"), ("dowg", "grad_norm"), ("dowg", "distance")})
 """The slots of which optax has the square."""

@@ -90,6 +90,11 @@ class _Matching:
             [n, *_] = (x["count"] for _, x in nodes(node["inner"]) if "count" in x)
             yield Move(ours, None, make=lambda: jnp.array(n, copy=True), told=True)
             return
+        if (part.name, entry) == ("lookahead", "average") and self.theirs.own:
+            # Where a period begins the slow weights are the parameters.
+            slow = self.shapes if self.theirs.slow is None else self.theirs.slow
+            yield Move(ours, None, make=lambda: slow[leaf], told=True)
+            return
         if entry == "key" and isinstance(part, SpecPart):
             yield Move(ours, None, make=lambda: jnp.array(node[entry][leaf[0]]), told=True)
             return

@@ -15,7 +15,7 @@ from jopt.base import StateError
 from jopt.checkpoint.leaves import children, flatten, join
 from jopt.core.paths import Path, shown
 from jopt.core.tree import Tree
-from jopt.interop.optax.known import COUNT, FRESH, IGNORED, INNER, NEXT, NUMBERS, STATES
+from jopt.interop.optax.known import COUNT, FRESH, IGNORED, INNER, NEXT, NUMBERS, OWN, STATES
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Contents:
     counts: dict[Path, Any] = field(default_factory=dict)
     ahead: set[Path] = field(default_factory=set)  # the counts that are of the step to come
     fresh: dict[Path, Any] = field(default_factory=dict)
+    own: dict[Path, tuple[frozenset[str], Any]] = field(default_factory=dict)
+    slow: dict[Path, Any] | None = None  # lookahead's slow weights, which are no state there
     numbers: dict[Path, Any] = field(default_factory=dict)
     sketch: list[str] = field(default_factory=list)
 
@@ -58,7 +60,8 @@ def read(who: str, state: Tree) -> Contents:
         kinds = _kinds(node, kids)
         if kinds:
             fields = STATES[next(iter(kinds))]
-            for name, kid in kids.items():
+            # What is outside comes first, as in jopt's states.
+            for name, kid in sorted(kids.items(), key=lambda item: fields[item[0]] == INNER):
                 take(kinds, fields[name], name, kid, (*path, name), last, chained)
             return
         if not kids or _kind(node):
@@ -84,6 +87,8 @@ def read(who: str, state: Tree) -> Contents:
         elif role in (COUNT, NEXT):
             contents.counts[path] = kid
             contents.ahead |= {path} if role == NEXT else set()
+        elif role == OWN:
+            contents.own[path] = kinds, kid
         elif role == FRESH:
             contents.fresh[path] = kid
         elif role == NUMBERS:

@@ -23,6 +23,7 @@ from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Node, Part, check_transform
 from jopt.core.tree import Tree
 from jopt.interop.optax.moves import as_stored, match
+from jopt.interop.optax.own_counts import OwnCounts, counting, fast_and_slow, fill_own
 from jopt.interop.optax.states import Contents, read
 
 _OFF = {"eps_root": 0.0}
@@ -41,12 +42,13 @@ def import_state(
     What is known: the states of `adam`, `adamw`, `amsgrad`, `adamax`, `nadam`, `radam`, `sgd`,
     `rmsprop`, `adagrad`, `adadelta`, `adafactor`, `adabelief`, `adan`, `fromage`, `lamb`, `lars`,
     `lion`, `noisy_sgd`, `novograd`, `optimistic_adam_v2`, `optimistic_gradient_descent`,
-    `polyak_sgd`, `sign_sgd`, `signum`, `sm3` and `yogi`, and of `contrib`'s `acprop`, `ademamix`,
-    `simplified_ademamix`, `adopt`, `cocob`, `dadapt_adamw`, `dog`, `dowg`, `madgrad`, `momo`,
-    `momo_adam`, `muon`, `prodigy` and `sophia`, in any `chain` or `named_chain` with what has no
-    state (clipping, `add_decayed_weights`, `scale`) and with schedules; inside
+    `polyak_sgd`, `rprop`, `sign_sgd`, `signum`, `sm3` and `yogi`, and of `contrib`'s `acprop`,
+    `ademamix`, `simplified_ademamix`, `adopt`, `cocob`, `dadapt_adamw`, `dog`, `dowg`, `madgrad`,
+    `momo`, `momo_adam`, `muon`, `prodigy` and `sophia`, in any `chain` or `named_chain` with what
+    has no state (clipping, `add_decayed_weights`, `scale`) and with schedules; inside
     `inject_hyperparams`, `masked`, `partition`, `MultiSteps`, `galore`, `mechanize`, `sam`,
-    `schedule_free` and `apply_if_finite`. optax need not be installed: states are known by the
+    `schedule_free`, `apply_if_finite`, `lookahead`, `conditionally_mask` and
+    `conditionally_transform`. optax need not be installed: states are known by the
     names of their types, or of their fields if they went
     through `flax.serialization` or orbax.
 
@@ -60,7 +62,8 @@ def import_state(
 
     - `tx`: the jopt transform that takes over, with the numbers that optax has in closures:
       learning rate, schedules, decay. Where they are data (`inject_hyperparams`) they are taken.
-    - `params`: the parameters.
+    - `params`: the parameters; of `lookahead` as optax has them, `LookaheadParams` with the slow
+      weights, which are state here. Back they go by `jopt.eval_params`.
     - `optax_state`: the state, with its types or as a dict of fields, on device or host.
     - `count`: how many steps have been taken. Needed only where optax does not keep it (`sgd`,
       `rmsprop`, `adagrad`, `adadelta`, without a schedule).
@@ -81,10 +84,13 @@ def import_state(
     who = "import_state"
     check_transform(who, tx)
     theirs = read(who, optax_state)
+    params, slow = fast_and_slow(params)
+    theirs.slow = None if slow is None else flatten(who, slow)
     state, boxes = taken_off(tx.init(params))
-    known = _agreed(who, theirs, count)
+    known, own = _agreed(who, theirs, count), OwnCounts(who, theirs)
     layout, leaves = tx.layout(params)
-    state = _aged(who, tx.parts, state, known)
+    state = _aged(who, tx.parts, state, known, own)
+    own.check_all_taken()
     state = _injected(who, tx, state, theirs)
     shapes = dict(zip(layout.paths, leaves, strict=True))
     values = flatten(who, state)
@@ -123,6 +129,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     """
     who = "export_state"
     check_transform(who, tx)
+    params, _ = fast_and_slow(params)
     state, _ = taken_off(state)
     tx.check_labels(state, params)
     theirs = read(who, like)
@@ -136,7 +143,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
         raise StateError(who, "optax has one age for all leaves", path=f"{aged[0]}/leaf_count")
     own, values = flatten(who, state), flatten(who, like)
     shapes = dict(zip(layout.paths, leaves, strict=True))
-    _fill_scalars(who, state, theirs, values)
+    _fill_scalars(who, tx, state, theirs, values)
     theirs = read(who, rebuild(who, like, values))
     for move in match(who, tx.parts, state, shapes, theirs):
         if move.theirs is None:
@@ -167,11 +174,14 @@ def _agreed(who: str, theirs: Contents, count: int | None) -> int | None:
     return count if count is not None else next(iter(told), None)
 
 
-def _aged(who: str, parts: Mapping[str, Part], state: State, count: int | None) -> State:
+def _aged(
+    who: str, parts: Mapping[str, Part], state: State, steps: int | None, own: OwnCounts
+) -> State:
     """A fresh state with the counter, and what its schedules give next."""
     aged: State = {}
     for label, part in parts.items():
         node: Node = dict(state[label])
+        count = own.told(part, steps) if "count" in node else steps
         if "count" in node:
             # Of a rule that does not read it nobody may know it: it counts from here on.
             free = isinstance(part, SpecPart) and not (part.ticks or part.store.rounds)
@@ -189,7 +199,7 @@ def _aged(who: str, parts: Mapping[str, Part], state: State, count: int | None) 
         if "schedules" in node and isinstance(part, SpecPart):
             node["schedules"] = _next(part, node["schedules"], count or 0)
         if part.wrapped:
-            node["inner"] = _aged(who, part.wrapped, node["inner"], count)
+            node["inner"] = _aged(who, part.wrapped, node["inner"], steps, own)
         aged[label] = node
     return aged
 
@@ -239,9 +249,13 @@ def _numbers(state: State) -> set[str]:
     }
 
 
-def _fill_scalars(who: str, state: State, theirs: Contents, values: dict[Path, Any]) -> None:
+def _fill_scalars(
+    who: str, tx: Transform, state: State, theirs: Contents, values: dict[Path, Any]
+) -> None:
     """Counters and numbers of jopt's, written into the leaves of an optax state."""
-    counted = [node for _, node in nodes(state) if "count" in node]
+    fill_own(who, tx.parts, state, theirs, values)
+    apart = [node for _, node in counting(tx.parts, state)]
+    counted = [n for _, n in nodes(state) if "count" in n and not any(n is m for m in apart)]
     # What has no slots, such as clipping, may come from an older file without its count.
     aged = [node for node in counted if node.keys() - NODE_KEYS] or counted
     counts = {int(node["count"]) for node in aged}
