@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -109,7 +110,9 @@ def find_learning_rate(
       multiply follow it; those that have a rate of their own keep it.
     - `loss`: `loss(params, batch)`, or `loss(params)` without batches: a real scalar.
     - `params`: where to begin.
-    - `batches`: a tree of arrays whose first axis numbers the batches; they are taken in turn.
+    - `batches`: a tree of arrays whose first axis numbers the batches, which are taken in turn; or
+      the batches themselves, trees of one structure and shape, in a list, an iterator or a loader,
+      which is asked for `steps` of them at most.
     - `low`, `high`: the first and last rate, 0 < low < high.
     - `steps`: n ≥ 2, how many at most.
     - `smoothing`: β in [0, 1).
@@ -120,7 +123,8 @@ def find_learning_rate(
     **Returns:** a `jopt.RateSearch`, with `suggestion` and `plot()`.
 
     **Raises:** `ConfigError` for limits out of range, a loss that is no real scalar, a transform
-    without a learning rate, and inside `jax.jit`; `TreeError` for batches without an axis.
+    without a learning rate, and inside `jax.jit`; `TreeError` for batches without an axis, and for
+    single ones that differ in shape.
 
     Source: Smith, 2017, "Cyclical learning rates for training neural networks", section 3.3;
     smoothing, the end at four times the lowest and the suggestions are fastai's.
@@ -138,13 +142,13 @@ def find_learning_rate(
     numbers = {"low": low, "high": high, "smoothing": smoothing, "stop": stop}
     given = {k: limit(WHO, k, x, number_dtype()) for k, x in numbers.items()}
     start = start_point(WHO, params)
-    seen = None if batches is None else arrays(WHO, "batches", batches)
+    if isinstance(steps, bool) or not 2 <= plain(steps) < 2**31:
+        raise ConfigError(WHO, "steps are too few or too many", expected="[2, 2**31)", found=steps)
+    seen = None if batches is None else arrays(WHO, "batches", _side_by_side(batches, int(steps)))
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((given, start, seen))):
         raise ConfigError(WHO, "it runs by itself", expected="a call outside of jax.jit")
     if not 0 < low < high < float("inf"):
         raise ConfigError(WHO, "no range of rates", expected="0 < low < high", found=(low, high))
-    if isinstance(steps, bool) or not 2 <= plain(steps) < 2**31:
-        raise ConfigError(WHO, "steps are too few or too many", expected="[2, 2**31)", found=steps)
     if not smoothing < 1 or not stop > 1:
         problem = "smoothing is in [0, 1) and stop above 1"
         raise ConfigError(WHO, problem, found=f"smoothing={smoothing}, stop={stop}")
@@ -154,6 +158,32 @@ def find_learning_rate(
     done = jax.device_get(run(start, seen, jnp.asarray(rates, number_dtype()), given))
     made = int(done.step)
     return RateSearch(rates[:made], done.losses[:made], done.smoothed[:made], bool(done.over))
+
+
+def _side_by_side(batches: Any, most: int) -> Any:
+    """Batches that come one by one as a tree whose first axis numbers them; others as they are."""
+    one_by_one = isinstance(batches, list) and not any(map(_is_leaf, batches))
+    if _is_leaf(batches) and isinstance(batches, Iterable) and not isinstance(batches, str | bytes):
+        one_by_one = not hasattr(batches, "shape")
+    if not one_by_one:
+        return batches
+    each = [arrays(WHO, f"batches[{i}]", x) for i, x in enumerate(itertools.islice(batches, most))]
+    kinds = {str(jax.tree.map(jnp.shape, x)): None for x in each}
+    if len(kinds) != 1:
+        raise TreeError(
+            WHO,
+            "the batches differ in structure or shape" if each else "there are no batches",
+            expected="trees of arrays of the same shapes",
+            found=", ".join(kinds)[:200] or "none",
+            fix="Leave out a last one that is smaller: drop_last=True in most loaders."
+            if each
+            else None,
+        )
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *each)
+
+
+def _is_leaf(x: Any) -> bool:
+    return jax.tree_util.all_leaves([x])
 
 
 def _count(batches: Any) -> int:

@@ -27,6 +27,16 @@ def loss(w, batch):
     return 0.5 * jnp.sum(jnp.asarray(CURVES, w.dtype) * (w - batch.astype(w.dtype)) ** 2) + 1.0
 
 
+class Loader:
+    """What gives batches again and again, as loaders do."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
 def by_hand(rates, smoothing, stop):
     """SGD on the same loss, as the docstring has it."""
     w, m, best, rows = np.zeros(3), 0.0, math.inf, []
@@ -157,3 +167,24 @@ def test_what_is_wrong_is_told():
             jopt.plot.run(logged)
     with pytest.raises(jopt.ConfigError, match="nothing to draw"):
         jopt.plot.run({"a": [1.0]})
+
+
+@pytest.mark.parametrize("way", [lambda xs: [{"x": x} for x in xs], iter, Loader])
+def test_batches_may_come_one_by_one(way):
+    def of_one(w, batch):
+        return loss(w, batch["x"] if isinstance(batch, dict) else batch)
+
+    settings = {"low": 1e-4, "high": 1e-2, "steps": 4}
+    whole = jopt.find_learning_rate(jopt.sgd(0.1), of_one, jnp.zeros(3), BATCHES, **settings)
+    found = jopt.find_learning_rate(jopt.sgd(0.1), of_one, jnp.zeros(3), way(BATCHES), **settings)
+    np.testing.assert_array_equal(found.losses, whole.losses)
+
+
+def test_a_last_batch_that_is_smaller_is_named():
+    uneven = iter([jnp.ones((2, 3)), jnp.ones((1, 3))])
+    with pytest.raises(jopt.TreeError, match="differ in structure or shape") as caught:
+        jopt.find_learning_rate(jopt.sgd(0.1), loss, jnp.zeros(3), uneven)
+    assert "(2, 3), (1, 3)" in str(caught.value)
+    assert "drop_last" in str(caught.value)
+    with pytest.raises(jopt.TreeError, match="there are no batches"):
+        jopt.find_learning_rate(jopt.sgd(0.1), loss, jnp.zeros(3), iter([]))

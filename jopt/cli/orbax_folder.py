@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from jopt.base import CheckpointError
+from jopt.checkpoint.kept import listed
 from jopt.checkpoint.manifest import Manifest
 from jopt.core.tree import Tree
 
@@ -45,6 +47,13 @@ def write(who: str, path: str, tree: Tree) -> None:
 def _plain(who: str, folder: str) -> Tree:
     import orbax.checkpoint as ocp
 
+    if kept := listed(who, Path(folder)):
+        raise CheckpointError(
+            who,
+            "this is the folder of a run, as jopt.Checkpoints keeps it",
+            expected="one of its files",
+            fix=f"The newest is {kept[-1].path.name}.",
+        )
     if not os.path.exists(os.path.join(folder, "_METADATA")):
         raise CheckpointError(
             who,

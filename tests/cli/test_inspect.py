@@ -182,3 +182,13 @@ def test_other_formats_are_read_too(work, capsys):
     report = report_of(capsys, "inspect", "plain.msgpack")
     assert (report["format"], report["transform"], report["version"]) == ("flax", None, None)
     assert leaf(report, "w")["mean"] == 2.0
+
+
+def test_the_folder_of_a_run_says_which_file_is_the_newest(tmp_path, capsys):
+    with jopt.Checkpoints(tmp_path / "runs") as kept:
+        for step in (3, 1):
+            kept.save(step, {"w": np.ones(3)})
+    code, _, err = jopt_command(capsys, "inspect", tmp_path / "runs")
+    assert code == 2
+    assert "as jopt.Checkpoints keeps it" in err
+    assert "The newest is step_00000001.jopt." in err
