@@ -95,7 +95,7 @@ def import_optimizer(
     state, boxes = taken_off(tx.init(params))
     for target in found:
         said = naming(IMPORT, target, names)
-        state = _imported(tx, target, state, files[target.label], said, count, cast)
+        state = _imported(tx, state, said, files[target.label], count, cast)
     whole: State = put_on(state, boxes)
     return whole
 
@@ -148,7 +148,7 @@ def export_optimizer(
         said, around = naming(EXPORT, target, names), round_of(tx, target, state)
         if around is not None and around.micro and not mid_round:
             raise around.lost(EXPORT, target)
-        out[target.label] = _exported(target, state, said, around if mid_round else None)
+        out[target.label] = _exported(state, said, around if mid_round else None)
     return out if len(found) > 1 else out[found[0].label]
 
 
@@ -197,14 +197,9 @@ def from_state_dict(
 
 
 def _imported(
-    tx: Transform,
-    target: Target,
-    state: State,
-    given: Any,
-    said: Naming,
-    count: int | None,
-    cast: bool,
+    tx: Transform, state: State, said: Naming, given: Any, count: int | None, cast: bool
 ) -> State:
+    target = said.target
     node = target.node(state)
     groups = checked(IMPORT, given)
     ours = [read_group(target, n, g) for n, g in enumerate(groups)]
@@ -242,9 +237,10 @@ def _kind(target: Target) -> type[Buffers | Flat]:
     return Flat if target.part.shared else Buffers
 
 
-def _exported(target: Target, state: State, said: Naming, around: Round | None) -> dict[str, Any]:
+def _exported(state: State, said: Naming, around: Round | None) -> dict[str, Any]:
     import torch
 
+    target = said.target
     node = target.node(state)
     rows = placed(EXPORT, said)
     # What torch itself has in a group, and whether its state exists before the first step.
