@@ -90,19 +90,24 @@ def on(tree: Any, target: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def build(run: Callable[..., Any], arguments: Sequence[Any], name: str) -> Built:
+def build(
+    run: Callable[..., Any],
+    arguments: Sequence[Any],
+    name: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Built:
     """Compile a step for a target. Parameters and state, the first two arguments, are donated."""
     platform = {"cpu": "cpu", "h100": "cuda", "tpu": "tpu"}[name]
     target = device(name)
     placed = [on(x, target) for x in arguments]
     jax.clear_caches()
-    start = time.perf_counter()
+    start = clock()
     lowered = (
         jax.jit(run, donate_argnums=(0, 1)).trace(*placed).lower(lowering_platforms=(platform,))
     )
-    middle = time.perf_counter()
+    middle = clock()
     program = lowered.compile()
-    return Built(program, middle - start, time.perf_counter() - middle)
+    return Built(program, middle - start, clock() - middle)
 
 
 def median(built: Sequence[Built]) -> tuple[float, float]:

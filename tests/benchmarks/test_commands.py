@@ -6,7 +6,7 @@ import json
 import jax
 import pytest
 
-from tests.benchmarks import compiled, gpu, pictures, reports, targets, times
+from tests.benchmarks import compiled, gpu, pictures, reports, starting, targets, times
 from tests.benchmarks.trees import TREES, nbytes, size, values
 
 
@@ -135,3 +135,13 @@ def test_steps_in_a_loop_move_what_a_step_moves():
     step, tree = case.steps["jopt"](), TREES["tiny"]()
     alone = compiled.row(step, tree, [compiled.compiled(step, tree, "cpu")])
     assert gpu.stepped(step, tree).bytes / size(tree) == pytest.approx(alone["bytes"], rel=0.02)
+
+
+def test_what_starting_costs_is_compared_by_dtype():
+    found = {"float32": dict.fromkeys(starting.COLUMNS, 0.5), "int8": {"trace": 2.0}}
+    found["int8"] |= {"compile": 1.0, "step": 1.5}
+    assert starting.table(found).splitlines()[2:] == [
+        "| trace | 0.5 | 2 | 4 |  |",
+        "| compile | 0.5 | 1 | 2 | 2.50 |",
+        "| step | 0.5 | 1.50 | 3 | 2 |",
+    ]
