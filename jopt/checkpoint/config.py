@@ -117,12 +117,12 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _is_late(spec: Spec, name: str, value: Any) -> bool:
-    """Whether this is off and torch's optimizer lacks it: a file may be older than the choice."""
+    """Whether this is off and torch's optimizer lacks it, or so said: a file may be older."""
     hyper = spec.by_name.get(name)
     off = None if hyper else spec.unsaid.get(name, False)
     late = value == off and type(value) is type(off)
     key = hyper.torch if hyper else spec.options.get(name)
-    return bool(spec.torch) and key is None and late
+    return (bool(spec.torch) or name in spec.unsaid) and key is None and late
 
 
 def _factors(group: Group) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jopt.core.checks import check_count
 from jopt.core.grafted import Graft, grafting
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import debias, lerp, norm, safe_sqrt
+from jopt.numerics import debias, in_shares, lerp, norm, safe_sqrt
 from jopt.numerics.eigenbases import alike, gram, in_basis
 from jopt.numerics.explicit import whole
 from jopt.numerics.inverse_roots import inverse_roots
@@ -77,7 +77,9 @@ SPEC = Spec(
         "power": None,
         "vectors": None,
         "method": None,
+        "spread": None,
     },
+    unsaid={"spread": False},
     gives="direction",
     decay="step",
     counts=True,
@@ -98,7 +100,8 @@ def prepare(h: Any) -> dict[str, Any]:
         "k2": jnp.where(sums, 1, 1 / debias(inside, h.t)),
         "weight": jnp.where(sums, 1, 1 - h.b2),
         **(h.graft.prepared(h) if isinstance(h.graft, Graft) else {}),
-        "due": (h.t >= h.start) & (jnp.mod(h.t - h.start, h.update_every) == 0),
+        "first": h.t == h.start,
+        "turn": jnp.mod(h.t - h.start, h.update_every),
         "begun": h.t >= h.start,
     }
 
@@ -117,7 +120,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
 
 def batch(x: Any, s: Any, h: Any) -> Any:
     """What becomes of a stack of wide matrices, and of what is kept beside them."""
-    return jax.vmap(lambda g, own: lines(g, SimpleNamespace(**own), h))(x, vars(s))
+    return lines(x, s, h, each=jax.vmap)
 
 
 def as_long(d: Any, other: Any) -> Any:
@@ -126,8 +129,22 @@ def as_long(d: Any, other: Any) -> Any:
     return norm(other) / jnp.where(size > 0, size, 1) * d
 
 
-def lines(g: Any, s: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-    """The direction, of its own length where that is another transform's to say; and new slots."""
+def lines(g: Any, s: Any, h: Any, each: Any = lambda f: f) -> tuple[Any, dict[str, Any]]:
+    """The direction, of its own length where that is another transform's to say; and new slots.
+
+    `each` maps what is said of a leaf over many. Roots are of all at once, to be found in shares.
+    """
+    seen = lambda g, own: gathered(g, SimpleNamespace(**own), h)  # noqa: E731
+    m, other, factors, new = each(seen)(g, vars(s))
+    if not factors:
+        return other, new
+    roots = renewed(factors, {k: getattr(s, f"root_{k}") for k in factors}, h)
+    d = each(lambda m, other, roots: multiplied(m, other, roots, h))(m, other, roots)
+    return d, new | {f"root_{k}": x for k, x in roots.items()}
+
+
+def gathered(g: Any, s: Any, h: Any) -> tuple[Any, Any, dict[int, Any], dict[str, Any]]:
+    """The momentum, the direction whose length counts, the factors, and all new slots but roots."""
     new: dict[str, Any] = {}
     m = g
     if h.b1 is not None:
@@ -139,11 +156,8 @@ def lines(g: Any, s: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         under = safe_sqrt(h.k2 * nu) + h.graft_eps
         other = m / jnp.where(under > 0, under, 1)
     held = sides(g.shape, vars(h))
-    if not held:
-        return other, new
-    tiles = _tiles(g.shape, vars(h))
-    pieces = cut(whole(g, *range(g.ndim)), tiles)
-    factors, old = {}, {}
+    factors = {}
+    pieces = cut(whole(g, *range(g.ndim)), _tiles(g.shape, vars(h))) if held else None
     for k in held:
         before = getattr(s, f"factor_{k}")
         made = jax.vmap(lambda x, k=k: gram(x, x.ndim - k))(pieces)
@@ -151,33 +165,41 @@ def lines(g: Any, s: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         most = float(jnp.finfo(g.dtype).max) / 4
         sums = jnp.clip(h.b2 * before + h.weight * alike(made, before), -most, most)
         factors[k] = new[f"factor_{k}"] = sums
-        old[k] = getattr(s, f"root_{k}")
-    roots = renewed(factors, old, len(held), h)
+    return m, other, factors, new
+
+
+def multiplied(m: Any, other: Any, roots: Any, h: Any) -> Any:
+    """The direction."""
+    tiles = _tiles(m.shape, vars(h))
     d = cut(whole(m, *range(m.ndim)), tiles)
     for k, root in roots.items():
-        new[f"root_{k}"] = root
         d = jax.vmap(lambda x, q, k=k: in_basis(x, -k, q))(d, whole(root, 0, 1, 2))
-    d = alike(joined(d, tiles, g.shape), g)
+    d = alike(joined(d, tiles, m.shape), m)
     if isinstance(h.graft, Graft):
-        return d, new
-    return jnp.where(h.begun, d if h.graft is None else as_long(d, other), other), new
+        return d
+    return jnp.where(h.begun, d if h.graft is None else as_long(d, other), other)
 
 
-def renewed(factors: Any, old: Any, axes: int, h: Any) -> Any:
-    """The roots for this step."""
-    factors, old = jax.lax.stop_gradient((factors, old))
-    p = 2 * axes if h.power is None else h.power
+def renewed(factors: Any, old: Any, h: Any) -> Any:
+    """The roots for this step, of all tiles of all leaves of a stack."""
+    p, newton = 2 * len(factors) if h.power is None else h.power, h.method == "newton"
+    rows = lambda x: whole(x, *range(x.ndim)).reshape(-1, *x.shape[-2:])  # noqa: E731
+    factors, held = jax.tree.map(rows, jax.lax.stop_gradient((factors, old)))
 
-    def make() -> Any:
-        made = {
-            k: inverse_roots(
-                h.k2 * whole(x, 0, 1, 2), p, h.eps, h.ridge, newton=h.method == "newton"
-            )
-            for k, x in factors.items()
-        }
-        return {k: alike(x, old[k]) for k, x in made.items()}
+    def roots(of: Any, _: Any = None) -> Any:
+        return {k: inverse_roots(h.k2 * x, p, h.eps, h.ridge, newton=newton) for k, x in of.items()}
 
-    return jax.lax.cond(h.due, make, lambda: old)
+    due, some = in_shares(roots, factors, held, h.turn, h.update_every, h.spread)
+
+    def placed(make: Any) -> Any:
+        return lambda: {k: alike(x.reshape(old[k].shape), old[k]) for k, x in make().items()}
+
+    which = (h.begun & due).astype(jnp.int32)
+    ways = [lambda: jax.lax.stop_gradient(old), placed(some)]
+    if h.spread:
+        ways.append(placed(lambda: roots(factors)))
+        which = jnp.where(h.first, 2, which)
+    return jax.lax.switch(which, ways)
 
 
 @optimizer(SPEC, rule, door=grafting(matrixwise), batch=batch, alike=True, prepare=prepare)
@@ -196,6 +218,7 @@ def shampoo(
     power: int | None = None,
     vectors: bool = False,
     method: Literal["eigh", "newton"] = "eigh",
+    spread: bool = False,
     weight_decay: Value = 0.0,
     **common: Unpack[Decoupled],
 ) -> dict[str, Any]:
@@ -233,6 +256,8 @@ def shampoo(
     - `vectors`: whether vectors have a factor, too.
     - `method`: how roots are found: by eigenvectors, `"eigh"`, or by coupled `"newton"` iteration,
       which is products alone.
+    - `spread`: find the roots of a share of the tiles of all matrices of a shape at every step,
+      after those of all at the first, where else all are found at one, see `soap`.
     - `weight_decay`: λ ≥ 0, decoupled.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
       takes, see `jopt.Decoupled`. `axes` says what of a leaf is a matrix.
@@ -271,5 +296,4 @@ def shampoo(
     return made | ({} if power is None else {"power": check_count("shampoo", "power", power, 1)})
 
 
-GRAFTS = (None, "adam", "sgd")
-METHODS = ("eigh", "newton")
+GRAFTS, METHODS = (None, "adam", "sgd"), ("eigh", "newton")

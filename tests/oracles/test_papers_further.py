@@ -20,6 +20,7 @@ FURTHER = {
         {},
         {"graft": "sgd", "update_every": 4, "start": 3, "method": "newton", "ridge": 1e-3},
         {"b1": 0.0, "b2": 1.0, "eps": 1e-3, "graft": None, "power": 2, "vectors": True},
+        {"spread": True, "block_size": 2, "update_every": 3, "start": 2, "ridge": 1e-3},
     ),
     "soap": ({"max_size": 4},),
 }

@@ -126,7 +126,7 @@ def dion2(
 
 def shampoo(
     p, gs, *, learning_rate, b1, b2, eps, ridge, graft, graft_eps, block_size, update_every, start,
-    power, vectors, method, weight_decay,
+    power, vectors, method, spread, weight_decay,
 ):  # fmt: skip
     d = np.ndim(p)
     cuts = [np.linspace(0, k * -(-n // k), k + 1).astype(int)
@@ -135,6 +135,12 @@ def shampoo(
         tuple(slice(c[i], c[i + 1]) for c, i in zip(cuts, at, strict=True))
         for at in np.ndindex(*(len(c) - 1 for c in cuts))
     ]
+    # Of a tall matrix turned over the tiles are numbered the other way round.
+    counts = [len(c) - 1 for c in cuts]
+    rows = np.arange(len(tiles)).reshape(counts or 1)
+    if d == 2 and p.shape[0] > p.shape[1]:
+        rows = np.arange(len(tiles)).reshape(counts[::-1]).T
+    turns = rows.ravel() // -(-len(tiles) // update_every) if spread else np.zeros(len(tiles))
     preconditioned = d > 1 or (d == 1 and vectors)
     m, v = 0 * p, 0 * p
     factors = {(i, a): 0.0 for i in range(len(tiles)) for a in range(d)}
@@ -155,7 +161,7 @@ def shampoo(
                 for a in range(d):
                     u = unfolded(g[tile], a)
                     f = factors[i, a] = b2 * factors[i, a] + weight * u @ u.T
-                    if t >= start and (t - start) % update_every == 0:
+                    if t == start or (t > start and (t - start) % update_every == turns[i]):
                         floor = eps + ridge * np.linalg.norm(k2 * f)
                         w, q = np.linalg.eigh(k2 * f + floor * np.eye(len(f)))
                         roots[i, a] = q * w ** (-1 / (power or 2 * d)) @ q.T
