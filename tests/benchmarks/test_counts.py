@@ -38,8 +38,8 @@ SLOTS = {
 SCALARS = 12
 """And how many numbers beside them: counters, hyperparameters."""
 
-SMALL = {"lbfgs": 4, "stochastic": 1}
-"""And how many small arrays: the tables of the history's products, and a key."""
+SMALL = {"lbfgs": 4, "stochastic": 1, "monitor+adamw": 4, "monitor+clip+adamw": 4}
+"""And how many small arrays: the tables of the history's products, a key, a monitor's norms."""
 
 
 @pytest.mark.parametrize("name", CASES)
