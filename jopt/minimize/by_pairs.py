@@ -42,11 +42,14 @@ from jopt.numerics import (
 HISTORY = 100
 BOUNDED_HISTORY = 20
 """Between bounds a step costs the cube of it."""
-MAX_TRIALS = 25
+MAX_TRIALS, FEW_TRIALS = 25, 4
 PATIENCE = 5
 """After so many steps that lower neither the value nor the gradient the pairs are forgotten."""
 MAX_RESTARTS = 10
-"""So often the pairs may be forgotten; along the gradient alone a search could go on for ever."""
+"""So often the pairs may be forgotten, each time only if the value has fallen by √ε of it since.
+
+Along the gradient alone a search could go on for ever.
+"""
 NOISE = 8
 """By how many units in the last place the value of a function is taken to be wrong."""
 
@@ -74,8 +77,8 @@ class Run(NamedTuple):
 class Numbers(NamedTuple):
     """Value and slope at the start of the search, its trial and limit; the last progress.
 
-    And the size of the gradient, and whether the search is `stuck`. No more than eight: XLA makes
-    one kernel of what stacks so many.
+    And the value when the pairs were forgotten last, and whether the search is `stuck`. No more
+    than eight: XLA makes one kernel of what stacks so many.
     """
 
     f: Array
@@ -84,7 +87,7 @@ class Numbers(NamedTuple):
     t_max: Array
     best_f: Array
     best_g: Array
-    grad: Array
+    mark: Array
     stuck: Array
 
 
@@ -112,6 +115,7 @@ def by_pairs(
 ) -> Minimum:
     """Minimise it from `x0`; see `minimize`."""
     box = None if bounds is None else tuple(packed.join(side) for side in bounds)
+    boxed = box is not None and jnp.all(jnp.isfinite(jnp.stack(box)))
 
     def inside(x: Array) -> Array:
         return x if box is None else jnp.clip(x, *box)
@@ -145,6 +149,7 @@ def by_pairs(
             noise=noise,
             t_max=was.t_max,
             max_trials=MAX_TRIALS,
+            few_trials=FEW_TRIALS,
         )
         # The slope is 0 at first; where rounding errors make it rise the search is over at once.
         search, over = found.search, found.done | found.spent | ~(was.slope < 0)
@@ -168,7 +173,9 @@ def by_pairs(
         # Pairs may have misled a search that found nothing and searches that gain nothing. The next
         # one goes along the gradient, and is the last if it does no better.
         failed = over & ~first & (~moved | (idle >= PATIENCE))
-        stop = failed & ((~better & (n.pairs == 0)) | (n.restarts <= 0))
+        in_vain = ~better & (n.pairs == 0)
+        no_use = f >= was.mark - jnp.sqrt(eps) * jnp.abs(f)
+        stop = failed & (in_vain | no_use | (n.restarts <= 0))
         pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
         f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
         f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(was.f), jnp.abs(f)))
@@ -200,10 +207,11 @@ def by_pairs(
         )
         t, t_max = jnp.ones_like(f), jnp.full_like(f, jnp.inf)
         if box is not None:
-            t = jnp.where(pairs.n == 0, 1 / jnp.maximum(1, jnp.sqrt(total)), 1)
+            t = jnp.where(first & ~boxed, 1 / jnp.maximum(1, jnp.sqrt(total)), 1)
             t_max = jnp.maximum(longest(low[0], d, *box), 1)
         best_f, best_g = either(better, (f, g_max), (was.best_f, was.best_g))
-        begun = Numbers(f, slope, t, t_max, best_f, best_g, g_max, jnp.zeros_like(f))
+        mark = jnp.where(failed, f, was.mark)
+        begun = Numbers(f, slope, t, t_max, best_f, best_g, mark, jnp.zeros_like(f))
         going = was._replace(t=search.t, stuck=search.stuck.astype(dtype))
         ends = jnp.stack([jnp.stack([jnp.zeros_like(f), f, slope]), jnp.full(3, jnp.inf, dtype)])
         counts = Counts(
@@ -260,7 +268,7 @@ def by_pairs(
         params=packed.part(end.here[0]),
         value=last.f,
         aux=end.auxes[0],
-        grad_norm=last.grad,
+        grad_norm=jnp.max(jnp.abs(downhill(*end.here)), initial=0),
         steps=n.steps,
         evaluations=n.evaluations,
         status=n.status,

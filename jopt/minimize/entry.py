@@ -47,9 +47,10 @@ def minimize(
         no decrease can be represented (L-BFGS); x = x′ twice in a row (`tx`)
 
     After five steps that have neither lowered the value by its last place nor halved the gradient
-    L-BFGS forgets its pairs, ten times at the most. It is at the limit of rounding where a search
-    along −g gains nothing either, and what the slope there promises is below the last places of
-    the value, or max(|g|·max(1, |x|)) ≤ ∛ε·max(1, |f|). Values that are not finite its search
+    L-BFGS forgets its pairs, ten times at the most, and only if that lowered the value by √ε of it
+    the last time. It is at the limit of rounding where that or a search along −g gains nothing, and
+    what the slope promises is below the last places of the value, or
+    max(|g|·max(1, |x|)) ≤ ∛ε·max(1, |f|). Values that are not finite its search
     takes for infinitely high: only at `x0` do they end it.
 
     **Arguments:**

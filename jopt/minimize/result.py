@@ -69,6 +69,21 @@ class Minimum(NamedTuple):
         return self.converged
 
     @property
+    def nfev(self) -> Array:
+        """The same as `evaluations`, by SciPy's name."""
+        return self.evaluations
+
+    @property
+    def njev(self) -> Array:
+        """How often the gradient was evaluated, by SciPy's name: with every value."""
+        return self.evaluations
+
+    @property
+    def nit(self) -> Array:
+        """The same as `steps`, by SciPy's name."""
+        return self.steps
+
+    @property
     def message(self) -> Any:
         """Why it stopped, in words; under `vmap` an array of them. Not for use inside `jit`."""
         words = np.asarray(MESSAGES, object)[np.asarray(self.status)]

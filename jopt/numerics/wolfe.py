@@ -50,6 +50,7 @@ def advance(
     noise: Array,
     t_max: Array | float,
     max_trials: int,
+    few_trials: int,
 ) -> Step:
     """What the value and the slope at `s.t` say.
 
@@ -62,7 +63,11 @@ def advance(
     Where decreases are lost in the noise the slopes decide alone. A value or slope that is not
     finite counts as infinitely high; the next trial is half way back from it.
 
-    **Arguments:** `f`, `slope`: at 0; `t_max`: the longest step; `max_trials`: then it is spent.
+    Outwards it goes four times as far where the slope grows, for the cubic then has its minimum
+    behind, and to `t_max` where that is at most twice as far on.
+
+    **Arguments:** `f`, `slope`: at 0; `t_max`: the longest step; `max_trials`: then it is spent, or
+    after `few_trials` where the slope promises no more than the noise.
 
     Source: Nocedal and Wright, 2006, algorithms 3.5 and 3.6, the next trial as in Schmidt's
     minFunc; the noise is that of Hager and Zhang, 2005.
@@ -84,10 +89,13 @@ def advance(
     left = jnp.where(out, further, jnp.minimum(a[0], b[0]))
     right = jnp.where(out, jnp.minimum(10 * s.t, t_max), jnp.maximum(a[0], b[0]))
     t = cubic_minimum(Point(*a), Point(*b), left, right)
+    t = jnp.where(out & (slope_new <= s.low[2]), s.t + 4 * (s.t - s.low[0]), t)
+    t = jnp.where(out & (t - s.t >= 0.5 * (t_max - s.t)), t_max, t)
     # Too close to an end for the second time, or at it: a tenth of the bracket inwards.
     margin = 0.1 * (right - left)
     close = ~out & (jnp.minimum(right - t, t - left) < margin)
     push = close & (s.stuck | (t >= right) | (t <= left))
     t = jnp.where(push, jnp.clip(t, left + margin, right - margin), t)
-    spent = (s.trials + 1 >= max_trials) | ~(out | (right > left))
+    most = jnp.where(-slope * s.t <= noise, few_trials, max_trials)
+    spent = (s.trials + 1 >= most) | ~(out | (right > left))
     return Step(Search(t, low, high, close & ~push, s.trials + 1), done, ~above, spent)
