@@ -30,6 +30,7 @@ from jopt.core.numbers import Number as Number
 from jopt.core.numbers import Value as Value
 from jopt.core.route import route as route
 from jopt.core.route import routing as routing
+from jopt.core.side_by_side import apart as apart
 from jopt.core.side_by_side import for_each as for_each
 from jopt.core.side_by_side import written as written
 from jopt.core.sparse_rows import row_gradient as row_gradient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 from jopt.core.counts import Counts
 from jopt.core.ending import Ending
@@ -23,7 +23,7 @@ def read_by(
     counts: Counts | None,
     paths: Sequence[Path],
     shapes: Sequence[tuple[int, ...]],
-    alone: bool = False,
+    alone: bool | Literal["alone"] = False,
 ) -> list[Numbers]:
     """What the rule of each leaf reads: one array for leaves of one age and shape.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ def one_by_one(x: Any, behind: Any) -> Any:
     return jax.lax.platform_dependent(x, behind, tpu=later, default=lambda x, _: x)
 
 
-def in_turns(shapes: Iterable[Any]) -> list[int]:
+def in_turns(shapes: Iterable[Any], apart: bool = False) -> list[int]:
     """For each of these leaves which array it reads, from 0: `TOGETHER` of one shape read one.
 
     Whatever leaves read in common goes by these turns. One that reads an array with these and
@@ -141,7 +141,7 @@ def in_turns(shapes: Iterable[Any]) -> list[int]:
     alike: Counter[Any] = Counter()
     found = []
     for shape in shapes:
-        alone = _alone.get() and math.prod(shape) > SMALL
+        alone = (apart or _alone.get()) and math.prod(shape) > SMALL
         found.append(alike[shape] // (1 if alone else TOGETHER))
         alike[shape] += 1
     return found
@@ -161,7 +161,10 @@ def each_alone() -> Iterator[None]:
 
 
 def handed_out(
-    shared: Mapping[Any, Numbers], ages: Sequence[Any], shapes: Sequence[Any], alone: bool = False
+    shared: Mapping[Any, Numbers],
+    ages: Sequence[Any],
+    shapes: Sequence[Any],
+    alone: bool | Literal["alone"] = False,
 ) -> list[Numbers]:
     """The numbers of each leaf, by its age, in arrays for some of one shape; see `in_turns`.
 
@@ -172,7 +175,7 @@ def handed_out(
         of_age.setdefault(age, []).append(i)
     found: dict[int, Numbers] = {}
     for age, members in of_age.items():
-        turns = in_turns(shapes[i] for i in members)
+        turns = in_turns((shapes[i] for i in members), alone == "alone")
         own = shared[age].apart(max(turns) + 1)
         found |= {i: own[turn] for i, turn in zip(members, turns, strict=True)}
         if alone:

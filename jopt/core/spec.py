@@ -62,6 +62,8 @@ class Spec:
       depends on no entry. The rule may then run on any piece of a leaf.
     - `reduces`: a leaf's update takes a sum or maximum of what its slots become. A GPU then writes
       slots over the old ones only in a kernel of that leaf alone; its step runs beside others'.
+      With `"alone"` the step of a large leaf is in that kernel, too: what the reduction has to
+      write down is there for one leaf at a time.
     - `torch`: torch's class name, if torch has it.
     - `unsaid`: static choices that torch lacks, with the value at which a file does not mention
       them: it may be older than they are. `False` needs no word here.
@@ -84,7 +86,7 @@ class Spec:
     params_by: tuple[str, ...] | None = None
     sparse: Literal["no", "rows"] = "no"
     elementwise: bool = False
-    reduces: bool = False
+    reduces: bool | Literal["alone"] = False
     torch: str | None = None
     unsaid: Mapping[str, Any] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from jopt.core import Decoupled, Hyper, Slot, Spec, Value, optimizer
+from jopt.core import Decoupled, Hyper, Slot, Spec, Value, apart, optimizer
 from jopt.core.vocabulary import DECAY, EPS, RATE
 from jopt.numerics import Ratio, lerp, safe_sqrt
 
@@ -38,7 +38,7 @@ SPEC = Spec(
     gives="direction",
     decay="step",
     complex="no",
-    reduces=True,
+    reduces="alone",
     params_by=("weight_decay",),
 )
 
@@ -51,12 +51,17 @@ def prepare(h: Any) -> dict[str, Any]:
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `sm3`."""
     covers = {c.name: getattr(s, c.name) for c in COVERS if hasattr(s, c.name)}
-    nu = h.b2 * functools.reduce(jnp.minimum, covers.values()) + h.weight * jnp.square(g)
+
+    def squares(covers: dict[str, Any]) -> Any:
+        least = functools.reduce(jnp.minimum, covers.values())
+        return h.b2 * least + h.weight * jnp.square(g)
+
+    # A ν for each maximum: one for all of them a GPU writes down in a kernel that does no more.
+    *own, seen = apart(covers, len(covers) + 1)
+    nu = squares(seen)
     new = {
-        name: jnp.max(nu, [i for i in range(g.ndim) if x.shape[i] != g.shape[i]], keepdims=True)
-        if g.size
-        else x
-        for name, x in covers.items()
+        name: jnp.max(squares(each), _others(x, g), keepdims=True) if g.size else x
+        for each, (name, x) in zip(own, covers.items(), strict=True)
     }
     under = safe_sqrt(nu + h.eps)
     d = Ratio(g, jnp.where(under > 0, under, 1))
@@ -64,6 +69,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         return d, new
     mu = lerp(s.mu, d.value, 1 - h.momentum)
     return mu, new | {"mu": mu}
+
+
+def _others(cover: Any, g: Any) -> list[int]:
+    return [i for i in range(g.ndim) if cover.shape[i] != g.shape[i]]
 
 
 @optimizer(SPEC, rule, prepare=prepare)
