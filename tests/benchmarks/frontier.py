@@ -48,6 +48,7 @@ CASES = {
     "normuon+adamw": Case(lambda: beside_adamw(jopt.normuon(2e-2))),
     "dion2+adamw": Case(lambda: beside_adamw(jopt.dion2(1e-2))),
     "soap": Case(lambda: jopt.soap(max_size=LARGEST), 10),
+    "kl_shampoo+adamw": Case(lambda: beside_adamw(jopt.kl_shampoo()), 10),
     "shampoo": Case(lambda: jopt.shampoo(1e-3), 10),
     "shampoo newton": Case(lambda: jopt.shampoo(1e-3, method="newton"), 10),
     "kron": Case(lambda: jopt.kron(max_size=LARGEST), 1 / 0.03),
