@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError, StateError, called
-from jopt.core.one_leaf import cast_numbers
+from jopt.base import StateError
+from jopt.core.algebra import Algebra, Kept
 from jopt.core.ownership import (
-    Class,
     Lie,
     OwnedStack,
     classes_of,
@@ -24,130 +22,15 @@ from jopt.core.ownership import (
     is_too_large,
     lying_so,
     on_owners,
-    team_size,
 )
-from jopt.numerics import Team, Work, real_dtype
+from jopt.core.side_by_side import one_by_one
 
-Batch = Callable[..., Any]
-"""`batch(stack, s, h)`: what is done to all matrices of a shape, see `jopt.matrixwise`."""
-WorkOf = Callable[[tuple[int, int], Any], Any]
-"""`work(shape, h)`: what a matrix takes."""
-Kept = dict[str, Array]
 Stacks = dict[str, dict[str, OwnedStack]]
 """What is with the owners already, by class and slot."""
+ON_CHIP = 16 * 2**20
+"""So many bytes of matrices of a shape go through products at once on a TPU: more of them would
+go to the main memory and back between one product and the next."""
 RESTACK = "state = jopt.sharding.to_stacks(tx, jopt.sharding.to_leaves(state), params)."
-
-
-@dataclass(frozen=True)
-class Algebra:
-    """What is done to a stack of matrices, and with what.
-
-    **Attributes:** `who`: the optimizer; `batch`, `alike`, `spread`, `work`: see `matrixwise`;
-    `owned`: the names of the slots that it sees, with whether they lie as the matrix does;
-    `numbers`: what else it reads; `options`: of that what is no number; `turned`: the slots that
-    change places where a matrix is turned over.
-    """
-
-    who: str
-    batch: Batch
-    alike: bool
-    owned: Mapping[str, bool]
-    numbers: Mapping[str, Any]
-    options: Mapping[str, Any]
-    spread: Batch | None = None
-    work: WorkOf | None = None
-    turned: Mapping[str, str] = field(default_factory=dict)
-
-    def turned_over(self, xs: Sequence[Array], kept: Sequence[Kept]) -> list[Kept]:
-        """What is kept beside matrices by the names that it has when all are wide, or back."""
-        if not self.turned or not self.turns:
-            return [*kept]
-        tall = [x.shape[-2] > x.shape[-1] for x in xs]
-        return [
-            {self.turned.get(k, k): x for k, x in own.items()} if over else own
-            for own, over in zip(kept, tall, strict=True)
-        ]
-
-    def __call__(
-        self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team
-    ) -> tuple[Array, Kept]:
-        """What becomes of a stack `(k, m, n)`, and of what is kept beside each of its matrices."""
-        h = self._seen(x, numbers)
-        given = called(self.who, "batch", self.batch, x, *self._slots(kept), h, *team)
-        y, new = given if self._pairs(given, kept) else (given, {})
-        if getattr(y, "shape", ())[:1] != x.shape[:1]:
-            raise ConfigError(
-                self.who,
-                "batch gives no stack of as many matrices",
-                expected=f"an array of shape {x.shape}",
-                found=repr(y)[:100],
-            )
-        return y.astype(x.dtype), {k: new[k].astype(v.dtype) for k, v in kept.items()}
-
-    def by_teams(self, cls: Class) -> tuple[Class, Any]:
-        """A class, the last of whose matrices teams have if that costs less, and who does that."""
-        left = cls.count % cls.devices
-        if self.work is None or not left:
-            return cls, self
-        given = called(self.who, "work", self.work, cls.shape, SimpleNamespace(**self.options))
-        if not isinstance(given, tuple) or len(given) != len(Work._fields):
-            raise ConfigError(
-                self.who,
-                "work does not say what a matrix takes",
-                expected=f"({', '.join(Work._fields)})",
-                found=repr(given)[:100],
-            )
-        size = team_size(left, cls.shape[0], cls.devices, Work(*given))
-        return replace(cls, team=size), self if size == 1 else functools.partial(
-            self._shared, size, cls
-        )
-
-    def _shared(
-        self, size: int, cls: Class, x: Array, kept: Kept, numbers: Mapping[str, Any]
-    ) -> tuple[Array, Kept]:
-        team, last = Team(cls.names, cls.devices, size), len(x) - 1
-        y, _ = self(x[last:], kept, numbers, team)
-        return (jnp.concatenate([self(x[:last], kept, numbers)[0], y]) if last else y), kept
-
-    def on_columns(self, x: Array, numbers: Mapping[str, Any], over: tuple[str, ...]) -> Array:
-        """The same of matrices of which this device has columns."""
-        h = self._seen(x, numbers)
-        found: Array = called(self.who, "spread", self.spread or self.batch, x, h, over)
-        return found.astype(x.dtype)
-
-    @property
-    def turns(self) -> bool:
-        """Whether tall matrices are turned over here, too: what is kept beside goes by that."""
-        return self.alike and bool(self.owned)
-
-    @property
-    def arrays(self) -> dict[str, Array]:
-        """The numbers that a trace may hold."""
-        return {k: x for k, x in self.numbers.items() if isinstance(x, Array)}
-
-    @property
-    def rest(self) -> dict[str, Any]:
-        """The others."""
-        return {k: x for k, x in self.numbers.items() if not isinstance(x, Array)}
-
-    def _seen(self, x: Array, numbers: Mapping[str, Any]) -> Any:
-        numbers = cast_numbers(numbers, real_dtype(x.dtype))
-        return SimpleNamespace(**numbers, **self.rest, **self.options)
-
-    def _slots(self, kept: Kept) -> list[Any]:
-        return [SimpleNamespace(**kept)] if self.owned else []
-
-    def _pairs(self, given: Any, kept: Kept) -> bool:
-        pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping)
-        names = sorted(given[1]) if pair else []
-        if self.owned and names != sorted(kept):
-            raise ConfigError(
-                self.who,
-                "batch gives other slots than it is given",
-                expected=f"(stack, slots) with {', '.join(sorted(kept))}",
-                found=", ".join(names) if pair else repr(given)[:100],
-            )
-        return bool(self.owned)
 
 
 def batched(
@@ -163,7 +46,7 @@ def batched(
             turned = algebra.turns and shape[0] > shape[1]
             whole.setdefault((shape[::-1] if turned else shape, x.dtype), []).append(i)
     for members in whole.values():
-        done = _here(algebra, [xs[i] for i in members], [kept[i] for i in members])
+        done = _on_device(algebra, [xs[i] for i in members], [kept[i] for i in members])
         results |= zip(members, done[0], strict=True)
         after |= zip(members, done[1], strict=True)
     away = [i for i, lie in enumerate(lies) if lie is not None]
@@ -246,6 +129,35 @@ def with_stacks(
         after |= zip(rest, own_of, strict=True)
     own_after = algebra.turned_over(xs, [after[i] for i in range(len(xs))])
     return [results[i] for i in range(len(xs))], own_after, new
+
+
+def _on_device(
+    algebra: Algebra, xs: list[Array], kept: list[Kept]
+) -> tuple[list[Array], list[Kept]]:
+    """Those of one shape on one device: all at once, or on a TPU as many as its chip holds.
+
+    Not where each part would have slots to renew: to compile what renews them takes long.
+    """
+    fit = max(1, ON_CHIP // max(xs[0].size * xs[0].dtype.itemsize, 1))
+    if fit >= len(xs) or algebra.owned:
+        return _here(algebra, xs, kept)
+    found: list[Array] = jax.lax.platform_dependent(
+        xs,
+        tpu=functools.partial(in_parts, algebra, fit),
+        default=lambda xs: _here(algebra, xs, kept)[0],
+    )
+    return found, kept
+
+
+def in_parts(algebra: Algebra, fit: int, xs: list[Array]) -> list[Array]:
+    """What becomes of matrices with nothing kept beside, `fit` of them at a time."""
+    done: list[Array] = []
+    for i in range(0, len(xs), fit):
+        part = xs[i : i + fit]
+        # One part after the other, or XLA would begin all of them before it ends one.
+        part = one_by_one(part, done[-1]) if done else part
+        done += _here(algebra, part, [{}] * len(part))[0]
+    return done
 
 
 def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:

@@ -26,7 +26,8 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 from jopt.base import ConfigError, called, configured
-from jopt.core.batches import Algebra, Batch, Stacks, WorkOf, with_stacks
+from jopt.core.algebra import Algebra, Batch, WorkOf
+from jopt.core.batches import Stacks, with_stacks
 from jopt.core.dealing import parted_spec
 from jopt.core.dealt import DealtPart
 from jopt.core.doors import Prepare

@@ -2,9 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jopt
+from jopt.core.algebra import Algebra
+from jopt.core.batches import ON_CHIP, batched, in_parts
+from jopt.numerics import newton_schulz
 
 
 def barriers(tx, names, platform):
@@ -21,3 +25,29 @@ def barriers(tx, names, platform):
 def test_a_leaf_that_is_read_again_waits_for_the_one_before_on_a_tpu_alone(tx, waits):
     assert barriers(tx, "abc", "tpu") - barriers(tx, "a", "tpu") == (2 if waits else 0)
     assert barriers(tx, "abc", "cpu") == barriers(tx, "a", "cpu")
+
+
+def test_a_tpu_takes_as_many_matrices_at_once_as_its_chip_holds():
+    # Of these matrices in bfloat16 two fill the chip's share.
+    params = {name: jax.ShapeDtypeStruct((2048, 2048), jnp.float32) for name in "abc"}
+    assert ON_CHIP == 2 * 2 * 2048**2
+    tx = jopt.muon()
+    traced = jax.jit(tx.update).trace(params, jax.eval_shape(tx.init, params), params)
+
+    def products(platform):
+        return traced.lower(lowering_platforms=(platform,)).as_text().count("dot_general")
+
+    assert products("tpu") == 2 * products("cuda")
+
+
+def test_parts_of_a_batch_are_the_batch():
+    def batch(x, h):
+        return newton_schulz(x, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+
+    algebra = Algebra("muon", batch, alike=True, owned={}, numbers={}, options={})
+    draw = np.random.default_rng(0).standard_normal
+    xs = [jnp.asarray(draw((8, 16)), jnp.float32) for _ in range(5)]
+    whole, _ = batched(algebra, xs, [{}] * 5, [None] * 5)
+    parts = jax.jit(lambda xs: in_parts(algebra, 2, xs))(xs)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a, b)
