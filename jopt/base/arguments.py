@@ -145,8 +145,13 @@ def meant(name: str, known: Collection[str], torch: Mapping[str, str] | None = N
     return f"Did you mean {' and '.join(f'{ours}=' for ours in spelt)}?" if spelt else None
 
 
-def whole_number(who: str, name: str, value: Any, least: int, of: str = "steps") -> int:
-    """A number of things as an int; `ConfigError` for what is none, or below `least`."""
+def whole_number(
+    who: str, name: str, value: Any, least: int, of: str = "steps", *, counted: bool = False
+) -> int:
+    """A number of things as an int; `ConfigError` for what is none, or below `least`.
+
+    What is `counted` on a device must fit into 32 bits.
+    """
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(
@@ -155,6 +160,8 @@ def whole_number(who: str, name: str, value: Any, least: int, of: str = "steps")
             expected=f"an int of at least {least}",
             found=repr(value)[:100],
         )
+    if counted and value >= 2**31:
+        raise ConfigError(who, f"{name} is too large", expected="below 2**31", found=short(value))
     return value
 
 

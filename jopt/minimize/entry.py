@@ -104,7 +104,7 @@ def minimize(
     limits = {name: limit("minimize", name, x, number_dtype()) for name, x in limits.items()}
     most = (15_000 if tx is None else 1000) if max_steps is None else max_steps
     limits["max_steps"] = limit("minimize", "max_steps", most, jnp.int32)
-    kept = whole_number("minimize", "trace", trace, 0, "steps")
+    kept = whole_number("minimize", "trace", trace, 0, counted=True)
     start = start_point("minimize", x0)
     args = tuple(arrays("minimize", f"args[{i}]", arg) for i, arg in enumerate(args))
     box = None if bounds is None else laid_bounds(start, bounds)

@@ -9,6 +9,7 @@ zeros in R⁻¹, whatever else is left there.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ class Pairs(NamedTuple):
     @property
     def flat(self) -> Array:
         """The rows under each other, shape (2·m, n)."""
-        return self.rows.reshape(-1, self.rows.shape[2])
+        return self.rows.reshape(math.prod(self.rows.shape[:2]), self.rows.shape[2])
 
 
 def stored(p: Pairs, pair: Array, keep: Array) -> Pairs:

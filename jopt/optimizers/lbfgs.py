@@ -178,8 +178,10 @@ def lbfgs(
     >>> jopt.apply_updates(params, updates)
     {'w': Array([3., 3.], dtype=float32)}
     """
-    iterations = _count("max_iter", max_iter, "iterations")
+    iterations = whole_number("lbfgs", "max_iter", max_iter, 1, "iterations", counted=True)
     most = iterations * 5 // 4 if max_eval is None else max_eval
+    most = whole_number("lbfgs", "max_eval", most, 1, "evaluations", counted=True)
+    pairs = whole_number("lbfgs", "history_size", history_size, 1, "pairs", counted=True)
     if not is_one_of(line_search, None, "strong_wolfe"):
         raise ConfigError(
             "lbfgs",
@@ -200,8 +202,8 @@ def lbfgs(
         groups=groups,
         options={
             "max_iter": iterations,
-            "max_eval": _count("max_eval", most, "evaluations"),
-            "history_size": _count("history_size", history_size, "pairs"),
+            "max_eval": most,
+            "history_size": pairs,
             "line_search": line_search,
         },
         learning_rate=learning_rate,
@@ -209,10 +211,3 @@ def lbfgs(
         tolerance_change=tolerance_change,
         min_curvature=min_curvature,
     )
-
-
-def _count(name: str, given: Any, of: str) -> int:
-    count = whole_number("lbfgs", name, given, 1, of)
-    if count >= 2**31:
-        raise ConfigError("lbfgs", f"{name} is too large", expected="below 2**31", found=count)
-    return count

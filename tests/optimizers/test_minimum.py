@@ -100,3 +100,8 @@ def test_parameters_of_several_dtypes():
     }
     np.testing.assert_allclose(found.params["c"], 2j, atol=1e-4)
     np.testing.assert_allclose(found.params["b"], 2, atol=3e-2)
+
+
+def test_where_there_is_nothing_to_move_it_is_done():
+    found = jopt.minimize(lambda x: jnp.sum(x) + 2.0, jnp.zeros((0, 3)))
+    assert (found.params.shape, float(found.value), bool(found.success)) == ((0, 3), 2.0, True)
