@@ -15,7 +15,7 @@ import pytest
 
 from tests.catalog import Entry
 
-MOST = 3
+MOST = 2
 
 
 def sample(items: list[pytest.Item], whole: tuple[str, ...]) -> None:

@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
 
 
 def stored(p: Pairs, pair: Array, keep: Array) -> Pairs:
-    """The ring with this pair, shape (2, n), if `keep`; the tables follow in `tabled`."""
+    """The ring with this pair, shape (2, n), if `keep`; the tables follow in `newton_step`."""
     m, zero = p.rows.shape[1], jnp.zeros_like(p.n)
     start = (zero, p.n % m, zero)
     old = jax.lax.dynamic_slice(p.rows, start, (2, 1, pair.shape[1]))

@@ -214,8 +214,8 @@ def drawn(cases: tuple[Case, ...], most: int) -> tuple[Case, ...]:
 
 WHOLLY = {"optimizers": OPTIMIZERS, "compositions": COMPOSITIONS, "wide": WIDE}
 OFTEN = {
-    "optimizers": (*drawn(OPTIMIZERS, 5), *drawn(WIDE, 1)),
-    "compositions": drawn(COMPOSITIONS, 4),
+    "optimizers": (*drawn(OPTIMIZERS, 3), *drawn(WIDE, 1)),
+    "compositions": drawn(COMPOSITIONS, 3),
 }
 SLOW = {f"more {name}" for name in WHOLLY}
 BATCHES = OFTEN | {
