@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import Any
 
 from jopt.checkpoint.leaves import Kind, children, flatten, is_leaf, kind_of
@@ -30,9 +31,9 @@ def with_counts_of(
     A leaf without an entry has the node's own count, so their absence is a value, too. `targets`
     are the leaves of `like`.
     """
-    younger = [path for path in kinds if not ENTRIES.isdisjoint(path)]
-    if not younger and all(map(ENTRIES.isdisjoint, targets)):
+    if all(ENTRIES.isdisjoint(chain.from_iterable(paths)) for paths in (kinds, targets)):
         return like
+    younger = [path for path in kinds if not ENTRIES.isdisjoint(path)]
 
     def walk(node: Tree, path: Path) -> Tree:
         if is_leaf(node):

@@ -65,11 +65,11 @@ def children(
 
     A leaf has itself as its only child, without a key.
     """
-    if is_leaf(node):
-        return [], [node], lambda new: new[0]
     if type(node) is dict:
         keys = list(node)
         return _names(who, keys), list(node.values()), lambda new: dict(zip(keys, new, strict=True))
+    if is_leaf(node):
+        return [], [node], lambda new: new[0]
     treedef: Any
     try:
         keyed, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
@@ -88,6 +88,8 @@ def is_leaf(node: Tree) -> bool:
     kind = type(node)
     if kind in _LEAF_TYPES:
         return True
+    if kind is dict:  # nearly all containers are
+        return False
     found = isinstance(node, _LEAVES)
     # Of tracers jax decides one by one.
     if found and not issubclass(kind, jax.core.Tracer):

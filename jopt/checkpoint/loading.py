@@ -132,7 +132,8 @@ def plan(
         raise _unfit(who, mismatch, fit)
     takes = fit.takes
     _check_values(who, {path: x for path, x in fit.targets.items() if path not in takes})
-    goes = {old: new for old, new in fit.names.items() if new in takes}
+    whole = len(takes) == len(fit.names)
+    goes = fit.names if whole else {old: new for old, new in fit.names.items() if new in takes}
 
     def tell() -> Report:
         return Report(
@@ -193,6 +194,8 @@ class Fit:
     @property
     def takes(self) -> set[Path]:
         """The paths in `like` that get a value from the state."""
+        if not self.keep and self.wanted == self.state:
+            return set(self.wanted)
         cast = {d.path for d in self.casts}
         return {
             path

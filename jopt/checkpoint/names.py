@@ -35,7 +35,7 @@ def matched(who: str, patterns: Any, *paths: Iterable[Path]) -> set[Path]:
 def renamed(who: str, kinds: Mapping[Path, Kind], rename: Any) -> dict[Path, Path]:
     """The new path of every leaf: each rule of `rename` in turn, as `re.sub` would."""
     if rename is None:
-        return {path: path for path in kinds}
+        return dict(zip(kinds, kinds, strict=True))
     if not isinstance(rename, Mapping):
         raise _wrong(who, "rename", "a dict of regular expressions and replacements", rename)
     new = {path: shown(path) for path in kinds}
