@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jopt.core.declared import Options, Shape, Slot
-from jopt.numerics import in_basis
+from jopt.numerics import eigenbasis, in_basis, in_shares
 
 SIDES = {"short": -2, "long": -1}
 """The axis of each, in a stack, where tall matrices are turned over."""
@@ -37,6 +39,41 @@ def side_slot(kind: str, name: str, *, ndim: int = 2, signed: bool = True) -> Sl
         return has_side(name, of, on)
 
     return Slot(f"{kind}_{name}", shape, fits=fits, compress=False, owned=True, signed=signed)
+
+
+def axis_slot(name: str, k: int, **said: Any) -> Slot:
+    """What the k-th axis from the last has, seen where the matrix is whole.
+
+    Where one is turned over the last two axes change places.
+    """
+    other = {1: 2, 2: 1}.get(k, k)
+    return Slot(f"{name}_{k}", **said, compress=False, owned=True, turned=f"{name}_{other}")
+
+
+def renewed(
+    follow: Callable[[Any, Any], Any],
+    factors: Mapping[str, Array],
+    bases: Mapping[str, Array],
+    beside: Any,
+    h: Any,
+) -> tuple[Any, Any]:
+    """The bases for the next step, and what goes along with them.
+
+    They begin as eigenvectors at the first step. `follow(factors, (bases, beside))` makes both anew
+    where it is their turn, see `in_shares`.
+    """
+    # A basis is a choice of coordinates: what is learnt in them has a derivative, they have none.
+    factors, bases = jax.lax.stop_gradient((factors, bases))
+    due, renew = in_shares(follow, factors, (bases, beside), h.turn, h.update_every, h.spread)
+
+    def keep() -> Any:
+        return bases, beside
+
+    def begin() -> Any:
+        return {name: jax.vmap(eigenbasis)(x) for name, x in factors.items()}, beside
+
+    which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
+    return jax.lax.switch(which, [keep, begin, renew])  # type: ignore[no-any-return]
 
 
 def in_bases(x: Array, bases: Mapping[str, Array], *, back: bool = False) -> Array:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
-from jopt.core.bases import SIDES, in_bases, side_slot
+from jopt.core.bases import SIDES, in_bases, renewed, side_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
-from jopt.numerics import eigenbasis, followed_in_order, gram, in_shares, lerp, mean_square
+from jopt.numerics import followed_in_order, gram, lerp, mean_square
 
 OTHER = {"short": "long", "long": "short"}
 
@@ -68,7 +68,7 @@ def batch(x: Any, s: Any, h: Any) -> Any:
         seen = _scaled(turned, scales, other)
         seen = jax.vmap(lambda y, axis=axis: mean_square(y, axis))(seen)
         new[f"scale_{name}"] = _renewed_scale(scales[name], seen, h)
-    bases = _renewed(factors, bases, h)
+    bases, _ = renewed(_followed, factors, bases, (), h)
     return d, new | {f"basis_{name}": q for name, q in bases.items()}
 
 
@@ -91,18 +91,9 @@ def _renewed_scale(scale: Any, seen: Any, h: Any) -> Any:
     return jnp.where(h.first, 1 / jnp.sqrt(h.init_scale), found)
 
 
-def _renewed(factors: Any, bases: Any, h: Any) -> Any:
-    """The bases for the next step."""
-    # A choice of coordinates has no derivative, see `soap`.
-    factors, bases = jax.lax.stop_gradient((factors, bases))
-
-    def follow(factors: Any, bases: Any) -> Any:
-        return {k: jax.vmap(followed_in_order)(factors[k], q) for k, q in bases.items()}
-
-    due, renew = in_shares(follow, factors, bases, h.turn, h.update_every, h.spread)
-    begin = lambda: {k: jax.vmap(eigenbasis)(x) for k, x in factors.items()}  # noqa: E731
-    which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
-    return jax.lax.switch(which, [lambda: bases, begin, renew])
+def _followed(factors: Any, held: Any) -> Any:
+    bases, _ = held
+    return {k: jax.vmap(followed_in_order)(factors[k], q) for k, q in bases.items()}, ()
 
 
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, prepare=prepare)

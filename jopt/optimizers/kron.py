@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, matrixwise, optimizer
+from jopt.core.bases import axis_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, RATE
@@ -22,8 +23,6 @@ from jopt.transforms.noise import SEED, check_seed
 
 AXES = 4
 """How many axes from the last may have a factor."""
-TURNED = {1: 2, 2: 1, 3: 3, 4: 4}
-"""Which axis is which where a matrix is turned over."""
 
 
 def axes_of(shape: tuple[int, ...], on: Any) -> dict[int, bool]:
@@ -45,7 +44,7 @@ def _triangle(k: int) -> Slot:
     def init(p: Any) -> Any:
         return jnp.eye(p.shape[-k])
 
-    return _side("triangle", k, shape=shape, init=init, fits=fits)
+    return axis_slot("triangle", k, shape=shape, init=init, fits=fits)
 
 
 def _diagonal(k: int) -> Slot:
@@ -55,12 +54,7 @@ def _diagonal(k: int) -> Slot:
     def fits(of: tuple[int, ...], on: Any) -> bool:
         return not axes_of(of, on).get(k, True)
 
-    return _side("diagonal", k, shape=shape, init=1.0, fits=fits)
-
-
-def _side(name: str, k: int, **said: Any) -> Slot:
-    other = f"{name}_{TURNED[k]}"
-    return Slot(f"{name}_{k}", **said, compress=False, owned=True, turned=other)
+    return axis_slot("diagonal", k, shape=shape, init=1.0, fits=fits)
 
 
 SPEC = Spec(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Slot, Spec, Transform, Value, matrixwise, optimizer
+from jopt.core.bases import axis_slot
 from jopt.core.checks import check_count
 from jopt.core.grafted import Graft, grafting
 from jopt.core.matrix_runs import Run
@@ -22,8 +23,6 @@ from jopt.numerics.tiles import Tiles, cut, joined, tiles_of
 
 AXES = 4
 """How many axes from the last may have a factor."""
-TURNED = {1: 2, 2: 1, 3: 3, 4: 4}
-"""Which axis is which where a matrix is turned over."""
 
 
 def sides(shape: tuple[int, ...], on: Any) -> list[int]:
@@ -49,8 +48,7 @@ def _side(name: str, k: int) -> Slot:
     def fits(of: tuple[int, ...], on: Any) -> bool:
         return k in sides(of, on)
 
-    other = f"{name}_{TURNED[k]}"
-    return Slot(f"{name}_{k}", shape, fits=fits, compress=False, owned=True, turned=other)
+    return axis_slot(name, k, shape=shape, fits=fits)
 
 
 SPEC = Spec(

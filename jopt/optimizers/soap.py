@@ -8,17 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
-from jopt.core.bases import SIDES, in_bases, side_slot
+from jopt.core.bases import SIDES, in_bases, renewed, side_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
 from jopt.numerics import (
     adam_moments,
     debias,
-    eigenbasis,
     followed,
     gram,
-    in_shares,
     lerp,
     safe_sqrt,
 )
@@ -99,28 +97,13 @@ def batch(x: Any, s: Any, h: Any) -> Any:
     for name in held:
         grams = jax.vmap(lambda g, name=name: gram(g, SIDES[name] + 2))(x)
         factors[name] = lerp(getattr(s, f"factor_{name}"), grams, 1 - b3)
-    bases, nu = renewed(factors, bases, nu, h)
+    bases, nu = renewed(_followed, factors, bases, nu, h)
     new = {f"factor_{name}": factors[name] for name in held}
     return d, {"mu": mu, "nu": nu, **new} | {f"basis_{name}": bases[name] for name in held}
 
 
-def renewed(factors: Any, bases: Any, nu: Any, h: Any) -> tuple[Any, Any]:
-    """The bases for the next step, and ν with its rows and columns in their order."""
-    # A basis is a choice of coordinates: what is learnt in them has a derivative, they have none.
-    factors, bases = jax.lax.stop_gradient((factors, bases))
-    due, renew = in_shares(_followed, factors, (bases, nu), h.turn, h.update_every, h.spread)
-
-    def keep() -> Any:
-        return bases, nu
-
-    def begin() -> Any:
-        return {name: jax.vmap(eigenbasis)(x) for name, x in factors.items()}, nu
-
-    which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
-    return jax.lax.switch(which, [keep, begin, renew])  # type: ignore[no-any-return]
-
-
 def _followed(factors: Any, held: Any) -> Any:
+    """The bases, and ν with its rows and columns in their order."""
     (bases, nu), made = held, {}
     for name, x in factors.items():
         made[name], order = jax.vmap(followed)(x, bases[name])
