@@ -113,8 +113,13 @@ def picture(store: Store) -> str:
     return f"\n\n![{told}](_static/race/{store.task.name}.png)"
 
 
+def per_cent(value: float) -> str:
+    """With its sign and three digits, as short as can be: a phone has room for seven columns."""
+    return f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.1f}"
+
+
 def overview(stores: Iterable[Store]) -> str:
-    """An entrant a line, a task a column: the difference to AdamW, bold where it is certain."""
+    """An entrant a line, a task a column: the per cent beside AdamW's, bold where it is certain."""
     cells: dict[str, dict[str, str]] = {name: {} for name in ENTRANTS}
     heads = []
     for store in stores:
@@ -124,11 +129,11 @@ def overview(stores: Iterable[Store]) -> str:
         heads.append(store.task.name)
         for of in found.values():
             difference = gap(of, found[name])
-            text = f"{100 * difference.mean / difference.base:+.1f} %"
+            text = per_cent(100 * difference.mean / difference.base)
             if not of.finite:
                 text = "diverged"
             elif of.name == name:
-                text = "baseline"
+                text = "base"
             elif difference.verdict != "uncertain":
                 text = f"**{text}**"
             cells[of.name][store.task.name] = text
