@@ -8,8 +8,9 @@ import pytest
 import jopt
 from tests.catalog import BY_NAME
 from tests.oracles import papers
+from tests.oracles.problems import problem
 from tests.oracles.test_papers import STEPS, every_argument
-from tests.oracles.torch_live import Outcome, distance, jopt_run, problem
+from tests.oracles.torch_live import Outcome, distance, jopt_run
 
 SEEING = jopt.Spec("seeing", extra=("value",), gives="direction")
 NUMBERS = {"b1": 0.5, "b2": 0.9, "ridge": 1e-3, "update_every": 3, "start": 2, "block_size": 2}

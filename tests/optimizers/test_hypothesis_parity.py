@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jopt.core.spec import REGISTRY
 from jopt.interop.torch import optimizer
 from tests.catalog import CATALOG, Entry
+from tests.oracles.problems import problem
 from tests.oracles.torch_live import PLAIN as ALONE
-from tests.oracles.torch_live import distance, jopt_run, problem, scalars_in, torch_run
+from tests.oracles.torch_live import distance, jopt_run, scalars_in, torch_run
 
 STEPS = 30
 

@@ -1,7 +1,6 @@
 """The classes of the reference implementations on PyPI, and what takes their steps here.
 
-Two that are for JAX do not run with jax 0.10: distributed-kron 2.0.0 cannot be imported, and
-optax-shampoo 0.0.6 asks for `jax.tree_map` and has a loop whose carry changes its dtype.
+Two that are for JAX do not run with jax 0.10, see `recorded/make.py`.
 """
 
 from __future__ import annotations

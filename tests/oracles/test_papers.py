@@ -14,7 +14,8 @@ import pytest
 
 from tests.catalog import CATALOG, Entry
 from tests.oracles import papers
-from tests.oracles.torch_live import Outcome, distance, jopt_run, problem
+from tests.oracles.problems import problem
+from tests.oracles.torch_live import Outcome, distance, jopt_run
 
 STEPS = 50
 # The loss, for those that take it: near 0 at times, and below.

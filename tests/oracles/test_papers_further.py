@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.catalog import BY_NAME
+from tests.oracles.problems import problem
 from tests.oracles.test_papers import STEPS, as_the_paper
-from tests.oracles.torch_live import distance, jopt_run, problem
+from tests.oracles.torch_live import distance, jopt_run
 
 FURTHER = {
     "apollo": ({},),

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import jopt
+from tests.oracles.problems import problem
 from tests.oracles.references import PAIRS, Pair
 from tests.oracles.references_heavyball import OF_HEAVYBALL
-from tests.oracles.torch_live import problem
 
 STEPS = 50
 

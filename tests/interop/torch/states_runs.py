@@ -16,7 +16,8 @@ import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import jopt
-from tests.oracles.torch_live import TORCH_DTYPES, Arrays, by_rows, rows
+from tests.oracles.problems import Arrays
+from tests.oracles.torch_live import TORCH_DTYPES, by_rows, rows
 
 rows_of = jax.jit(rows)
 

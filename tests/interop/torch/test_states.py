@@ -18,7 +18,8 @@ from tests.interop.torch.states_runs import (
     tree,
 )
 from tests.oracles.optim_db import configurations
-from tests.oracles.torch_live import problem, scalars_in
+from tests.oracles.problems import problem
+from tests.oracles.torch_live import scalars_in
 
 TORCH = [entry for entry in CATALOG if entry.torch]
 
