@@ -5,9 +5,9 @@
 `pieces` says where they stand in a file, `wire` turns all this to bytes and back through `memory`,
 `files` puts bytes on a disk, `progress` shows a bar meanwhile, `compare` compares two trees,
 `config` compares two transforms, `names` holds patterns against names, `leaf_counts` lets a state
-say which leaves are younger, `placing` puts arrays where they belong, `loading` joins these,
-`state_dict` and `store` are what users call, and over them `checkpoints`, with `kept` for what a
-folder holds.
+say which leaves are younger, `placing` puts arrays where they belong, `fitting` holds a state
+against the tree that it is to fill, `loading` joins these, `state_dict` and `store` are what users
+call, and over them `checkpoints`, with `kept` for what a folder holds.
 """
 
 from jopt.checkpoint.checkpoints import Checkpoints as Checkpoints

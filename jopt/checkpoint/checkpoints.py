@@ -20,6 +20,7 @@ from jopt.base import (
 )
 from jopt.checkpoint import files
 from jopt.checkpoint.config import describe
+from jopt.checkpoint.fitting import Keep, Rename
 from jopt.checkpoint.kept import (
     LOGGER,
     Kept,
@@ -32,7 +33,6 @@ from jopt.checkpoint.kept import (
     superfluous,
     write_index,
 )
-from jopt.checkpoint.loading import Keep, Rename
 from jopt.checkpoint.state_dict import state_dict
 from jopt.checkpoint.store import load, save
 from jopt.core import Transform

@@ -1,59 +1,25 @@
-"""Which leaf of a state goes where in `like`: names, exceptions, casts, and what does not fit."""
+"""Which leaf of a state goes where in `like`, and the tree that comes of it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 
-from jopt.base import CheckpointError, as_row
-from jopt.checkpoint.compare import Difference, Report, compare
-from jopt.checkpoint.config import Mismatch
-from jopt.checkpoint.leaf_counts import with_counts_of
-from jopt.checkpoint.leaves import (
-    Kind,
-    flatten,
-    join,
-    kinds_of,
-    rebuild,
-)
-from jopt.checkpoint.names import matched, renamed
-from jopt.checkpoint.placing import cast_to, castable, placed
+from jopt.base import CheckpointError
+from jopt.checkpoint.compare import Report
+from jopt.checkpoint.config import Mismatch, mismatch
+from jopt.checkpoint.fitting import Changes, Fit, fitted, is_cast
+from jopt.checkpoint.leaves import Kind, join, rebuild
+from jopt.checkpoint.names import renamed
+from jopt.checkpoint.placing import cast_to, placed
 from jopt.checkpoint.renewed import renew
 from jopt.core import Transform
-from jopt.core.given import KINDS
 from jopt.core.nested import nest
 from jopt.core.paths import Path, shown
 from jopt.core.tree import Tree
-
-Keep = str | re.Pattern[str] | Iterable[str | re.Pattern[str]] | None
-"""Patterns of paths: what they select stays as `like=` has it."""
-Rename = Mapping[str, str] | None
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a user allows beside an exact fit; see `jopt.load_state_dict`."""
-
-    rename: Rename = None
-    keep: Keep = None
-    cast: bool = False
-
-    def __post_init__(self) -> None:
-        keep = as_row(self.keep)
-        each = keep if isinstance(keep, tuple) else (keep,)
-        if keep is not None and not all(isinstance(x, str | re.Pattern) for x in each):
-            raise CheckpointError(
-                "keep=",
-                "it names leaves by patterns",
-                expected="a regular expression, or several in a row",
-                found=repr(self.keep)[:100],
-            )
-        object.__setattr__(self, "keep", keep)
 
 
 @dataclass(frozen=True)
@@ -63,7 +29,8 @@ class Plan:
     **Attributes:** `like`, with the leaf counts that the state has; `targets`, its leaves, or
     `None` if there is no `like`; `goes`, for each leaf that is taken, its path in the state and
     that in `like`; `casts`, the leaves of `like` whose dtype the state's numbers take; `tell`,
-    what makes the report; `renewed`, filled by `tree`: numbers that `like` has anew.
+    what makes the report; `strict`, whether nobody asks for that; `renewed`, filled by `tree`:
+    numbers that `like` has anew.
     """
 
     like: Tree
@@ -71,12 +38,20 @@ class Plan:
     goes: Mapping[Path, Path]
     casts: Mapping[Path, str]
     tell: Callable[[], Report]
+    strict: bool = True
     renewed: list[str] = field(default_factory=list)
 
     @property
     def report(self) -> Report:
         """What was taken, and what not."""
         return replace(self.tell(), renewed=tuple(self.renewed))
+
+    def loaded(
+        self, who: str, leaves: Iterable[tuple[Path, Any]], tx: Transform | None = None
+    ) -> Tree | tuple[Tree, Report]:
+        """What a load returns: `tree`, or with `strict=False` the pair of it and the report."""
+        tree = self.tree(who, leaves, tx)
+        return tree if self.strict else (tree, self.report)
 
     def tree(
         self, who: str, leaves: Iterable[tuple[Path, Any]], tx: Transform | None = None
@@ -145,16 +120,32 @@ def plan(
             configuration=mismatch.told if mismatch else (),
         )
 
-    return Plan(fit.like, fit.targets, goes, {d.path: d.expected for d in fit.casts}, tell)
+    casts = {d.path: d.expected for d in fit.casts}
+    return Plan(fit.like, fit.targets, goes, casts, tell, strict)
 
 
-def plan_bare(
+def plan_stored(
+    who: str,
+    like: Tree,
+    kinds: Mapping[Path, Kind],
+    changes: Changes,
+    strict: bool,
+    tx: Transform | None,
+    recorded: Any,
+) -> Plan:
+    """How a file is loaded, which has recorded a transform, or `None`; see `jopt.load`."""
+    wrong = mismatch(who, tx, recorded)
+    if like is None:
+        return _plan_bare(who, kinds, changes, strict, wrong)
+    return plan(who, like, kinds, changes, strict=strict, mismatch=wrong)
+
+
+def _plan_bare(
     who: str,
     kinds: Mapping[Path, Kind],
     changes: Changes,
-    *,
-    strict: bool = True,
-    mismatch: Mismatch | None = None,
+    strict: bool,
+    mismatch: Mismatch | None,
 ) -> Plan:
     """The same without a `like`: nested dicts of host arrays."""
     asked = [k for k, v in (("keep", changes.keep is not None), ("cast", changes.cast)) if v]
@@ -175,67 +166,7 @@ def plan_bare(
             configuration=mismatch.told if mismatch else (),
         )
 
-    return Plan(None, None, names, {}, tell)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A state beside `like`: `names`, each leaf's old and new path, and what is different."""
-
-    like: Tree
-    targets: Mapping[Path, Any]
-    wanted: Mapping[Path, Kind]
-    state: Mapping[Path, Kind]
-    names: Mapping[Path, Path]
-    keep: AbstractSet[Path]
-    casts: list[Difference]
-    found: list[Difference]
-
-    @property
-    def takes(self) -> set[Path]:
-        """The paths in `like` that get a value from the state."""
-        if not self.keep and self.wanted == self.state:
-            return set(self.wanted)
-        cast = {d.path for d in self.casts}
-        return {
-            path
-            for path, kind in self.wanted.items()
-            if path not in self.keep and (path in cast or self.state.get(path) == kind)
-        }
-
-
-def fitted(who: str, like: Tree, kinds: Mapping[Path, Kind], changes: Changes) -> Fit:
-    """A state of these kinds beside `like`, the changes applied."""
-    names = renamed(who, kinds, changes.rename)
-    state = {new: kinds[old] for old, new in names.items()} if changes.rename else kinds
-    targets = flatten(who, like)
-    keep = matched(who, changes.keep, targets, state)
-    taken = {p: k for p, k in state.items() if p not in keep} if keep else state
-    counted = with_counts_of(who, like, targets, taken, keep)
-    if counted is not like:
-        like, targets = counted, flatten(who, counted)
-    wanted = kinds_of(who, targets, "`like` has leaves that no checkpoint holds")
-    found = _without_given([*compare(wanted, state)])
-    found = [d for d in found if d.path not in keep]
-    casts: list[Difference] = []
-    rest: list[Difference] = []
-    for d in found:
-        (casts if changes.cast and _is_cast(d, wanted, state) else rest).append(d)
-    return Fit(like, targets, wanted, state, names, keep, casts, rest)
-
-
-def _without_given(found: list[Difference]) -> list[Difference]:
-    """The differences without those of `given`, where they follow from numbers told by name."""
-    nodes = {d.path[:-3] for d in found if len(d.path) > 2 and d.path[-3] in KINDS}
-    return [
-        d
-        for d in found
-        if d.path[-1:] != ("given",) or d.problem == "dtype" or d.path[:-1] not in nodes
-    ]
-
-
-def _is_cast(d: Difference, wanted: Mapping[Path, Kind], state: Mapping[Path, Kind]) -> bool:
-    return d.problem == "dtype" and castable(wanted[d.path], state[d.path])
+    return Plan(None, None, names, {}, tell, strict)
 
 
 def _unfit(who: str, mismatch: Mismatch | None, fit: Fit | None = None) -> CheckpointError:
@@ -253,7 +184,7 @@ def _unfit(who: str, mismatch: Mismatch | None, fit: Fit | None = None) -> Check
         fix.append("rename= gives leaves of the state other names.")
     if problems & {"scheduled", "not scheduled"}:
         fix.append("keep= keeps the number or schedule of `like`.")
-    if fit and any(_is_cast(d, fit.wanted, fit.state) for d in found):
+    if fit and any(is_cast(d, fit.wanted, fit.state) for d in found):
         fix.append("cast=True casts numbers.")
     return CheckpointError(who, "\n".join(parts), fix=" ".join(fix))
 

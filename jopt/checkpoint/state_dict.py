@@ -6,8 +6,9 @@ from typing import Any, Literal, overload
 
 from jopt.base import checked
 from jopt.checkpoint.compare import Difference, Report
+from jopt.checkpoint.fitting import Changes, Keep, Rename, fitted
 from jopt.checkpoint.leaves import flatten, kinds_of
-from jopt.checkpoint.loading import Changes, Keep, Rename, fitted, plan
+from jopt.checkpoint.loading import plan
 from jopt.checkpoint.placing import snapshots
 from jopt.core.nested import nest
 from jopt.core.tree import Tree
@@ -129,8 +130,7 @@ def load_state_dict(
     made = plan(who, like, kinds, Changes(rename, keep, cast), strict=strict)
     # Copies, so that a later change of the state dict, or a donation, reaches nothing here.
     copies = zip(made.goes, snapshots(who, flat, made.goes), strict=True)
-    tree = made.tree(who, copies)
-    return tree if strict else (tree, made.report)
+    return made.loaded(who, copies)
 
 
 @checked

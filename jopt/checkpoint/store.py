@@ -14,10 +14,11 @@ from jopt.checkpoint import files, memory, wire
 from jopt.checkpoint import manifest as present
 from jopt.checkpoint import progress as bars
 from jopt.checkpoint.compare import Report
-from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.config import describe
 from jopt.checkpoint.fetching import another_writes
+from jopt.checkpoint.fitting import Changes, Keep, Rename
 from jopt.checkpoint.leaves import flatten
-from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
+from jopt.checkpoint.loading import plan_stored
 from jopt.checkpoint.rounds import without_frozen
 from jopt.core import Transform
 from jopt.core.tree import Tree
@@ -278,10 +279,5 @@ def _read(
     if like is not None and manifest.version < present.VERSION:
         manifest = without_frozen(manifest, flatten(who, like))
     kinds = {path: entry.kind for path, entry in manifest.leaves.items()}
-    wrong = mismatch(who, tx, manifest.transform)
-    if like is None:
-        made = plan_bare(who, kinds, changes, strict=strict, mismatch=wrong)
-    else:
-        made = plan(who, like, kinds, changes, strict=strict, mismatch=wrong)
-    tree = made.tree(who, wire.read_leaves(who, file, manifest), tx)
-    return tree if strict else (tree, made.report)
+    made = plan_stored(who, like, kinds, changes, strict, tx, manifest.transform)
+    return made.loaded(who, wire.read_leaves(who, file, manifest), tx)

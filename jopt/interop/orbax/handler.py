@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 from jopt.base import CheckpointError
-from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.config import describe
 from jopt.checkpoint.decoding import unpack_manifest
 from jopt.checkpoint.fetching import check_known
+from jopt.checkpoint.fitting import Changes, Keep, Rename
 from jopt.checkpoint.leaves import DTYPES, Kind, flatten, join, kinds_of
-from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
+from jopt.checkpoint.loading import plan_stored
 from jopt.checkpoint.manifest import (
     ArrayEntry,
     Entry,
@@ -118,12 +119,9 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
         who = f"restore({str(directory)!r})"
         manifest, sums = manifest_of(who, self._read_json(who, directory))
         kinds = {path: entry.kind for path, entry in manifest.leaves.items()}
-        wrong = mismatch(who, args.tx, manifest.transform)
         changes = Changes(args.rename, args.keep, args.cast)
-        if args.item is None:
-            made = plan_bare(who, kinds, changes, strict=args.strict, mismatch=wrong)
-        else:
-            made = plan(who, args.item, kinds, changes, strict=args.strict, mismatch=wrong)
+        recorded = manifest.transform
+        made = plan_stored(who, args.item, kinds, changes, args.strict, args.tx, recorded)
         targets: Mapping[Path, Any] = made.targets or {}
         # What is cast is cast on the host, where numbers that overflow are seen.
         wanted = {
@@ -148,8 +146,7 @@ class Handler(ocp.AsyncCheckpointHandler):  # type: ignore[misc]
                     _verify(who, path, entry, value, sums.get(pointer(path)))
                     yield name, value
 
-        tree = made.tree(who, leaves(), args.tx)
-        return tree if args.strict else (tree, made.report)
+        return made.loaded(who, leaves(), args.tx)
 
     def metadata(self, directory: Any) -> Any:
         """orbax's own description of the arrays."""

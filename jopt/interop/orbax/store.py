@@ -10,7 +10,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from jopt.base import CheckpointError, JoptError, checked
-from jopt.checkpoint.loading import Keep, Rename
+from jopt.checkpoint.fitting import Keep, Rename
 from jopt.checkpoint.manifest import Manifest, damaged
 from jopt.core import Transform
 from jopt.core.tree import Tree

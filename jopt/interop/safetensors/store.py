@@ -9,10 +9,11 @@ from typing import BinaryIO
 from jopt.base import CheckpointError, checked
 from jopt.checkpoint import files, memory
 from jopt.checkpoint.compare import Report
-from jopt.checkpoint.config import describe, mismatch
+from jopt.checkpoint.config import describe
 from jopt.checkpoint.fetching import another_writes, fetched
+from jopt.checkpoint.fitting import Changes, Keep, Rename
 from jopt.checkpoint.leaves import flatten, join, kinds_of
-from jopt.checkpoint.loading import Changes, Keep, Rename, plan, plan_bare
+from jopt.checkpoint.loading import plan_stored
 from jopt.checkpoint.manifest import ArrayEntry, blank
 from jopt.core import Transform
 from jopt.core.paths import shown
@@ -83,13 +84,9 @@ def load(
     changes = Changes(rename, keep, cast)
     with files.reading("load", path) as file:
         found = contents(who, path, file)
-        wrong = mismatch(who, tx, found.manifest.transform if found.manifest else None)
-        if like is None:
-            made = plan_bare(who, found.kinds, changes, strict=strict, mismatch=wrong)
-        else:
-            made = plan(who, like, found.kinds, changes, strict=strict, mismatch=wrong)
-        tree = made.tree(who, read(who, file, found), tx)
-        return tree if strict else (tree, made.report)
+        recorded = found.manifest.transform if found.manifest else None
+        made = plan_stored(who, like, found.kinds, changes, strict, tx, recorded)
+        return made.loaded(who, read(who, file, found), tx)
 
 
 def _write(who: str, file: BinaryIO, tree: Tree, tx: Transform | None) -> None:
