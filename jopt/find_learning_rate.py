@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from jopt import plot
-from jopt.base import ConfigError, TreeError, called, checked, plain
+from jopt.base import ConfigError, TreeError, called, checked, whole_number
 from jopt.core import State, Transform, apply_updates, set_hyperparams
 from jopt.core.checks import as_array
 from jopt.core.entrance import arrays, limit, real_scalar, start_point, wrong
@@ -142,9 +142,8 @@ def find_learning_rate(
     numbers = {"low": low, "high": high, "smoothing": smoothing, "stop": stop}
     given = {k: limit(WHO, k, x, number_dtype()) for k, x in numbers.items()}
     start = start_point(WHO, params)
-    if isinstance(steps, bool) or not 2 <= plain(steps) < 2**31:
-        raise ConfigError(WHO, "steps are too few or too many", expected="[2, 2**31)", found=steps)
-    seen = None if batches is None else arrays(WHO, "batches", _side_by_side(batches, int(steps)))
+    steps = whole_number(WHO, "steps", steps, 2, counted=True)
+    seen = None if batches is None else arrays(WHO, "batches", _side_by_side(batches, steps))
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((given, start, seen))):
         raise ConfigError(WHO, "it runs by itself", expected="a call outside of jax.jit")
     if not 0 < low < high < float("inf"):
@@ -153,7 +152,7 @@ def find_learning_rate(
         problem = "smoothing is in [0, 1) and stop above 1"
         raise ConfigError(WHO, problem, found=f"smoothing={smoothing}, stop={stop}")
     count = _count(seen)
-    rates = np.geomspace(float(low), float(high), int(steps))
+    rates = np.geomspace(float(low), float(high), steps)
     run = jax.jit(functools.partial(_swept, tx, loss, count, label))
     done = jax.device_get(run(start, seen, jnp.asarray(rates, number_dtype()), given))
     made = int(done.step)

@@ -146,7 +146,7 @@ def test_what_is_wrong_is_told():
 
     with pytest.raises(jopt.ConfigError, match="no range of rates"):
         find(low=1.0, high=0.1)
-    with pytest.raises(jopt.ConfigError, match="steps are too few"):
+    with pytest.raises(jopt.ConfigError, match=r"steps is a number of steps\n.*at least 2"):
         find(steps=1)
     with pytest.raises(jopt.ConfigError, match="stop above 1"):
         find(stop=1.0)
