@@ -66,8 +66,8 @@ class Run(NamedTuple):
     d: Array
     auxes: tuple[Any, Any]
     rows: Array  # and the next two: of the pairs
-    inverse: Array
-    squares: Array
+    inverse: Array | None  # none between bounds
+    squares: Array | None
     ends: Array  # of the search
     numbers: Array
     counts: Array
@@ -162,8 +162,11 @@ def by_pairs(
         scaled = down * jnp.maximum(1, jnp.abs(low[0]))
         sizes = jnp.abs(jnp.stack([low[0], down, change[0], scaled]))
         x_max, g_max, step_max, scaled_max = jnp.max(sizes, axis=1, initial=0)
-        length = jnp.abs(down) if box is None else down**2
+        # Of the gradient the sum, or between bounds the norm, of which no square overflows.
+        unit = 1 if box is None else jnp.maximum(1, g_max)
+        length = jnp.abs(down) if box is None else (down / unit) ** 2
         sy, total = jnp.sum(jnp.stack([change[0] * change[1], length]), axis=1)
+        size = jnp.maximum(1, total if box is None else unit * jnp.sqrt(total))
         keep = moved & (sy > 0) & (sy < jnp.inf)
         pair = change * jax.lax.rsqrt(jnp.where(keep, sy, 1))
         pairs = stored(Pairs(run.rows, run.inverse, run.squares, n.pairs), pair, keep)
@@ -195,11 +198,12 @@ def by_pairs(
 
         def onward(state: tuple[Array, ...]) -> tuple[Array, ...]:
             known = pairs._replace(inverse=state[2], squares=state[3])
+            tables: list[Any]
             if box is None:
-                size = jnp.maximum(1, total)
                 d, *tables = newton_step(known, pair[1], low[1], keep & ~failed, size)
             else:
-                d, *tables = bounded_step(known, *low, *box), *state[2:4]
+                d, tables = bounded_step(known, *low, *box), [None, None]
+                d /= jnp.where(first & ~boxed, size, 1)
             return low, d, *tables, jnp.sum(d * low[1])
 
         here, d, inverse, squares, slope = once_if(
@@ -207,7 +211,6 @@ def by_pairs(
         )
         t, t_max = jnp.ones_like(f), jnp.full_like(f, jnp.inf)
         if box is not None:
-            t = jnp.where(first & ~boxed, 1 / jnp.maximum(1, jnp.sqrt(total)), 1)
             t_max = jnp.maximum(longest(low[0], d, *box), 1)
         best_f, best_g = either(better, (f, g_max), (was.best_f, was.best_g))
         mark = jnp.where(failed, f, was.mark)
@@ -245,7 +248,8 @@ def by_pairs(
     shapes = jax.eval_shape(look, start)[1]
     aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     at = jnp.stack([start, jnp.zeros_like(start)])
-    none = Pairs.none(HISTORY if box is None else BOUNDED_HISTORY, start)
+    m = HISTORY if box is None else BOUNDED_HISTORY
+    none = Pairs.none(m, start, tables=box is None)
     # Arrays that are not of one number throughout are constants, and cost no kernel.
     constant: Any = np.asarray
     begin = Run(
@@ -263,7 +267,9 @@ def by_pairs(
     )
     end = jax.lax.while_loop(goes_on, turn, begin)
     last, n = Numbers(*end.numbers), Counts(*end.counts)
-    state: Any = {"rows": end.rows, "inverse": end.inverse, "squares": end.squares}
+    state: Any = {"rows": end.rows}
+    if box is None:
+        state |= {"inverse": end.inverse, "squares": end.squares}
     return Minimum(
         params=packed.part(end.here[0]),
         value=last.f,

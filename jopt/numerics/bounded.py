@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.pairs import HIGHEST, Pairs
+from jopt.numerics.scales import power_below
 
 
 def bounded_step(p: Pairs, x: Array, g: Array, low: Array, high: Array) -> Array:
@@ -22,7 +23,10 @@ def bounded_step(p: Pairs, x: Array, g: Array, low: Array, high: Array) -> Array
 
     Source: Byrd, Lu, Nocedal and Zhu, 1995; the projection by Morales and Nocedal, 2011.
     """
+    # Of a power of two times the model the minimum is the same, and squares of g are in range.
+    size = jnp.maximum(1, power_below(jnp.max(jnp.abs(g), initial=0)))
     theta, w, k = compact(p)
+    g, theta, k = g / size, theta / size, k / size
     z, held = cauchy(theta, w, k, x, g, low, high)
     free = ~held
     r = jnp.where(free, g + theta * z - _dot(_dot(k, _dot(w, z)), w), 0)

@@ -62,14 +62,31 @@ def test_trees_numbers_and_one_side():
 
 
 def test_many_starts_between_bounds():
-    starts = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2)
-    run = jax.jit(jax.vmap(lambda x, top: jopt.minimize(rosenbrock, x, bounds=(-0.5, top))))
-    tops = jnp.float32([0.5, 0.7, 2.0])
-    many = run(starts, tops)
+    def fun(x, size):
+        return size * rosenbrock(x)
+
+    # The last one is the one before, with gradients of which the squares overflow.
+    starts = jnp.linspace(-1.0, 1.0, 6).reshape(3, 2)[jnp.array([0, 1, 2, 2])]
+    tops, sizes = jnp.float32([0.5, 0.7, 2.0, 2.0]), jnp.float32([1, 1, 1, 2.0**80])
+    run = jax.vmap(lambda x, top, size: jopt.minimize(fun, x, size, bounds=(-0.5, top)))
+    many = jax.jit(run)(starts, tops, sizes)
     for i in range(3):
-        one = jopt.minimize(rosenbrock, starts[i], bounds=(-0.5, tops[i]))
+        one = jopt.minimize(fun, starts[i], sizes[i], bounds=(-0.5, tops[i]))
         np.testing.assert_allclose(many.params[i], one.params, rtol=2e-3)
+    np.testing.assert_allclose(many.params[3], many.params[2], rtol=2e-3)
     assert jnp.all(many.params <= tops[:, None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("low", [None, 0.0])
+def test_squares_of_gradients_that_overflow(low):
+    def far(x):
+        return 1e25 * jnp.sum(jnp.array([1.0, 3.0, 9.0]) * (x - 0.5) ** 2)
+
+    found = jopt.minimize(far, jnp.full(3, 0.1), bounds=(low, None), tolerance_grad=1e17)
+    np.testing.assert_allclose(found.params, 0.5, rtol=5e-3)
+    found = jopt.minimize(far, jnp.full(3, 0.1), bounds=(low, 0.375), tolerance_grad=1e-5)
+    np.testing.assert_array_equal(found.params, 0.375)
 
 
 @pytest.mark.parametrize(
