@@ -14,7 +14,7 @@ from jopt.core.bases import axis_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.numerics import debias, lerp, norm
+from jopt.numerics import debias, in_shares, lerp, norm
 from jopt.numerics.eigenbases import alike
 from jopt.numerics.explicit import whole
 from jopt.numerics.noise import IMPL
@@ -73,7 +73,14 @@ SPEC = Spec(
         Slot("mu", when=lambda on: on["b1"], owned=True),
         *(made(k) for made in (_triangle, _diagonal) for k in range(1, 1 + AXES)),
     ),
-    options={"max_size": None, "diagonal": None, "momentum_fits": None},
+    options={
+        "max_size": None,
+        "diagonal": None,
+        "momentum_fits": None,
+        "spread": None,
+        "update_every": None,
+    },
+    unsaid={"spread": False, "update_every": 32},
     gives="direction",
     decay="step",
     counts=True,
@@ -83,15 +90,27 @@ SPEC = Spec(
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """The key of this step, and whether factors are fitted and balanced at it."""
+    """The key of this step, and which factors are fitted at it, and whether they are balanced.
+
+    At a fraction `a` of the steps it is those of all matrices, where one share at each step is less
+    than is asked for; at others those of a share.
+    """
     key = jax.random.key(h.seed.astype(jnp.uint32), impl=IMPL)
     key, one, two = jax.random.split(jax.random.fold_in(key, h.t.astype(jnp.uint32)), 3)
-    share = h.update_probability
-    if share is None:
-        share = jnp.clip(jnp.exp(-0.001 * (h.t - 500)), 0.03, 1)
+    p = h.update_probability
+    if p is None:
+        p = jnp.clip(jnp.exp(-0.001 * (h.t - 500)), 0.03, 1)
+    every = h.update_every if h.spread else 1
+    p, a = p.astype(jnp.float32), jnp.zeros((), jnp.float32)
+    if every > 1:
+        a = jnp.maximum(0, (p - 1 / every) / (1 - 1 / every))
+        p = a + (1 - a) * jnp.minimum(1, every * p)
+    drawn = jax.random.uniform(one, (), jnp.float32)
     return {
         "key": key,
-        "due": jax.random.uniform(one, (), jnp.float32) < share.astype(jnp.float32),
+        "all": drawn < a,
+        "some": drawn < p,
+        "turn": jnp.mod(h.t - 1, every),
         "balancing": jax.random.uniform(two, (), jnp.float32) < 0.01,
         "k1": 1 if h.b1 is None else 1 / debias(h.b1, h.t),
     }
@@ -99,44 +118,69 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `kron`."""
-    return ((yield g), {}) if g.ndim == 2 else lines(g, s, h)
+    if g.ndim == 2:
+        return (yield g), {}
+    own = {name: x[None] for name, x in vars(s).items()}
+    d, new = batch(g[None], SimpleNamespace(**own), h)
+    return d[0], {name: x[0] for name, x in new.items()}
 
 
 def batch(x: Any, s: Any, h: Any) -> Any:
     """What becomes of a stack of wide matrices, and of what is kept beside them."""
-    return jax.vmap(lambda g, own: lines(g, SimpleNamespace(**own), h))(x, vars(s))
-
-
-def lines(g: Any, s: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-    """The direction, and new slots."""
-    new, m = {}, g
+    new, m = {}, x
     if h.b1 is not None:
-        new["mu"] = lerp(s.mu, g, 1 - h.b1)
+        new["mu"] = lerp(s.mu, x, 1 - h.b1)
         m = h.k1 * new["mu"]
-    held = axes_of(g.shape, vars(h))
+    held = axes_of(x.shape[1:], vars(h))
     if not held:
         return m, new
     names = {k: f"triangle_{k}" if full else f"diagonal_{k}" for k, full in held.items()}
     old = {k: getattr(s, name) for k, name in names.items()}
-    begin = jnp.where(h.t == 1, h.init_scale ** (1 / len(held)), 1)
-    seen, ahead = (whole(x, *range(x.ndim)).reshape(x.shape or (1,)) for x in (g, m))
-    used = ahead if h.momentum_fits else seen
+    qs = renewed(m if h.momentum_fits else x, old, h)
+    d = jax.vmap(lambda m, qs: directed(m, qs, h))(m, qs)
+    return d, new | {names[k]: q for k, q in qs.items()}
+
+
+def rows(x: Any) -> Any:
+    """A parameter whole, a number as a vector."""
+    return whole(x, *range(x.ndim)).reshape(x.shape or (1,))
+
+
+def renewed(used: Any, old: Any, h: Any) -> Any:
+    """The factors for this step, of all matrices of a stack."""
+    begin = jnp.where(h.t == 1, h.init_scale ** (1 / len(old)), 1)
     # What is learnt with a preconditioner has a derivative, it has none.
     used, begun = jax.lax.stop_gradient((used, {k: begin * q for k, q in old.items()}))
 
-    def fit() -> dict[int, Any]:
-        v = jax.random.normal(h.key, used.shape, used.dtype)
-        damp = float(jnp.finfo(jnp.float32).eps) ** 0.5 * jnp.mean(jnp.abs(used))
-        qs = {k: whole(q, *range(q.ndim)) for k, q in begun.items()}
-        qs = jax.lax.cond(h.balancing, balanced, dict, qs)
-        made = fitted(used + damp * v, v, qs, h.preconditioner_rate)
-        return {k: alike(q, old[k]) for k, q in made.items()}
+    if h.spread:
+        used, begun = jax.tree.map(lambda x: whole(x, *range(x.ndim)), (used, begun))
 
-    qs = jax.lax.cond(h.due, fit, lambda: begun)
-    d = multiplied(multiplied(ahead, qs), qs, turned=True)
+    def fit(x: Any, qs: Any) -> Any:
+        x = rows(x)
+        v = jax.random.normal(h.key, x.shape, x.dtype)
+        damp = float(jnp.finfo(jnp.float32).eps) ** 0.5 * jnp.mean(jnp.abs(x))
+        qs = {k: whole(q, *range(q.ndim)) for k, q in qs.items()}
+        qs = jax.lax.cond(h.balancing, balanced, dict, qs)
+        return fitted(x + damp * v, v, qs, h.preconditioner_rate)
+
+    def placed(make: Any) -> Any:
+        return lambda: {k: alike(q, old[k]) for k, q in make().items()}
+
+    due, share = in_shares(jax.vmap(fit), used, begun, h.turn, h.update_every, h.spread)
+    which = (h.some & due).astype(jnp.int32)
+    ways = [lambda: begun, share]
+    if h.spread:
+        ways.append(lambda: jax.vmap(fit)(used, begun))
+        which = jnp.where(h.all, 2, which)
+    return jax.lax.switch(which, [placed(way) for way in ways])
+
+
+def directed(m: Any, qs: Any, h: Any) -> Any:
+    """The direction of one matrix."""
+    d = multiplied(multiplied(rows(m), qs), qs, turned=True)
     if h.max_rms is not None:
         d = d / jnp.maximum(1, norm(d) / (d.size**0.5 * h.max_rms))
-    return alike(d.reshape(g.shape), g), new | {names[k]: q for k, q in qs.items()}
+    return alike(d.reshape(m.shape), m)
 
 
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, prepare=prepare)
@@ -151,6 +195,8 @@ def kron(
     max_size: int = 8192,
     diagonal: Literal["none", "one", "all"] = "none",
     momentum_fits: bool = True,
+    spread: bool = False,
+    update_every: int = 32,
     weight_decay: Value = 0.0,
     seed: Number = 0,
     **common: Unpack[Decoupled],
@@ -185,6 +231,10 @@ def kron(
     - `max_size`: a longer axis has a diagonal factor.
     - `diagonal`: which other axes have one: `"none"`, the longest `"one"`, or `"all"`.
     - `momentum_fits`: whether M̂ is whitened, or G.
+    - `spread`: fit the factors of a share of the matrices of a shape at every step, where else
+      all are fitted at one, see `soap`; each as often. Probabilities above 1/f have fits of all
+      beside.
+    - `update_every`: f ≥ 1: with `spread` each has its turn at every f-th step.
     - `weight_decay`: λ ≥ 0, decoupled.
     - `seed`: a whole number up to 2²⁴. What is drawn follows from it and t.
     - `**common`: `maximize`, `decoupled`, `groups`, `state_dtype` and what else every optimizer
@@ -216,4 +266,7 @@ def kron(
             found=repr(diagonal),
         )
     check_seed("kron", int(seed) if isinstance(seed, float) and seed.is_integer() else seed)
-    return {"max_size": check_count("kron", "max_size", max_size, 0, "entries")}
+    return {
+        "max_size": check_count("kron", "max_size", max_size, 0, "entries"),
+        "update_every": check_count("kron", "update_every", update_every, 1),
+    }

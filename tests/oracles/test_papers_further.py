@@ -16,6 +16,8 @@ FURTHER = {
         {},
         {"b1": 0.0, "max_size": 3, "momentum_fits": False},
         {"diagonal": "all", "max_rms": None, "init_scale": 3.0},
+        {"spread": True, "update_every": 3, "update_probability": 0.4},
+        {"spread": True, "update_every": 4, "update_probability": 0.2},
     ),
     "shampoo": (
         {},

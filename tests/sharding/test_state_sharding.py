@@ -70,7 +70,7 @@ def test_every_optimizer_says_where_its_state_lives(entry):
             assert len(sharding.shard_shape(x.shape)) == x.ndim  # raises if an axis won't divide
             owner = params.get(path[0].key) if path and key in slots else None
             if owner is not None and owner.shape == x.shape:
-                over = NamedSharding(mesh, P(("data", "model"), None))
+                over = NamedSharding(mesh, P(("data", "model"), *(None,) * (x.ndim - 1)))
                 assert sharding == (over if key in spread else owner.sharding)
             if owner is None:
                 assert sharding == NamedSharding(mesh, P())

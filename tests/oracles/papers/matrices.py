@@ -183,7 +183,7 @@ def wide(x):
 
 def kron(
     p, gs, *, learning_rate, b1, preconditioner_rate, update_probability, init_scale, max_rms,
-    max_size, diagonal, momentum_fits, weight_decay, seed,
+    max_size, diagonal, momentum_fits, spread, update_every, weight_decay, seed,
 ):  # fmt: skip
     shape, p, m = np.shape(p), np.atleast_1d(p), np.zeros(np.shape(p) or 1)
     d = p.ndim
@@ -199,7 +199,10 @@ def kron(
         ahead = m / (1 - b1**t)
         share = update_probability
         share = np.clip(np.exp(-0.001 * (t - 500)), 0.03, 1) if share is None else share
-        if due[t] < np.float32(share):
+        every = np.float32(1 / update_every if spread else 1)  # the only one of its shape
+        both = max(0, (share - every) / (1 - every)) if every < 1 else 0
+        some = both + (1 - both) * min(1, share / every) if (t - 1) % update_every == 0 else both
+        if due[t] < np.float32(some if spread else share):
             if balancing[t] < 0.01:
                 sizes = [np.abs(q).max() for q in qs]
                 qs = [q * np.prod(sizes) ** (1 / d) / n for q, n in zip(qs, sizes, strict=True)]
