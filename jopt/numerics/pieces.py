@@ -29,7 +29,7 @@ class Cut(NamedTuple):
     """How arrays are cut into pieces that are reduced each alone, before they are together.
 
     A piece of a large array has whole rows, and of several rows at most `most` entries; the small
-    ones together are `parts` pieces.
+    ones together are `parts` pieces, or each is one if `parts` is 0.
     """
 
     most: int
@@ -40,6 +40,13 @@ ROWS = Cut(1, 1)
 """Row by row, as a CPU is fastest."""
 BLOCKS = Cut(8_192, 128)
 """As few pieces as leave a GPU busy: each number made of a piece is written and read again."""
+ALIKE = Cut(16_384, 0)
+"""The same with less traffic: what is alike is read by one kernel and nothing is joined before. For
+many sums of several arrays side by side, where that makes a difference."""
+OPERANDS = 90
+"""So many arrays one of XLA's kernels can read."""
+MANY = 4
+"""So many small arrays of a shape are worth a kernel of their own."""
 
 
 def one_by_one(over: Callable[..., Array]) -> Made:
@@ -84,8 +91,11 @@ def in_pieces(
         (apart if any(sharded(a) or may_be_split(a) for a in x) else whole).append(x)
     small = [x for x in whole if x[0].size <= SMALL]
     parts = [pieces(x) for x in whole if x[0].size > SMALL]
+    if not cut.parts:
+        alike, small = _alike(small)
+        parts += [made(side, each, (1,)) for side in alike]
     if small:
-        joined = tuple(_joined(side, cut.parts) for side in zip(*small, strict=True))
+        joined = tuple(_joined(side, cut.parts or 1) for side in zip(*small, strict=True))
         parts.append(made(joined, each, (1,)))
     parts = jax.lax.optimization_barrier(parts)
     found = [
@@ -94,13 +104,50 @@ def in_pieces(
         else [over(numbers) for numbers in jax.lax.optimization_barrier(pieces(x))]
         for x in apart
     ]
-    if parts:
+    if parts and not cut.parts:
+        found.append(_of_alike(parts, over))
+    elif parts:
         one = jax.lax.concatenate([p[i] for i in range(len(each)) for p in parts], 0)
         table = jax.lax.optimization_barrier(one).reshape(len(each), -1)
         found.append([*over(table, axis=1)])
     if len(found) == 1:
         return found[0]
     return [over(jnp.stack(numbers)) for numbers in zip(*found, strict=True)]
+
+
+def _alike(small: Sequence[Side]) -> tuple[list[Side], list[Side]]:
+    """Small arrays of a shape as rows of one, as many as a kernel can read, and those left over."""
+    of_shape: dict[tuple[int, ...], list[Side]] = {}
+    for x in small:
+        of_shape.setdefault(x[0].shape, []).append(x)
+    alike, rest = [], []
+    for xs in of_shape.values():
+        if len(xs) < MANY:
+            rest += xs
+            continue
+        most = OPERANDS // (2 * len(xs[0]))  # half: an array may be made of two
+        for some in (xs[i : i + most] for i in range(0, len(xs), most)):
+            flat = ([*map(_flat, side)] for side in zip(*some, strict=True))
+            rows = len(some), some[0][0].size
+            alike.append(tuple(jax.lax.concatenate(side, 0).reshape(rows) for side in flat))
+    return alike, rest
+
+
+def _of_alike(parts: Sequence[Sequence[Array]], over: Callable[..., Array]) -> list[Array]:
+    """`over` of all pieces, for each of the functions that they are made after.
+
+    Pieces of arrays with as many of them are read by one kernel, which writes a number for each.
+    """
+    ways, of_size = len(parts[0]), dict[int, list[Sequence[Array]]]()
+    for part in parts:
+        of_size.setdefault(part[0].size, []).append(part)
+    rows, most = [], max(1, OPERANDS // ways)
+    for size, members in of_size.items():
+        for some in (members[i : i + most] for i in range(0, len(members), most)):
+            one = jax.lax.concatenate([p[i] for i in range(ways) for p in some], 0)
+            rows.append(over(one.reshape(ways * len(some), size), axis=1).reshape(ways, -1))
+    table = jax.lax.optimization_barrier(jax.lax.concatenate(rows, 1))
+    return [*over(table, axis=1)]
 
 
 def each_in_pieces(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from jopt.numerics.dtypes import cast, compute_dtype, real_dtype, widest
 from jopt.numerics.norms import RANGES, add_up, of_ranges, scaled_norm, sums_after
-from jopt.numerics.pieces import BLOCKS, Each, in_pieces
+from jopt.numerics.pieces import ALIKE, BLOCKS, Cut, Each, in_pieces
 from jopt.numerics.roots import safe_sqrt
 from jopt.numerics.vectors import Vector, vector_dot, vector_l1
 
@@ -50,10 +50,13 @@ def together(*asked: Asked) -> list[Any]:
     def alone(vectors: list[Vector]) -> list[Any]:
         return [_alone(one, *(vectors[i] for i in one)) for one in which]
 
+    def at_once(cut: Cut) -> Callable[[list[Vector]], list[Any]]:
+        return lambda vectors: _at_once(which, vectors, cut)
+
     @jax.custom_jvp
     def run(vectors: list[Vector]) -> list[Any]:
         found: list[Any] = jax.lax.platform_dependent(
-            vectors, cpu=alone, default=lambda vectors: _at_once(which, vectors)
+            vectors, cpu=alone, tpu=at_once(BLOCKS), default=at_once(ALIKE)
         )
         return found
 
@@ -74,12 +77,12 @@ def _alone(one: Asked, *vectors: Vector) -> Any:
     return vector_l1(*vectors) if isinstance(one, L1) else scaled_norm(*vectors)
 
 
-def _at_once(which: Sequence[Asked], vectors: list[Vector]) -> list[Any]:
+def _at_once(which: Sequence[Asked], vectors: list[Vector], cut: Cut) -> list[Any]:
     own = [widest(*(compute_dtype(real_dtype(a.dtype)) for a in x)) for x in vectors]
     wide = widest(*own)
     sides = [tuple(cast(a, wide) for a in side) for side in zip(*vectors, strict=True)]
     each = [f for one in which for f in _summands(one)]
-    totals = iter(in_pieces(sides, each, add_up, BLOCKS, sums_after))
+    totals = iter(in_pieces(sides, each, add_up, cut, sums_after))
     found: list[Any] = []
     for one in which:
         dtype = widest(*(own[i] for i in one))

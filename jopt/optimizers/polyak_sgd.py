@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Hyper, Spec, Steps, Value, optimizer, treewise
 from jopt.core.vocabulary import EPS, RATE
-from jopt.numerics import cast, scaled_norm
+from jopt.numerics import Norm, cast, together
 
 SPEC = Spec(
     name="polyak_sgd",
@@ -23,7 +23,7 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `polyak_sgd`."""
-    factor, norm = scaled_norm(g)
+    ((factor, norm),) = together(Norm(g))
     none = norm == 0
     norm = jnp.where(none, 1, norm)
     length = norm / factor

@@ -51,11 +51,12 @@ def by_update(
     apply: Callable[[Any, Any], Any],
     turns: tuple[float, ...] = (),
     rest: float | None = None,
+    **extra: Any,
 ) -> Step:
-    """`update`, then its updates added."""
+    """`update`, with what else it is given, then its updates added."""
 
     def run(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        updates, state = tx.update(grads, state, params)
+        updates, state = tx.update(grads, state, params, **extra)
         return apply(params, updates), state
 
     return Step(tx.init, run, turns, rest)

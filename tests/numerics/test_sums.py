@@ -11,7 +11,7 @@ from jopt.numerics import L1, Dot, Norm, together
 from jopt.numerics.pieces import SMALL
 from tests.sharding.meshes import AUTO, EXPLICIT
 
-SHAPES = [(24, 4096), (40,), (), (0,), (16, 16)]
+SHAPES = [(24, 4096), (40,), (), (0,), (16, 16), *[(24, 4096), (40,), (0,)] * 3]
 assert SMALL < 24 * 4096
 
 
@@ -30,7 +30,7 @@ def float64(x, y):
     return x @ y, np.linalg.norm(x), np.abs(y).sum(), y @ y
 
 
-@pytest.fixture(params=["cpu", "default"])
+@pytest.fixture(params=["cpu", "tpu", "default"])
 def look(request, monkeypatch):
     """One platform's way of everything that depends on it."""
 
@@ -68,8 +68,9 @@ def test_split_arrays_have_the_sums_of_whole_ones(kind):
     x, y = draw(0), draw(1)
 
     def placed(v):
-        specs = [PartitionSpec("f", "t"), PartitionSpec("t"), *[PartitionSpec()] * 3]
-        return [jax.device_put(a, NamedSharding(mesh, s)) for a, s in zip(v, specs, strict=True)]
+        specs = {24: PartitionSpec("f", "t"), 40: PartitionSpec("t")}
+        of = [specs.get(len(a) if a.ndim else 1, PartitionSpec()) for a in v]
+        return [jax.device_put(a, NamedSharding(mesh, s)) for a, s in zip(v, of, strict=True)]
 
     with jax.set_mesh(mesh):
         found = jax.jit(asked)(placed(x), placed(y))
