@@ -5,12 +5,13 @@
 Compiled, not run. `rest` is a step at which nothing is refreshed, `refresh` one at which all is:
 bases, roots, projections. `arithmetic` are the operations of the matrix products of a step, from
 what is traced, on average over the steps between refreshes, over the numbers; decompositions
-have none of their own. `docs/choosing.md` has the table.
+have none of their own. What the first step alone does is in no figure. `docs/choosing.md` has the
+table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from tests.benchmarks import targets
 from tests.benchmarks.cases import Step, by_update
 from tests.benchmarks.compiled import compiled
 from tests.benchmarks.reports import arguments, markdown, names, note, number, say
-from tests.benchmarks.traffic import count
+from tests.benchmarks.traffic import Counts, count
 from tests.benchmarks.trees import TREES, nbytes, size
 
 LARGEST = 4096
@@ -29,10 +30,13 @@ LARGEST = 4096
 
 
 class Case(NamedTuple):
-    """An optimizer, and how many steps apart its refreshes are."""
+    """An optimizer, how many steps apart its refreshes are, and which of three ways is the first
+    step's alone, if it has one.
+    """
 
     make: Callable[[], Any]
     every: float = 1
+    first: int | None = None
 
 
 def beside_adamw(tx: Any) -> Any:
@@ -47,8 +51,8 @@ CASES = {
     "muon+adamw": Case(jopt.recipes.muon_adamw),
     "normuon+adamw": Case(lambda: beside_adamw(jopt.normuon(2e-2))),
     "dion2+adamw": Case(lambda: beside_adamw(jopt.dion2(1e-2))),
-    "soap": Case(lambda: jopt.soap(max_size=LARGEST), 10),
-    "kl_shampoo+adamw": Case(lambda: beside_adamw(jopt.kl_shampoo()), 10),
+    "soap": Case(lambda: jopt.soap(max_size=LARGEST), 10, first=1),
+    "kl_shampoo+adamw": Case(lambda: beside_adamw(jopt.kl_shampoo()), 10, first=1),
     "shampoo": Case(lambda: jopt.shampoo(1e-3), 10),
     "shampoo newton": Case(lambda: jopt.shampoo(1e-3, method="newton"), 10),
     "kron": Case(lambda: jopt.kron(max_size=LARGEST), 1 / 0.03),
@@ -73,16 +77,19 @@ HEADS = (
 )
 
 
-def arithmetic(step: Step, tree: Any, every: float) -> float:
+def arithmetic(step: Step, tree: Any, every: float, first: int | None = None) -> float:
     """The operations of matrix products of a step, on average, for each number."""
     state = jax.eval_shape(step.init, tree)
     jaxpr = jax.make_jaxpr(step.run)(tree, state, tree).jaxpr
-    rest, most = products(jaxpr)
+    rest, most = products(jaxpr, first)
     return (rest + (most - rest) / every) / size(tree)
 
 
-def products(jaxpr: Any) -> tuple[float, float]:
-    """Operations of a program's matrix products: the fewest that a call does, and the most."""
+def products(jaxpr: Any, first: int | None = None) -> tuple[float, float]:
+    """Operations of a program's matrix products: the fewest that a call does, and the most.
+
+    The first step is no such call.
+    """
     rest = most = 0.0
     made_by = {var: e for e in jaxpr.eqns for var in e.outvars}
     for e in jaxpr.eqns:
@@ -93,12 +100,13 @@ def products(jaxpr: Any) -> tuple[float, float]:
             n = 2.0 * prod(e.outvars[0].aval.shape) * prod(shape[i] for i in contracted)
             rest, most = rest + n, most + n
             continue
-        each = [products(inner) for inner in inside(e)]
+        each = [products(inner, first) for inner in inside(e)]
         if name == "cond" and each:
             given = e.invars[0]
             maker = None if hasattr(given, "val") else made_by.get(given)
             # Where platforms differ the last way is that of GPUs.
-            of = each[-1:] if maker and maker.primitive.name == "platform_index" else each
+            on_platform = maker and maker.primitive.name == "platform_index"
+            of = each[-1:] if on_platform else later(each, first)
             rest, most = rest + min(n for n, _ in of), most + max(n for _, n in of)
         else:
             turns = e.params.get("length", 1) if name == "scan" else 1
@@ -114,6 +122,12 @@ def inside(e: Any) -> list[Any]:
     return [getattr(x, "jaxpr", x) for x in found]
 
 
+def later(ways: Iterable[Any], first: int | None) -> list[Any]:
+    """The ways of a conditional that steps after the first take."""
+    ways = [*ways]
+    return [x for i, x in enumerate(ways) if i != first or len(ways) != 3]
+
+
 def row(name: str, target: str, tree_name: str) -> list[str]:
     """One line of the table."""
     case = CASES[name]
@@ -121,12 +135,16 @@ def row(name: str, target: str, tree_name: str) -> list[str]:
     tree = TREES[tree_name]()
     program = compiled(step, tree, target).program
     text, n = program.as_text(), size(tree)
-    rest, most = (count(text, rest=0.0, branch=pick) for pick in (min, max))
+
+    def counted(pick: Any) -> Counts:
+        return count(text, (), 0.0, lambda ways, key: pick(later(ways, case.first), key=key))
+
+    rest, most = counted(min), counted(max)
     figures = (
         *(rest.kernels, most.kernels, rest.bytes / n, most.bytes / n),
         nbytes(jax.eval_shape(step.init, tree)) / n,
         program.memory_analysis().temp_size_in_bytes / n,
-        arithmetic(step, tree, case.every),
+        arithmetic(step, tree, case.every, case.first),
     )
     return [f"`{name}`", *(number(round(x, 2)) for x in figures)]
 

@@ -18,6 +18,18 @@ def test_products_count_turns_and_the_branches_that_do_least_and_most():
     assert products(jax.make_jaxpr(step)(x, y, True).jaxpr) == (5 * one, 5 * one + other)
 
 
+def test_what_the_first_step_alone_does_is_not_counted():
+    x, y = jnp.ones((2, 3)), jnp.ones((3, 4))
+
+    def step(x, y, which):
+        ways = [lambda: 0.0, lambda: jnp.sum(y.T @ y), lambda: jnp.sum(x @ y)]
+        return jax.lax.switch(which, ways)
+
+    jaxpr = jax.make_jaxpr(step)(x, y, 1).jaxpr
+    assert products(jaxpr) == (0, 2 * 4 * 3 * 4)
+    assert products(jaxpr, first=1) == (0, 2 * 2 * 3 * 4)
+
+
 def test_of_a_conditional_the_branch_that_moves_least():
     branch = "%{} (p: f32[8]) -> f32[8] {{\n  %p = f32[8]{{0}} parameter(0)\n  ROOT %r = {}\n}}\n"
     text = branch.format("works", "f32[8]{0} negate(%p)") + branch.format(
