@@ -6,6 +6,7 @@ until checked.
 
 from __future__ import annotations
 
+import base64
 import math
 import zlib
 from itertools import pairwise
@@ -68,6 +69,17 @@ def unpack_manifest(who: str, written: bytes) -> Manifest:
     if not (transform is None or _is_transform(transform)):
         raise damaged(who, "the manifest describes the transform wrongly")
     return Manifest(_entries(who, written, *spans.leaves()), transform, version)
+
+
+def manifest_in(who: str, text: Any) -> Manifest:
+    """The same of bytes that stand as base64 in a file of another format."""
+    try:
+        written = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError) as error:
+        raise damaged(who, f"the manifest cannot be decoded ({error})") from None
+    if base64.b64encode(written).decode() != text:
+        raise damaged(who, "the manifest is not as it was written")
+    return unpack_manifest(who, written)
 
 
 class _Spans:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, BinaryIO
 
 from jopt.base import CheckpointError, ConfigError
-from jopt.checkpoint.decoding import unpack_manifest
+from jopt.checkpoint.decoding import manifest_in
 from jopt.checkpoint.leaves import DTYPES, Kind, join
 from jopt.checkpoint.manifest import FORMAT, ArrayEntry, Entry, Manifest, damaged
 from jopt.checkpoint.migrations import migrate
@@ -74,23 +74,18 @@ def pack(who: str, arrays: list[Path], entries: Mapping[Path, Entry], transform:
     header: dict[str, Any] = {METADATA: {"format": FORMAT, "jopt": text}}
     at = 0
     for path in arrays:
-        kind = entries[path].kind
-        size = _size(kind)
+        tensor = Tensor(entries[path].kind, at)
+        at += tensor.size
         header[shown(path)] = {
-            "dtype": NAMES[kind.dtype],
-            "shape": list(kind.shape or ()),
-            "data_offsets": [at, at + size],
+            "dtype": NAMES[tensor.kind.dtype],
+            "shape": list(tensor.kind.shape or ()),
+            "data_offsets": [tensor.begin, at],
         }
-        at += size
     data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     data += b" " * (-len(data) % 8)
     if len(data) > _LONGEST:
         raise CheckpointError(who, "the header is longer than safetensors reads", found=len(data))
     return struct.pack("<Q", len(data)) + data
-
-
-def _size(kind: Kind) -> int:
-    return math.prod(kind.shape or ()) * DTYPES[kind.dtype].itemsize
 
 
 def read_header(
@@ -140,14 +135,7 @@ def read_manifest(
         return None
     if not all(marks):  # one flipped bit must not make it a file without checksums
         raise damaged(who, "half of jopt's marks are gone")
-    text = metadata["jopt"]
-    try:
-        written = base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise damaged(who, f"the manifest cannot be decoded ({error})") from None
-    if base64.b64encode(written).decode() != text:
-        raise damaged(who, "the manifest is not as it was written")
-    manifest = unpack_manifest(who, written)
+    manifest = manifest_in(who, metadata["jopt"])
     said = {shown(p): e.kind for p, e in manifest.in_file.items() if isinstance(e, ArrayEntry)}
     if said != {name: tensor.kind for name, tensor in tensors.items()}:
         raise damaged(who, "the manifest speaks of other tensors")
