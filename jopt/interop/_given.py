@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.base import ConfigError, TreeError, plain
+from jopt.base import ConfigError, TreeError, as_row, plain
 from jopt.core.tree import Tree, layout_of
 
 
@@ -47,6 +47,29 @@ def word(who: str, name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise wrong(who, name, "a word", "a str", value)
     return value
+
+
+def function(who: str, name: str, value: Any) -> Any:
+    """A function, and no class."""
+    if callable(value) and not isinstance(value, type):
+        return value
+    raise wrong(who, name, "a function", "a function of a number", value)
+
+
+def row(who: str, name: str, value: Any) -> list[Any]:
+    """A row of things."""
+    found = as_row(value)
+    if isinstance(found, list | tuple):
+        return list(found)
+    raise wrong(who, name, "a row of things", "a list or a tuple", value)
+
+
+def known(who: str, kind: str, name: Any, names: Iterable[str]) -> None:
+    """Raise `ConfigError` for a name that is none of these."""
+    names = list(names)
+    if not isinstance(name, str) or name not in names:
+        problem = f"no {kind} of torch is called {name!r}"
+        raise ConfigError(who, problem, expected=", ".join(names))
 
 
 def words(who: str, name: str, value: Any) -> list[str]:

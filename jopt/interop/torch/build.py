@@ -11,7 +11,7 @@ from jopt import optimizers
 from jopt.base import ConfigError
 from jopt.core import Skips, Transform
 from jopt.core.spec import REGISTRY, Spec
-from jopt.interop._given import one
+from jopt.interop._given import known, one
 
 # How torch runs a step, not what the step is: XLA decides this for itself.
 EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
@@ -23,12 +23,7 @@ FIXED: Mapping[str, Mapping[str, Any]] = {"AdamW": {"decoupled_weight_decay": Tr
 def spec_of(torch_name: str) -> Spec:
     """The spec of the jopt optimizer that is torch's class of this name."""
     found = {s.torch: s for s in REGISTRY.values() if s.torch}
-    if not isinstance(torch_name, str) or torch_name not in found:
-        raise ConfigError(
-            "interop.torch",
-            f"no optimizer of torch is called {torch_name!r}",
-            expected=", ".join(sorted(found)),
-        )
+    known("interop.torch", "optimizer", torch_name, sorted(found))
     return found[torch_name]
 
 

@@ -12,6 +12,8 @@ from jopt.base import CheckpointError
 from jopt.numerics import is_complex, widest
 
 Array = np.ndarray[Any, Any]
+Lines = list[str]
+"""What does not fit, a line each: whatever finds something adds to it."""
 
 
 def to_numpy(who: str, name: str, tensor: Any) -> Array:
@@ -67,7 +69,7 @@ def array_of(value: Any) -> Array | str:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def counted(lines: list[str], who: str, value: Any, below: int = 2**31) -> int | None:
+def counted(lines: Lines, who: str, value: Any, below: int = 2**31) -> int | None:
     """A count that torch keeps as an int, a float or a tensor with one element.
 
     `None` if it is none, or not `below`, which `lines` then say.
@@ -89,7 +91,7 @@ def counted(lines: list[str], who: str, value: Any, below: int = 2**31) -> int |
 
 
 def fitted(
-    lines: list[str],
+    lines: Lines,
     who: str,
     value: Any,
     shape: tuple[int, ...],
@@ -122,7 +124,7 @@ def fitted(
     return None
 
 
-def sent(lines: list[str], what: str, array: Any, dtype: Any) -> Any:
+def sent(lines: Lines, what: str, array: Any, dtype: Any) -> Any:
     """An array as torch's tensor of this dtype, rounded; `None`, and a line, beyond its range."""
     small = narrowed(np.asarray(array), dtype)
     if small is None:

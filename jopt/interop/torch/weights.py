@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jopt.base import ConfigError
-from jopt.interop._given import table, word, wrong
+from jopt.interop._given import shown, table, word
 
 LAYER = "{}"
 """What stands for the number of a layer in torch's name of a stacked leaf."""
@@ -104,8 +104,13 @@ class Unordered(dict[str, Weight]):
 
 
 def weights_by_path(who: str, name: str, given: Any, expected: str) -> dict[str, Weight]:
-    """A mapping from paths to torch's names with a `Weight` for each."""
+    """A mapping from paths to torch's names with a `Weight` for each, in an order as known."""
     for path, weight in table(who, name, given, expected).items():
         if not isinstance(weight, str | Weight):
-            raise wrong(who, f"{name}[{path!r}]", "torch's name", "a str or a Weight", weight)
-    return {p: Weight(w) if isinstance(w, str) else w for p, w in given.items()}
+            problem = f"{name}= gives a leaf something that is no name"
+            wanted, found = "a str or a jopt.interop.torch.Weight", shown(weight)
+            raise ConfigError(who, problem, path=path, expected=wanted, found=found)
+    weights = {p: Weight(w) if isinstance(w, str) else w for p, w in given.items()}
+    if isinstance(given, Ordered):
+        return Ordered(weights, given.order)
+    return Unordered(weights) if isinstance(given, Unordered) else weights

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from jopt import schedules
-from jopt.base import ConfigError, as_row
-from jopt.interop._given import flag, number, one, word, wrong
-from jopt.interop.torch.schedulers.kinds import KINDS
+from jopt.base import ConfigError
+from jopt.interop._given import flag, function, known, number, one, row, word
+from jopt.interop.torch.schedulers.kind import KINDS
 from jopt.schedules import Plateau, Schedule
 
-_FLAGS = {"cycle_momentum", "three_phase"}
-_FUNCTIONS = {"lr_lambda", "scale_fn"}
-_ROWS = {"milestones", "schedulers"}
-_WORDS = {"anneal_strategy", "mode", "scale_mode", "threshold_mode"}
-_FACTORS = [name for name, kind in KINDS.items() if kind.multiplies]
-_MOMENTA = [name for name, kind in KINDS.items() if kind.momentum]
-Child = Any  # a jopt schedule, or a pair of torch's class name and arguments
+# What an argument is that is no number.
+_CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
+    **dict.fromkeys(("cycle_momentum", "three_phase"), flag),
+    **dict.fromkeys(("lr_lambda", "scale_fn"), function),
+    **dict.fromkeys(("milestones", "schedulers"), row),
+    **dict.fromkeys(("anneal_strategy", "mode", "scale_mode", "threshold_mode"), word),
+}
 
 
 def scheduler(name: str, base_lr: Any = None, /, **torch_kwargs: Any) -> Schedule | Plateau:
@@ -67,17 +66,13 @@ def momentum_schedule(name: str, /, **torch_kwargs: Any) -> Schedule:
     """
     if torch_kwargs.get("cycle_momentum") is False:
         raise ConfigError(f"torch.{name}", "cycle_momentum=False leaves the momentum alone")
-    momentum: Schedule = _build(name, torch_kwargs, None, _MOMENTA)[1]
+    both = [name for name, kind in KINDS.items() if kind.momentum]
+    momentum: Schedule = _build(name, torch_kwargs, None, both)[1]
     return momentum
 
 
-def _build(name: Any, kwargs: dict[str, Any], base: Any, known: Iterable[str] = KINDS) -> Any:
-    if not isinstance(name, str) or name not in known:
-        raise ConfigError(
-            "interop.torch",
-            f"no scheduler of torch that jopt could build here is called {name!r}",
-            expected=", ".join(known),
-        )
+def _build(name: Any, kwargs: dict[str, Any], base: Any, among: Iterable[str] = KINDS) -> Any:
+    known("interop.torch", "scheduler", name, among)
     who, kind = f"torch.{name}", KINDS[name]
     if _checked(who, "last_epoch", kwargs.pop("last_epoch", -1)) != -1:
         raise ConfigError(
@@ -102,25 +97,15 @@ def _build(name: Any, kwargs: dict[str, Any], base: Any, known: Iterable[str] = 
     base = _checked(who, "base_lr", base, optional=True)
     if base is None and not kind.momentum:
         raise ConfigError(who, "needs the base learning rate", fix=f"scheduler({name!r}, 1e-3)")
-    if name == "SequentialLR":
-        parts = [_child(name, c, base) for c in kwargs["schedulers"]]
-        return schedules.join(parts, kwargs["milestones"])
-    if name == "ChainedScheduler":
-        return _chained(base, kwargs["schedulers"])
-    return kind.built(base, kwargs)
+    return kind.within.build(base, **kwargs) if kind.within else kind.built(base, kwargs)
 
 
 def _checked(who: str, name: str, value: Any, optional: bool = False) -> Any:
     """The value as Python's own, if it is of the kind that the argument wants."""
     if name == "optimizer" or (value is None and optional):
         return value
-    value = one(who, name, value)
-    if name in _ROWS:
-        row = as_row(value)
-        if isinstance(row, list | tuple):
-            return list(row)
-        raise wrong(who, name, "a row of things", "a list or a tuple", value)
-    if name not in _FUNCTIONS and isinstance(value, list | tuple):
+    value, check = one(who, name, value), _CHECKS.get(name, number)
+    if check not in (row, function) and isinstance(value, list | tuple):
         raise ConfigError(
             who,
             f"{name} has a value for each parameter group",
@@ -128,51 +113,4 @@ def _checked(who: str, name: str, value: Any, optional: bool = False) -> Any:
             found=repr(value),
             fix="Build a schedule for each group: jopt.group(pattern, learning_rate=...).",
         )
-    if name in _FUNCTIONS:
-        if callable(value) and not isinstance(value, type):
-            return value
-        raise wrong(who, name, "a function", "a function of a number", value)
-    if name in _WORDS:
-        return word(who, name, value)
-    if name in _FLAGS:
-        return flag(who, name, value)
-    return number(who, name, value)
-
-
-def _chained(lr: Any, schedulers: Sequence[Child]) -> Schedule:
-    made = [_child("ChainedScheduler", c, 1.0 if i else lr) for i, c in enumerate(schedulers)]
-    for child in schedulers if len(schedulers) > 1 else ():
-        if isinstance(child, tuple):
-            check_factor(*child)
-    if schedulers and not isinstance(schedulers[0], tuple):
-        made.insert(0, schedules.constant(lr))
-    return schedules.product(*made)
-
-
-def check_factor(name: str, kwargs: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for a scheduler that no others can be chained with."""
-    if name not in _FACTORS or kwargs.get("eta_min"):
-        raise ConfigError(
-            "torch.ChainedScheduler",
-            f"{name} does not multiply the rate by a factor of its own: torch's result "
-            "depends on the order of the schedulers and is no function of the step",
-            expected=", ".join(_FACTORS) + "; eta_min=0",
-            fix="Say what is meant with jopt.schedules.product, join or warmup.",
-        )
-
-
-def _child(who: str, child: Child, lr: Any) -> Any:
-    if isinstance(child, Plateau):
-        problem = "a plateau needs a metric at each step and cannot be one of several"
-        raise ConfigError(f"torch.{who}", problem)
-    pair = isinstance(child, tuple) and len(child) == 2
-    if pair and isinstance(child[0], str) and isinstance(child[1], dict):
-        return _child(who, scheduler(child[0], lr, **child[1]), lr)
-    if callable(child):
-        return child
-    raise ConfigError(
-        f"torch.{who}",
-        "this is no scheduler",
-        expected='a jopt schedule, or a pair such as ("StepLR", {"step_size": 30})',
-        found=repr(child)[:200],
-    )
+    return check(who, name, value)

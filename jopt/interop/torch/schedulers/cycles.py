@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 from jopt import schedules
 from jopt.base import ConfigError
 from jopt.interop.torch.schedulers.kind import (
+    ALONE,
     ANNEALS,
     Arguments,
     Kind,
     Named,
+    exactly,
     nothing,
     python,
     within,
@@ -34,9 +37,9 @@ def _make_cyclic(lr: Any, a: Arguments) -> Arguments:
 
 
 def _tell_cyclic(found: Named, config: Config, schedule: Any, wanted: Any) -> Named:
-    arguments = {k: v for k, v in found.arguments.items() if k != "scale_fn" or v is not None}
-    if "scale_fn" in arguments:
-        arguments["scale_fn"] = python(arguments["scale_fn"])
+    arguments = dict(found.arguments)
+    if (own := arguments.pop("scale_fn", None)) is not None:
+        arguments["scale_fn"] = python(own)
     return replace(found, arguments=arguments)
 
 
@@ -71,14 +74,10 @@ def _momenta(saved: Saved, end: Any) -> Arguments:
 
 
 def _annealed(who: str, a: Arguments) -> Arguments:
-    strategy = a["anneal_strategy"]
+    strategy, problem = a["anneal_strategy"], "there is no such anneal_strategy"
     if strategy not in ("cos", "linear"):
-        raise ConfigError(
-            f"torch.{who}",
-            "there is no such anneal_strategy",
-            expected="'cos' or 'linear'",
-            found=repr(strategy),
-        )
+        wanted, found = "'cos' or 'linear'", repr(strategy)
+        raise ConfigError(f"torch.{who}", problem, expected=wanted, found=found)
     return {**a, "anneal_strategy": ANNEALS.get(strategy, strategy)}
 
 
@@ -87,14 +86,14 @@ def _make_onecycle(lr: Any, a: Arguments) -> Arguments:
         known = isinstance(a[name], int | float)
         within("OneCycleLR", name, a[name], "(0, inf)", not known or a[name] > 0)
     if a["total_steps"] is None:
-        if a["epochs"] is None or a["steps_per_epoch"] is None:
-            raise ConfigError(
-                "torch.OneCycleLR", "needs total_steps, or both of epochs and steps_per_epoch"
-            )
-        for name in ("epochs", "steps_per_epoch"):
-            whole = isinstance(a[name], int) and not isinstance(a[name], bool)
-            within("OneCycleLR", name, a[name], "an int of at least 1", whole and a[name] >= 1)
-        a = {**a, "total_steps": a["epochs"] * a["steps_per_epoch"]}
+        both = [a["epochs"], a["steps_per_epoch"]]
+        if None in both:
+            problem = "needs total_steps, or both of epochs and steps_per_epoch"
+            raise ConfigError("torch.OneCycleLR", problem)
+        for name, value in zip(("epochs", "steps_per_epoch"), both, strict=True):
+            whole = type(value) is int and value >= 1
+            within("OneCycleLR", name, value, "an int of at least 1", whole)
+        a = {**a, "total_steps": math.prod(both)}
     return _annealed("OneCycleLR", a)
 
 
@@ -125,6 +124,10 @@ def _read_plateau(saved: Saved) -> Arguments:
     return {k: saved.number(k) for k in same.split()} | {"min_lr": saved.own("min_lrs")}
 
 
+def _no_step(saved: Saved) -> Any:
+    raise ConfigError(saved.who, ALONE)
+
+
 def _tell_swa(found: Named, config: Config, schedule: Any, wanted: Any) -> Named:
     if callable(config["init_value"]) or config["start"]:
         raise nothing("torch's SWALR starts from a number, at its own step 0", schedule)
@@ -139,6 +142,16 @@ def _read_swa(saved: Saved) -> Arguments:
         "anneal_epochs": saved.number("anneal_epochs"),
         "anneal_strategy": saved.strategy("_anneal_strategy", "anneal_func", _FUNCTIONS),
     }
+
+
+def _swa_began(saved: Saved, kwargs: Arguments, epoch: int) -> float:
+    """The rate SWALR started from: the group's own, or what another scheduler had left there."""
+    base, target, now = saved.base(), kwargs["swa_lr"], saved.own("_last_lr")
+    done = exactly(CYCLES["SWALR"].built(0.0, {**kwargs, "swa_lr": 1.0}), epoch)
+    expected = base * (1 - done) + target * done
+    if saved.base_lr is not None or done >= 1 or abs(expected - now) <= 1e-12 * abs(now):
+        return base
+    return float((now - done * target) / (1 - done))
 
 
 CYCLES = {
@@ -185,6 +198,7 @@ CYCLES = {
         beside="default_min_lr mode_worse",
         given="nan",
         read=_read_plateau,
+        stands=_no_step,
     ),
     "SWALR": Kind(
         schedules.swa,
@@ -197,5 +211,7 @@ CYCLES = {
         make=lambda lr, a: _annealed("SWALR", a),
         tell=_tell_swa,
         read=_read_swa,
+        stands=lambda saved: saved.number("_step_count") - 1,  # driven by the number of its calls
+        began=_swa_began,
     ),
 }

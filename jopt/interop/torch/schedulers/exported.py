@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import copy
 import warnings
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from jopt.base import ConfigError
-from jopt.interop._given import flag, number, one, shown, wrong
+from jopt.interop._given import flag, function, number, one, shown, wrong
 from jopt.interop.torch.schedulers.kind import Named, exactly
 from jopt.interop.torch.schedulers.names import GROUP_ARGUMENTS, named
 from jopt.interop.torch.tensors import shortest
 from jopt.schedules import Plateau
 
-_LEFT_IN_GROUPS = {
-    *("lr", "initial_lr", "max_lr", "min_lr", "swa_lr"),
-    *("max_momentum", "base_momentum", "momentum"),
-}
+_LEFT_IN_GROUPS = {"initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum"}
 
 
 class TorchScheduler(NamedTuple):
@@ -102,33 +98,29 @@ def export_scheduler(
     if isinstance(base_lr, jax.core.Tracer):
         raise wrong(who, "base_lr", "a number of torch's", "one that is known, not traced", base_lr)
     for row in rows:
-        if not callable(row) or isinstance(row, type):
-            raise wrong(who, "schedule", "a schedule", "one of jopt.schedules", row)
-    odd = not callable(momentum) or isinstance(momentum, type | Plateau)
-    if momentum is not None and odd:
-        raise wrong(who, "momentum", "a schedule", "one of jopt.schedules", momentum)
+        function(who, "schedule", row)
+    if momentum is not None:
+        function(who, "momentum", momentum)
     found = [_as_lambda(r, base_lr) if as_lambda else named(r, base_lr, momentum) for r in rows]
     first = found[0]
     for other in found[1:]:
         if _shared(other) != _shared(first) or other.every != first.every:
             raise ConfigError(
-                "export_scheduler",
+                who,
                 "one scheduler of torch serves all groups: only rates may differ",
                 expected=repr(rows[0]),
                 found=repr(rows[found.index(other)]),
             )
     if isinstance(rows[0], Plateau):
         return _plateau(rows, found, count, memory)
-    step = one(who, "count", count) if count is not None else None
-    whole = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 2**62
-    if memory is not None or not whole:
+    step = one(who, "count", count)
+    if memory is not None or type(step) is not int or not 0 <= step < 2**62:
         raise ConfigError(
-            "export_scheduler",
+            who,
             "a schedule stands at a step",
             expected='count=, such as state["adamw"]["count"]',
             found=shown(memory if memory is not None else count),
         )
-    assert isinstance(step, int)
     epoch = max(step + first.shift, 0) // first.every
     rates = [exactly(row, step) for row in rows]
     momenta = None if momentum is None else exactly(momentum, step)
@@ -137,11 +129,8 @@ def export_scheduler(
     driver = _built(optimizer, first.name, kwargs)
     _stand(driver, epoch, rates)
     kept = [{k: v for k, v in g.items() if k in _LEFT_IN_GROUPS} for g in optimizer.param_groups]
-    for group, rate in zip(kept, rates, strict=True):
-        group["lr"] = rate
-        group.pop("momentum", None)
-        if momenta is not None and not beta1:
-            group["momentum"] = momenta
+    own = {} if momenta is None or beta1 else {"momentum": momenta}
+    kept = [{"lr": rate, **group, **own} for group, rate in zip(kept, rates, strict=True)]
     return TorchScheduler(first.name, kwargs, copy.deepcopy(driver.state_dict()), kept)
 
 
@@ -196,25 +185,19 @@ def _built(optimizer: Any, name: str, kwargs: Mapping[str, Any]) -> Any:
 
 def _stand(driver: Any, epoch: int, rates: list[float]) -> None:
     """Put a fresh scheduler of torch where it would stand after `epoch` steps."""
-    children = getattr(driver, "_schedulers", [])
-    marks = getattr(driver, "_milestones", None)
-    if marks is None:
-        for child in children:
-            _stand(child, epoch, rates)
-    else:
-        active = bisect_right(marks, epoch)
-        for i, child in enumerate(children[: active + 1]):
-            end = epoch if i == active else marks[i] - 1
-            _stand(child, end - (marks[i - 1] if i else 0), rates)
+    marks = getattr(driver, "_milestones", [])
+    for i, child in enumerate(getattr(driver, "_schedulers", [])):
+        # Of a sequence those that are over stand at their ends, those to come at their beginnings.
+        start, end = [0, *marks][i] if marks else 0, marks[i] - 1 if i < len(marks) else epoch
+        if epoch >= start:
+            _stand(child, min(epoch, end) - start, rates)
     driver._last_lr = list(rates)
     if hasattr(driver, "last_epoch"):
         driver.last_epoch = epoch
     if type(driver).__name__ == "CosineAnnealingWarmRestarts":  # it never counts its steps
-        start, driver.T_i = 0, driver.T_0
+        driver.T_i, start = driver.T_0, epoch // driver.T_0 * driver.T_0
+        start = start if driver.T_mult == 1 else 0
         while epoch >= start + driver.T_i:
-            if driver.T_mult == 1:
-                start = epoch // driver.T_0 * driver.T_0
-                break
             start, driver.T_i = start + driver.T_i, driver.T_i * driver.T_mult
         driver.T_cur = epoch - start
     elif hasattr(driver, "_step_count"):
@@ -233,8 +216,8 @@ def _plateau(
     wanted = ["bad", "best", "cooldown", "reduce", "seen", "value"]
     if not isinstance(memory, Mapping) or not set(wanted) <= set(memory):
         raise wrong(who, "memory", "a plateau's", ", ".join(wanted), memory)
-    for name, key in ((f"memory[{key!r}]", key) for key in wanted):
-        told = one(who, name, memory[key])
+    for key in wanted:
+        told = one(who, name := f"memory[{key!r}]", memory[key])
         number(who, name, int(told) if isinstance(told, bool) else told, finite=False)
     if int(memory["seen"]):
         raise ConfigError(
@@ -252,5 +235,4 @@ def _plateau(
     driver.best = float(memory["best"])
     driver.num_bad_epochs, driver.cooldown_counter = int(memory["bad"]), int(memory["cooldown"])
     driver.last_epoch = 0 if count is None else int(count) // rows[0]._is["every"]
-    state = copy.deepcopy(driver.state_dict())
-    return TorchScheduler("ReduceLROnPlateau", kwargs, state, [{"lr": rate}])
+    return TorchScheduler("ReduceLROnPlateau", kwargs, driver.state_dict(), [{"lr": rate}])

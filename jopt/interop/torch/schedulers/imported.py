@@ -9,8 +9,7 @@ from jopt import schedules
 from jopt.base import CheckpointError, ConfigError, plain
 from jopt.interop._given import shown
 from jopt.interop.torch.schedulers.build import momentum_schedule, scheduler
-from jopt.interop.torch.schedulers.kind import exactly
-from jopt.interop.torch.schedulers.kinds import KINDS
+from jopt.interop.torch.schedulers.kind import KINDS, exactly
 from jopt.interop.torch.schedulers.paced import paced, resumed
 from jopt.interop.torch.schedulers.rebuilt import arguments, children, curve, opened
 from jopt.interop.torch.schedulers.saved import Saved
@@ -102,18 +101,14 @@ def import_momentum_schedule(
 
 
 def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) -> Schedule:
-    for key, value in (("every", every), ("count", 0 if count is None else count)):
-        known = plain(value)
-        whole = isinstance(known, int) and not isinstance(known, bool)
-        if not whole or not (1 if key == "every" else -(2**31)) <= known < 2**31:
-            raise ConfigError(
-                saved.who, f"{key} counts steps", expected="a whole number", found=shown(value)
-            )
-    if isinstance(epoch, float) and "T_cur" not in saved.state:
-        raise CheckpointError(
-            saved.who, "it stands at no step", expected="a whole last_epoch", found=repr(epoch)
-        )
+    for key, value, least in (("every", every, 1), ("count", count or 0, -(2**31))):
+        if type(known := plain(value)) is not int or not least <= known < 2**31:
+            wanted, found = "a whole number", shown(value)
+            raise ConfigError(saved.who, f"{key} counts steps", expected=wanted, found=found)
     if isinstance(epoch, float):  # steps within an epoch: what torch counts is stretched
+        if "T_cur" not in saved.state:
+            wanted, found = "a whole last_epoch", repr(epoch)
+            raise CheckpointError(saved.who, "it stands at no step", expected=wanted, found=found)
         if every == 1:
             raise ConfigError(
                 saved.who,
@@ -130,13 +125,9 @@ def _at_pace(saved: Saved, curve: Schedule, epoch: Any, every: Any, count: Any) 
 
 
 def _plateau(saved: Saved, every: int) -> Plateau:
-    kwargs = arguments(saved)
-    if saved.base_lr is not None:
-        rate = saved.base_lr
-    elif saved.param_groups is not None:
-        rate = saved.in_group("lr")
-    else:
-        rate = saved.own("_last_lr")
+    kwargs, rate = arguments(saved), saved.base_lr
+    if rate is None:
+        rate = saved.own("_last_lr") if saved.param_groups is None else saved.in_group("lr")
     made = schedules.plateau(
         float(rate),
         min_value=kwargs.pop("min_lr"),

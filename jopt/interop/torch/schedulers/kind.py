@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -33,6 +33,20 @@ class Named:
 
 
 Arguments = dict[str, Any]
+Tell = Callable[[str, Mapping[str, Any], Any, Any], Named]
+
+
+class Within(NamedTuple):
+    """What a class does with the schedulers within it.
+
+    **Attributes:** `build(lr, **kwargs)`: the schedule, by torch's arguments; `tell(name, config,
+    schedule, wanted)`: torch's scheduler that a schedule is; `read(saved)`: the schedule of a
+    state dict, and the step at which it stands.
+    """
+
+    build: Callable[..., Any]
+    tell: Tell
+    read: Callable[[Saved], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,9 @@ class Kind:
     - `child`: whether it has its own start, from the base rate, within a sequence.
     - `make(lr, a)`: torch's arguments, checked, with the values that jopt's have.
     - `tell(found, config, schedule, wanted)`: what is found by the names alone, put right.
-    - `read(saved)`: the arguments in a state dict.
+    - `read(saved)`: the arguments in a state dict; `stands(saved)`, at which step it stands;
+      `began(saved, arguments, step)`, the rate from which it began.
+    - `within`: of a class that holds others, in place of all these.
     """
 
     factory: Any = None
@@ -66,6 +82,9 @@ class Kind:
     make: Callable[[Any, Arguments], Arguments] = lambda lr, a: a
     tell: Callable[[Named, Mapping[str, Any], Any, Any], Named] = lambda found, *_: found
     read: Callable[[Saved], Arguments] | None = None
+    stands: Callable[[Saved], Any] = lambda saved: saved.number("last_epoch")
+    began: Callable[[Saved, Arguments, Any], float] = lambda saved, *_: saved.base()
+    within: Within | None = None
 
     @functools.cached_property
     def names(self) -> dict[str, str]:
@@ -115,6 +134,12 @@ class Kind:
         if self.read is not None:
             return self.read(saved)
         return {key: saved.number(key) for key in self.names}
+
+
+KINDS: dict[str, Kind] = {}
+"""The record of every class, by its name; `kinds` fills it."""
+
+ALONE = "a plateau needs a metric at each step and cannot be one of several"
 
 
 def _first(factory: Any) -> str:

@@ -8,8 +8,17 @@ from typing import Any
 
 from jopt import schedules
 from jopt.interop.torch.schedulers.cycles import CYCLES
-from jopt.interop.torch.schedulers.kind import Arguments, Kind, Named, nothing, python, within
+from jopt.interop.torch.schedulers.kind import (
+    KINDS,
+    Arguments,
+    Kind,
+    Named,
+    nothing,
+    python,
+    within,
+)
 from jopt.interop.torch.schedulers.saved import Saved
+from jopt.interop.torch.schedulers.several import SEVERAL
 
 Config = Mapping[str, Any]
 
@@ -66,6 +75,17 @@ def _tell_polynomial(found: Named, config: Config, schedule: Any, wanted: Any) -
     return found
 
 
+def _restart_stands(saved: Saved) -> Any:
+    if not isinstance(saved.state["T_cur"], float):
+        return saved.number("last_epoch")
+    period, start = saved.number("T_0"), 0
+    while period < saved.number("T_i"):
+        start, period = start + period, period * saved.number("T_mult")
+    if saved.number("T_mult") == 1:
+        start = saved.number("last_epoch") // period * period
+    return start + float(saved.state["T_cur"])
+
+
 def _read_milestones(saved: Saved) -> Arguments:
     marks = saved.state["milestones"]
     # A Counter, which JSON and msgpack turn into a dict, perhaps with keys that are strings.
@@ -103,16 +123,7 @@ def _of_a_function(name: str, factory: Any, **more: Any) -> Kind:
     return Kind(factory, "lr_lambda=function steps", make=make, tell=tell, read=read, **kind)
 
 
-KINDS = {
-    "ChainedScheduler": Kind(
-        takes="schedulers= optimizer=",
-        defaults={"optimizer": None},
-        state="_schedulers",
-        given="schedulers",
-        multiplies=True,
-        child=False,
-        read=lambda saved: {},  # those within have the arguments
-    ),
+_ALL = {
     "ConstantLR": Kind(
         schedules.constant_factor,
         "factor total_iters=steps",
@@ -127,6 +138,7 @@ KINDS = {
         schedules.cosine_restarts,
         "T_0=steps T_mult=multiplier eta_min=end_value",
         state="T_0 T_i T_mult eta_min T_cur",
+        stands=_restart_stands,
     ),
     "ExponentialLR": Kind(schedules.exponential, "gamma", multiplies=True, tell=_tell_exponential),
     "LambdaLR": _of_a_function("LambdaLR", schedules.scaled),
@@ -151,14 +163,8 @@ KINDS = {
         multiplies=True,
         tell=_tell_polynomial,
     ),
-    "SequentialLR": Kind(
-        takes="schedulers= milestones=",
-        state="_milestones _schedulers last_epoch",
-        given="schedulers",
-        child=False,
-        read=lambda saved: {},
-    ),
     "StepLR": Kind(schedules.step, "step_size gamma", multiplies=True),
     **CYCLES,
+    **SEVERAL,
 }
-KINDS = {name: KINDS[name] for name in sorted(KINDS)}
+KINDS.update(sorted(_ALL.items()))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from jopt import schedules
-from jopt.base import ConfigError, Configured, plain
-from jopt.interop.torch.schedulers.kind import Named, nothing
-from jopt.interop.torch.schedulers.kinds import KINDS
+from jopt.base import ConfigError, Configured
+from jopt.interop.torch.schedulers.kind import KINDS, Named, nothing
 from jopt.interop.torch.schedulers.paced import paced, resumed
 
 # Of these torch takes a list with one for each parameter group.
@@ -27,14 +26,14 @@ def named(schedule: Any, base_lr: float | None = None, momentum: Any = None) -> 
         return replace(inner, every=config["every"], shift=config["shift"])
     if made is resumed:
         return named(config["plateau"], base_lr, momentum)
-    if made in _SEVERAL:
-        found = _SEVERAL[made](config["schedules"], config, base_lr, schedule)
-    elif made in _CLASSES:
-        name = _CLASSES[made]
-        found = KINDS[name].told(name, config, schedule, base_lr)
-    else:
-        name = f"jopt.schedules.{made.__name__}" if made else "a plain function"
-        raise nothing(f"no scheduler of torch follows {name}", schedule)
+    classes = {kind.factory: name for name, kind in KINDS.items()}
+    name = {**classes, schedules.constant: "ConstantLR"}.get(made)
+    if name is None:
+        told = f"jopt.schedules.{made.__name__}" if made else "a plain function"
+        raise nothing(f"no scheduler of torch follows {told}", schedule)
+    within = KINDS[name].within
+    tell = within.tell if within else KINDS[name].told
+    found = tell(name, config, schedule, base_lr)
     name, base = found.name, float(found.base)
     if base_lr is not None and not math.isclose(base, base_lr, rel_tol=1e-9):
         raise nothing(f"the base rate of {name} is {base!r} here, and not {base_lr!r}", schedule)
@@ -42,49 +41,10 @@ def named(schedule: Any, base_lr: float | None = None, momentum: Any = None) -> 
     return replace(found, base=base, arguments={**found.arguments, **momenta})
 
 
-_CLASSES = {kind.factory: name for name, kind in KINDS.items() if kind.factory}
-_CLASSES[schedules.constant] = "ConstantLR"
-
-
 def _call(schedule: Any) -> tuple[Any, dict[str, Any]]:
     """The factory that made a schedule, and its arguments."""
     call = schedule._call if isinstance(schedule, Configured) else None
     return (None, {}) if call is None else (call.factory, dict(call.arguments))
-
-
-def _join(parts: Any, config: Mapping[str, Any], wanted: Any, schedule: Any) -> Named:
-    if wanted is None:  # a line leaves it open; all the others of torch's have one base rate
-        alone = [named(p) for p in parts]
-        fixed = [n.base for n in alone if n.name != "LinearLR"]
-        wanted = fixed[0] if fixed else max(n.base for n in alone)
-    children = [named(p, wanted) for p in parts]
-    for i, child in enumerate(children):
-        first = not i and child.name == "MultiplicativeLR"
-        if child.every != 1 or child.shift or not (KINDS[child.name].child or first):
-            raise nothing(f"torch's SequentialLR does not restart {parts[i]!r}", schedule)
-    arguments = {"schedulers": children, "milestones": list(config["boundaries"])}
-    return Named("SequentialLR", wanted, arguments)
-
-
-def _product(parts: Any, config: Mapping[str, Any], wanted: Any, schedule: Any) -> Named:
-    base, children = 1.0, []
-    for part in parts:
-        value = plain(part)
-        if isinstance(value, int | float):
-            base *= value
-            continue
-        child = named(part)
-        factor = KINDS[child.name].multiplies and child.name != "ChainedScheduler"
-        if not factor or child.arguments.get("eta_min") or child.every != 1:
-            raise nothing(f"torch's ChainedScheduler does not multiply by {part!r}", schedule)
-        base *= child.base
-        children.append(child)
-    if not children:
-        return named(schedules.constant(base))
-    return Named("ChainedScheduler", base, {"schedulers": children})
-
-
-_SEVERAL: dict[Any, Callable[..., Named]] = {schedules.join: _join, schedules.product: _product}
 
 
 def _momenta(name: str, config: Mapping[str, Any], momentum: Any) -> dict[str, Any]:

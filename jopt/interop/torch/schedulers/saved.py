@@ -11,6 +11,7 @@ from jopt.base import CheckpointError, ConfigError, plain
 from jopt.interop._given import shown
 
 _WORDS = {"mode", "threshold_mode"}
+_KINDS = {"number": int | float, "word": str, "choice": bool}
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,18 @@ class Saved:
         """A number of all groups; a whole one as an int, as counts of steps are."""
         if key not in self.state:
             raise CheckpointError(self.who, f"the state dict has no {key!r}")
-        value = self._checked(key, self.state[key], str if key in _WORDS else int | float)
+        value = self._checked(key, self.state[key], "word" if key in _WORDS else "number")
         whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
         return int(value) if whole else value
 
     def flag(self, key: str) -> bool:
         """A choice."""
-        value = _plain(self.state.get(key))
-        if not isinstance(value, bool):
-            raise CheckpointError(self.who, f"{key} is no choice", found=shown(value))
-        return value
+        chosen: bool = self._checked(key, self.state.get(key), "choice")
+        return chosen
 
     def own(self, key: str) -> Any:
         """This group's number of a list with one for each group."""
-        return self._checked(key, self.entry(key), int | float)
+        return self._checked(key, self.entry(key))
 
     def entry(self, key: str) -> Any:
         """This group's entry, of any type."""
@@ -57,13 +56,11 @@ class Saved:
             )
         return row[self.group]
 
-    def _checked(self, key: str, value: Any, kind: Any) -> Any:
-        value = _plain(value)
-        number = kind is not str
-        if not isinstance(value, kind) or (number and isinstance(value, bool)):
-            raise CheckpointError(
-                self.who, f"{key} is no {'word' if kind is str else 'number'}", found=shown(value)
-            )
+    def _checked(self, key: str, value: Any, kind: str = "number") -> Any:
+        value = plain(value.item() if hasattr(value, "detach") and value.numel() == 1 else value)
+        number = kind == "number"
+        if not isinstance(value, _KINDS[kind]) or (number and isinstance(value, bool)):
+            raise CheckpointError(self.who, f"{key} is no {kind}", found=shown(value))
         # No count is so large, and no int of jax's.
         return float(value) if isinstance(value, int) and abs(value) >= 2**53 else value
 
@@ -77,7 +74,7 @@ class Saved:
                 found="no param_groups=" if groups is None else f"no {key!r} in them",
                 fix="Give param_groups=optimizer.state_dict() as it was saved with the scheduler.",
             )
-        return self._checked(f"{key} of the parameter group", groups[self.group][key], int | float)
+        return self._checked(f"{key} of the parameter group", groups[self.group][key])
 
     def base(self) -> float:
         """The base rate."""
@@ -121,7 +118,3 @@ def called(function: Any) -> str:
     """The last part of the name of a function, or of what stands for one that was not loaded."""
     text = getattr(function, "text", None) or getattr(function, "__name__", "")
     return str(text).rpartition(".")[2]
-
-
-def _plain(value: Any) -> Any:
-    return plain(value.item() if hasattr(value, "detach") and value.numel() == 1 else value)

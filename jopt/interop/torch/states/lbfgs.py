@@ -1,4 +1,8 @@
-"""L-BFGS: torch keeps one dict of flat vectors for all parameters, jopt a history of each leaf."""
+"""L-BFGS: torch keeps one dict of flat vectors for all parameters, jopt a history of each leaf.
+
+The table is the slots of the spec, as in `slots`: a slot with torch's key is a flat vector there, a
+list of them where it is a history, or a number where the group has one.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,17 @@ import numpy as np
 
 from jopt.core.groups import DEFAULT
 from jopt.core.nested import lookup, nest
+from jopt.core.spec import Slot
 from jopt.core.transform import Node
 from jopt.interop.torch.states.members import Member
 from jopt.interop.torch.states.slots import like, no_step
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import Array, counted, fitted, sent
+from jopt.interop.torch.tensors import Array, Lines, counted, fitted, sent
 from jopt.numerics import compute_dtype, is_complex, real_dtype, widest
 
 _COUNTS = ("n_iter", "func_evals")
-_ROWS = {"old_stps": "s", "old_dirs": "y"}
-_VECTORS = {"d": "d", "prev_flat_grad": "prev_grad"}
-_SCALARS = {"H_diag": "h_diag", "t": "t", "prev_loss": "prev_loss"}
+# What torch keeps beside: of the steps and gradients it follows, and room for a recursion.
+_FOLLOWS, _ROOM = "ro", "al"
 
 
 class Flat:
@@ -30,9 +34,11 @@ class Flat:
     Its vectors have every parameter's entries in torch's order, complex ones as two.
     """
 
-    def __init__(self, target: Target, node: Node, cast: bool = False) -> None:
-        self.target, self.node, self.cast = target, node, cast
-        self.lines: list[str] = []
+    def __init__(self, target: Target, node: Node, lines: Lines, cast: bool = False) -> None:
+        self.target, self.node, self.lines, self.cast = target, node, lines, cast
+        part = target.part
+        self.leaves = {str(s.torch): s for s in part.slots if s.torch}
+        self.numbers = {str(s.torch): s for s in part.shared if s.torch and s.torch not in _COUNTS}
 
     def _of(self, members: Sequence[Member]) -> None:
         """The vectors are of these parameters."""
@@ -40,17 +46,19 @@ class Flat:
         # Entries of narrower parameters stand in vectors of torch's widest.
         self.dtype: np.dtype[Any] = widest(*(real_dtype(m.param.dtype) for m in members))
         self.sizes = [math.prod(m.shape) * (1 + is_complex(m.param.dtype)) for m in members]
+        moves = np.array([m.moves for m in members], bool)
+        self.moving: Array = np.repeat(moves, self.sizes)
 
-    def _split(self, array: Array) -> dict[int, Array]:
+    def _split(self, vector: Array) -> dict[int, Array]:
         """A flat vector as an array for every leaf that is not frozen."""
-        parts = np.split(array, np.cumsum(self.sizes)[:-1])
+        parts = np.split(vector, np.cumsum(self.sizes)[:-1])
         found: dict[int, Array] = {}
         for m, part in zip(self.members, parts, strict=True):
             if m.moves:
                 wide = np.dtype(compute_dtype(m.param.dtype))
                 x = part.astype(real_dtype(wide))
                 x = (x.view(wide) if is_complex(wide) else x).reshape(m.shape_there)
-                found.setdefault(m.leaf, np.zeros(m.param.shape, wide))[m.layer] = m.back(x)
+                found.setdefault(m.leaf, np.zeros(m.param.shape, wide))[m.layer] = m.weight.here(x)
         return found
 
     def _join(self, arrays: Mapping[int, Array]) -> Array:
@@ -58,7 +66,7 @@ class Flat:
         parts = []
         for m in self.members:
             x = np.zeros(m.shape, compute_dtype(m.param.dtype))
-            x = np.ravel(m.turned(arrays[m.leaf][m.layer] if m.leaf in arrays else x))
+            x = np.ravel(m.weight.there(arrays[m.leaf][m.layer] if m.leaf in arrays else x))
             parts.append(x.view(x.real.dtype) if np.iscomplexobj(x) else x)
         return np.concatenate(parts)
 
@@ -77,10 +85,8 @@ class Flat:
         if not isinstance(self.entry, Mapping):
             return node, given
         entry = {k: v for k, v in self.entry.items() if v is not None}
-        scalars = {k: v for k, v in _SCALARS.items() if v in node}
-        iterated = {*_ROWS, *_VECTORS, *scalars, "ro"}
-        surplus = set(entry) - {*_COUNTS, *_ROWS, *_VECTORS, *_SCALARS, "ro", "al"}
-        self.lines += [f"{k} is unexpected" for k in sorted(surplus, key=str)]
+        known = {s.torch for s in self.target.part.spec.slots} | {_FOLLOWS, _ROOM}
+        self.lines += [f"{k} is unexpected" for k in sorted(set(entry) - known, key=str)]
         if "count" in node:
             if "schedules" in node and entry and given is None:
                 self.lines.append(no_step(self.target))
@@ -88,16 +94,31 @@ class Flat:
             node = {**node, "count": like(jnp.int32(given), node["count"])}
         counts = {k: counted(self.lines, k, entry.get(k)) or 0 for k in _COUNTS if entry}
         if counts.get("n_iter"):
-            self.lines += [f"{k} is missing" for k in sorted(iterated - set(entry))]
-            if iterated <= set(entry):
-                node = self._iterated(node, entry, scalars)
-        node = node | {k: {DEFAULT: _typed(n, node[k][DEFAULT])} for k, n in counts.items()}
+            missing = {*self.leaves, *self.numbers, _FOLLOWS} - set(entry)
+            self.lines += [f"{k} is missing" for k in sorted(missing)]
+            node = node if missing else self._iterated(node, entry)
         ages = dict.fromkeys(self.target.live, np.asarray(counts.get("n_iter", 0)))
-        return {**node, "leaf_iter": _leaves(self.target, node["leaf_iter"], ages)}, given
+        return self._put(self._put(node, counts), {"leaf_iter": ages}), given
 
     def slots(self, node: Node) -> Node:
         """The node, which has all that was read."""
         return node
+
+    def _put(self, node: Node, values: Mapping[str, Any]) -> Node:
+        """The node with these slots, by leaves or one for the group."""
+        paths = {i: self.target.layout.paths[i] for i in self.target.live}
+
+        def typed(value: Any, old: Any) -> Any:
+            return like(jnp.array(np.asarray(value).astype(old.dtype)), old)
+
+        new = {}
+        for name, value in values.items():
+            if isinstance(value, dict):
+                rows = [typed(value[i], lookup(node[name], path)) for i, path in paths.items()]
+                new[name] = nest(paths.values(), rows)
+            else:
+                new[name] = {DEFAULT: typed(value, node[name][DEFAULT])}
+        return {**node, **new}
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
         """`value` as an array of this shape; zeros if it is none."""
@@ -106,45 +127,40 @@ class Flat:
         array = fitted(self.lines, name, value, shape, dtype, self.cast, one=not shape)
         return np.zeros(shape) if array is None else array
 
-    def _vector(self, name: str, value: Any) -> dict[int, Array]:
-        return self._split(self._array(name, value, (sum(self.sizes),)))
-
-    def _rows(self, name: str, value: Any, most: int) -> list[dict[int, Array]]:
-        """`value` as a list of vectors."""
+    def _vectors(self, slot: Slot, value: Any, most: int) -> Array:
+        """The flat vectors of a slot in float64, those of a history as rows."""
+        size = (sum(self.sizes),)
+        if slot.shape == "like":
+            return self._array(str(slot.torch), value, size).astype(np.float64)
         if not isinstance(value, list | tuple) or len(value) > most:
-            found = f"{len(value)}" if isinstance(value, list | tuple) else type(value).__name__
-            self.lines.append(f"{name}: expected a list of at most {most} vectors, found {found}")
-            return []
-        return [self._vector(f"{name}[{i}]", v) for i, v in enumerate(value)]
+            found = len(value) if isinstance(value, list | tuple) else type(value).__name__
+            said = f"expected a list of at most {most} vectors, found {found}"
+            self.lines.append(f"{slot.torch}: {said}")
+            value = []
+        rows = [self._array(f"{slot.torch}[{i}]", v, size) for i, v in enumerate(value)]
+        return np.array(rows, np.float64).reshape(len(rows), *size)
 
-    def _iterated(self, node: Node, entry: Mapping[str, Any], scalars: Mapping[str, str]) -> Node:
+    def _iterated(self, node: Node, entry: Mapping[str, Any]) -> Node:
         """The node with the vectors and histories of a run that has made an iteration."""
-        target, most = self.target, node["sy"][DEFAULT].shape[0]
-        rows = {ours: self._rows(k, entry[k], most) for k, ours in _ROWS.items()}
-        vectors = {ours: self._vector(k, entry[k]) for k, ours in _VECTORS.items()}
-        known: dict[str, Any] = {ours: self._array(k, entry[k], ()) for k, ours in scalars.items()}
-        s, y = rows["s"], rows["y"]
-        if len(s) != len(y):
-            found = f"{len(s)} and {len(y)}"
-            self.lines.append(f"old_stps and old_dirs: expected as many of each, found {found}")
+        most = node["sy"][DEFAULT].shape[0]
+        flat = {s.name: self._vectors(s, entry[k], most) for k, s in self.leaves.items()}
+        known = {s.name: self._array(k, entry[k], ()) for k, s in self.numbers.items()}
+        n = len(flat["s"])
+        if len(flat["y"]) != n:
+            said = f"expected as many of each, found {n} and {len(flat['y'])}"
+            self.lines.append(f"old_stps and old_dirs: {said}")
             return node
-        g = _row(vectors["prev_grad"])
-        s_flat, y_flat = np.zeros((2, most, g.size))
-        for table, pairs in ((s_flat, s), (y_flat, y)):
-            for i, pair in enumerate(pairs):
-                table[i] = _row(pair)
-        known |= {"sy": s_flat @ y_flat.T, "yy": y_flat @ y_flat.T, "s_g": s_flat @ g}
-        known |= {"y_g": y_flat @ g, "n_pairs": len(s), "n_leaves": len(target.live)}
-        new = node | {k: {DEFAULT: _typed(v, node[k][DEFAULT])} for k, v in known.items()}
-        new |= {k: _leaves(target, node[k], row) for k, row in vectors.items()}
-        for key, pairs in rows.items():
-            # Torch's oldest pair, its first, goes to row 0: the ring is as one that was just begun.
-            stacks = {
-                i: np.stack([pair[i] for pair in pairs] + [np.zeros_like(x)] * (most - len(pairs)))
-                for i, x in vectors["d"].items()
-            }
-            new[key] = _leaves(target, node[key], stacks)
-        return new
+        slots: dict[str, Any] = {**known, "n_pairs": n, "n_leaves": len(self.target.live)}
+        for name, vectors in flat.items():
+            if vectors.ndim == 2:
+                # Torch's oldest pair, its first, is in row 0: the ring is one that just began.
+                flat[name] = vectors = np.pad(vectors, ((0, most - n), (0, 0)))
+                rows = [self._split(row) for row in vectors]
+                slots[name] = {i: np.stack([row[i] for row in rows]) for i in rows[0]}
+            else:
+                slots[name] = self._split(vectors)
+        s, y, g = (flat[name] * self.moving for name in ("s", "y", "prev_grad"))
+        return self._put(node, slots | {"sy": s @ y.T, "yy": y @ y.T, "s_g": s @ g, "y_g": y @ g})
 
     def write(self, members: Sequence[Member], eager: bool) -> dict[Any, Any]:
         """Torch's state for the node.
@@ -155,49 +171,28 @@ class Flat:
         target, node = self.target, self.node
         paths = {i: target.layout.paths[i] for i in target.live}
         shared = {s.name: np.asarray(node[s.name][DEFAULT]) for s in target.part.shared}
-        n_iter, evaluations = int(shared["n_iter"]), int(shared["func_evals"])
-        fits = all(int(lookup(node["leaf_iter"], path)) == n_iter for path in paths.values())
-        if n_iter == 0 or int(shared["n_leaves"]) != len(paths) or not fits:
-            entry: dict[str, Any] = {"func_evals": evaluations, "n_iter": 0}
-            return {members[0].id: entry} if evaluations else {}
+        counts = {"func_evals": int(shared["func_evals"]), "n_iter": int(shared["n_iter"])}
+        ages = {int(lookup(node["leaf_iter"], path)) for path in paths.values()}
+        if ages != {counts["n_iter"]} - {0} or int(shared["n_leaves"]) != len(paths):
+            return {members[0].id: {**counts, "n_iter": 0}} if counts["func_evals"] else {}
 
         def tensor(name: str, array: Any) -> Any:
             return sent(self.lines, f"{name} is", array, self.dtype)
 
-        def vector(name: str, slot: str, row: Any = ...) -> Any:
-            held = {i: np.asarray(lookup(node[slot], path))[row] for i, path in paths.items()}
-            return tensor(name, self._join(held))
-
         m, n = shared["sy"].shape[0], int(shared["n_pairs"])
         order = [(n - k) % m for k in range(min(n, m), 0, -1)]  # the oldest first
-        entry = {
-            "func_evals": evaluations,
-            "n_iter": n_iter,
-            **{key: vector(key, ours) for key, ours in _VECTORS.items()},
-            **{key: [vector(key, ours, i) for i in order] for key, ours in _ROWS.items()},
-            "ro": [tensor("ro", 1 / shared["sy"][i, i]) for i in order],
-            "H_diag": tensor("H_diag", shared["h_diag"]),
-            "t": float(shared["t"]),
-            "al": [None] * m,
+        entry: dict[str, Any] = dict(counts)
+        for key, slot in self.leaves.items():
+            held = {i: np.asarray(lookup(node[slot.name], path)) for i, path in paths.items()}
+            rows = [...] if slot.shape == "like" else order
+            vectors = [tensor(key, self._join({i: x[r] for i, x in held.items()})) for r in rows]
+            entry[key] = vectors[0] if slot.shape == "like" else vectors
+        entry[_FOLLOWS] = [tensor(_FOLLOWS, 1 / shared["sy"][i, i]) for i in order]
+        entry |= {key: float(shared[slot.name]) for key, slot in self.numbers.items()}
+        return {
+            members[0].id: {
+                **entry,
+                "H_diag": tensor("H_diag", shared["h_diag"]),
+                _ROOM: [None] * m,
+            }
         }
-        if "prev_loss" in shared:
-            entry["prev_loss"] = float(shared["prev_loss"])
-        return {members[0].id: entry}
-
-
-def _row(arrays: Mapping[int, Array]) -> Array:
-    """All leaves' entries in one row of float64, complex ones as two."""
-    rows = [np.ravel(x) for x in arrays.values()]
-    reals = [x.view(x.real.dtype) if np.iscomplexobj(x) else x for x in rows]
-    return np.concatenate([x.astype(np.float64) for x in reals])
-
-
-def _typed(value: Any, old: Any) -> Any:
-    return like(jnp.array(np.asarray(value).astype(old.dtype)), old)
-
-
-def _leaves(target: Target, old: Any, arrays: Mapping[int, Array]) -> Any:
-    paths = [target.layout.paths[i] for i in target.live]
-    return nest(
-        paths, [_typed(arrays[i], lookup(old, p)) for i, p in zip(target.live, paths, strict=True)]
-    )

@@ -11,13 +11,17 @@ from jopt.core.axes import stack_of
 from jopt.core.paths import Path
 from jopt.core.spec import Shape
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.weights import Ordered, Unordered, Weight, each_layer
+from jopt.interop.torch.weights import Ordered, Unordered, Weight, each_layer, weights_by_path
 
 Names = Sequence[str] | Mapping[str, Any] | None
 _SPLIT = (
     "Name torch's parameters by a pattern, names={path: Weight('layers.{}.weight', axes)}, and "
     "let axes= say only which leading axes number the layers; or split the stacks into leaves."
 )
+
+
+AS_HERE = Weight("")
+"""What is said of a parameter whose axes are jopt's."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Member:
     target: Target
     leaf: int
     layer: tuple[int, ...] = ()
-    weight: Weight | None = None
+    weight: Weight = AS_HERE
     name: str | None = None
     id: Any = None
     group: int = 0
@@ -65,7 +69,7 @@ class Member:
     @property
     def axes(self) -> tuple[int, ...] | None:
         """Torch's array is jopt's with these axes in this order; `None` for the same order."""
-        return None if self.weight is None else self.weight.axes
+        return self.weight.axes
 
     @property
     def shape(self) -> Shape:
@@ -76,14 +80,6 @@ class Member:
     def shape_there(self) -> Shape:
         """Its shape in torch."""
         return self.shape if self.axes is None else tuple(self.shape[i] for i in self.axes)
-
-    def turned(self, array: Any) -> Any:
-        """Jopt's array with torch's axes."""
-        return array if self.weight is None else self.weight.there(array)
-
-    def back(self, array: Any) -> Any:
-        """Torch's array with jopt's axes."""
-        return array if self.weight is None else self.weight.here(array)
 
 
 @dataclass(frozen=True)
@@ -118,17 +114,15 @@ class Naming:
 
 def read_names(who: str, known: Sequence[str], names: Any) -> Names:
     """`names`, read once, as an iterator is used up by that, and checked against all leaves."""
-    if not isinstance(names, str | Mapping | Sequence | None):
-        names = as_row(names)
-    row = not isinstance(names, str) and isinstance(names, Sequence)
-    words = row and all(isinstance(name, str) for name in names)
-    if not isinstance(names, Mapping | None) and not words:
-        raise ConfigError(
-            who,
-            "names= says which of torch's parameters each leaf is",
-            expected="paths in torch's order, or {path: torch's name or Weight}",
-            found=repr(names),
-        )
+    expected = "paths in torch's order, or {path: torch's name or Weight}"
+    if isinstance(names, Mapping):
+        names = weights_by_path(who, "names", names, expected)
+    elif names is not None:
+        row = names if isinstance(names, str | Sequence) else as_row(names)
+        if isinstance(row, str) or not all(isinstance(name, str) for name in row):
+            problem = "names= says which of torch's parameters each leaf is"
+            raise ConfigError(who, problem, expected=expected, found=repr(names))
+        names = row
     every = set(known)
     if unknown := [p for p in names or () if p not in every]:
         raise ConfigError(
@@ -148,14 +142,13 @@ def naming(who: str, target: Target, names: Names) -> Naming:
     for path in index if names is None else names:
         if path not in index:  # of another part
             continue
-        given = names[path] if isinstance(names, Mapping) else None
-        weight = None if given is None else _weight(who, target, index[path], given)
-        if weight is None:
-            members.append(Member(target, index[path]))
+        leaf = index[path]
+        if not isinstance(names, Mapping):
+            members.append(Member(target, leaf))
             continue
-        shape = tuple(target.params[index[path]].shape)
-        each = each_layer(weight, shape)
-        members += [Member(target, index[path], layer, one, one.name) for layer, one in each]
+        weight = _weight(who, target, leaf, names[path])
+        each = each_layer(weight, tuple(target.params[leaf].shape))
+        members += [Member(target, leaf, layer, one, one.name) for layer, one in each]
     split = any(m.layer for m in members)
     _check_stacks(who, target, {m.leaf: len(m.layer) for m in members})
     if split and isinstance(names, Ordered):
@@ -165,25 +158,12 @@ def naming(who: str, target: Target, names: Names) -> Naming:
     return Naming(target, names, members, ordered)
 
 
-def _weight(who: str, target: Target, leaf: int, given: Any) -> Weight:
+def _weight(who: str, target: Target, leaf: int, weight: Weight) -> Weight:
     """What a mapping says of a leaf, checked."""
-    weight = Weight(given) if isinstance(given, str) else given
     path, shape = target.layout.names[leaf], tuple(target.params[leaf].shape)
-    if not isinstance(weight, Weight):
-        raise ConfigError(
-            who,
-            "names= gives a leaf something that is no name",
-            path=path,
-            expected="a str or a jopt.interop.torch.Weight",
-            found=repr(weight),
-        )
     if len(shape) < weight.layers:
-        raise ConfigError(
-            who,
-            f"{weight.name!r} has more layers than the leaf has axes",
-            path=path,
-            found=f"shape {shape}",
-        )
+        problem = f"{weight.name!r} has more layers than the leaf has axes"
+        raise ConfigError(who, problem, path=path, found=f"shape {shape}")
     inner = weight.shape(who, path, shape[weight.layers :])
     same = weight.axes is None or weight.axes == tuple(range(len(inner)))
     return Weight(weight.name) if same else weight

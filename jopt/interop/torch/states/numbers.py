@@ -18,7 +18,7 @@ from jopt.interop._given import shown
 from jopt.interop.torch.build import Keys, keys_of
 from jopt.interop.torch.states.members import Member
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import array_of, shortest
+from jopt.interop.torch.tensors import Lines, array_of, shortest
 
 # Flags that the classes have had from their first versions on are missed by a file of another
 # class only; these are younger than files that are still about.
@@ -86,19 +86,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(array, str) or array.size != 1 else array.reshape(()).item()
 
 
-def choices(target: Target, groups: Sequence[Mapping[str, Any]]) -> list[str]:
+def choices(target: Target, groups: Sequence[Mapping[str, Any]]) -> Lines:
     """Where the static choices of torch's groups are not those of the transform."""
     spec, mine = target.part.spec, dict(target.part.frozen_options)
     defaults = keys_of(spec).defaults
-    lines = []
-    for name, key in spec.options.items():
-        for number, ours in enumerate(groups) if key else ():
-            theirs = ours.get(name, defaults[name])
-            if alike(theirs) != alike(mine[name]):
-                lines.append(
-                    f"group {number}: {key} is {theirs!r}, {name} of {target.label} {mine[name]!r}"
-                )
-    return lines
+    return [
+        f"group {number}: {key} is {theirs!r}, {name} of {target.label} {mine[name]!r}"
+        for name, key in spec.options.items()
+        for number, ours in enumerate(groups if key else ())
+        if alike(theirs := ours.get(name, defaults[name])) != alike(mine[name])
+    ]
 
 
 def put_numbers(
@@ -108,24 +105,22 @@ def put_numbers(
     members: Sequence[Member],
     count: int | None,
     bases: Sequence[Any],
-) -> tuple[Node, list[str]]:
-    """The node with the numbers of torch's groups, and where they have no place.
+    lines: Lines,
+) -> Node:
+    """The node with the numbers of torch's groups.
 
     Every number goes to the jopt groups that own it for the leaves of the torch group; where
     groups multiply it, torch has to have the product. A scheduled one stays as the schedule has
     it at `count`, and has to be that in torch, too. `bases` are the `initial_lr` of torch's
     groups, which give the schedules their scale.
     """
-    part, live = target.part, set(target.live)
+    part = target.part
     claims: dict[tuple[str, str], dict[Any, list[str]]] = {}
-    lines: list[str] = []
-    pairs = sorted({(m.group, target.groups[m.leaf]) for m in members if m.leaf in live})
+    pairs = sorted({(m.group, target.groups[m.leaf]) for m in members if m.moves})
     factors = own_factors(node)
     products: list[tuple[int, str, Labels, str]] = []
     for g, held in pairs:
-        for name in part.spec.by_name:
-            if part.spec.by_name[name].torch is None:
-                continue
+        for name in (h.name for h in part.spec.hypers if h.torch):
             value = groups[g][name]
             if name not in part.numbers:
                 if _is_on(part.spec, groups[g], name):
@@ -157,18 +152,26 @@ def put_numbers(
                 f"declare it: jopt.group(pattern, {name}=...)"
             )
             continue
-        [value] = values
-        line = _refused(target, label, name, value)
-        given = _own(target, label)[name]
-        if line is None and is_schedule(given):
-            if count is not None and not isinstance(given, StatefulSchedule):
-                entry = schedules[label][name]
-                now = jnp.asarray(given(jnp.int32(count)), entry["value"].dtype)
-                line = _off_schedule(label, name, float(now), value, count, bases)
-                schedules[label][name] = {"value": now}
-        elif line is None:
+        [value], given = values, _own(target, label)[name]
+        try:
+            part.spec.by_name[name].check(target.label, value, label)
+        except ConfigError as error:
+            lines.append(f"{error.problem}: expected {error.expected}, found {error.found}")
+            continue
+        if not is_schedule(given):
             own[label][name] = jnp.array(value, own[label][name].dtype)
-        lines += [] if line is None else [line]
+        elif count is not None and not isinstance(given, StatefulSchedule):
+            entry = schedules[label][name]
+            now = jnp.asarray(given(jnp.int32(count)), entry["value"].dtype)
+            schedules[label][name] = {"value": now}
+            # Torch's rates and those that they began at are the measure.
+            seen = [float(now), value, *(b for b in bases if isinstance(b, float | int))]
+            if abs(float(now) - value) > 1e-4 * max(map(abs, seen)):
+                lines.append(
+                    f"{name}: {value!r} in torch, {float(now):.6g} by the schedule of group "
+                    f"{label!r} at step {count}; say where the schedule is by count=, or build tx "
+                    "with the number and change to the schedule by jopt.extend afterwards"
+                )
     both = {"hyperparams": own, "schedules": schedules}
     new = {**node, **{k: v for k, v in both.items() if v}}
     for g, name, held, _ in products:
@@ -177,7 +180,7 @@ def put_numbers(
         if isinstance(value, int | float) and abs(product - value) > 1e-6 * abs(value):
             said = f"group {g}: {name} is {value!r}, in {target.label} {product:.6g}"
             lines.append(f"{said} by the factors of its groups; build tx with torch's")
-    return new, lines
+    return new
 
 
 def _own(target: Target, label: str) -> Mapping[str, Any]:
@@ -193,40 +196,25 @@ def _is_on(spec: Spec, ours: Mapping[str, Any], name: str) -> bool:
     return name in made.parts[spec.name].numbers
 
 
-def _refused(target: Target, label: str, name: str, value: Any) -> str | None:
-    try:
-        target.part.spec.by_name[name].check(target.label, value, label)
-    except ConfigError as error:
-        return f"{error.problem}: expected {error.expected}, found {error.found}"
-    return None
-
-
-def _off_schedule(
-    label: str, name: str, now: float, value: float, count: int, bases: Sequence[Any]
-) -> str | None:
-    scale = max(abs(now), abs(value), *(abs(b) for b in bases if isinstance(b, float | int)), 0)
-    if abs(now - value) <= 1e-4 * scale:
-        return None
-    return (
-        f"{name}: {value!r} in torch, {now:.6g} by the schedule of group {label!r} at step "
-        f"{count}; say where the schedule is by count=, or build tx with the number and change "
-        "to the schedule by jopt.extend afterwards"
-    )
-
-
-def group_numbers(
-    target: Target, node: Node, labels: Labels, blank: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What leaves in these groups have, in torch's keys; `blank` is a group of torch's."""
-    part = target.part
+def groups_of(
+    target: Target, node: Node, rows: Sequence[Sequence[Member]], blank: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Torch's groups, of these members each; `blank` is a group of torch's without members."""
+    part, found = target.part, []
     # What torch's scheduler has written by now: the number of the step to come.
     own = own_at(node, part.numbers, part.groups, node.get("count", 0))
-    values = composed(target.label, own, own_factors(node), labels)
-    numbers = {k: shortest(v) for k, v in values.items()}
-    return keys_of(part.spec).group({**dict(part.frozen_options), **numbers}, blank)
+    named = all(m.name for row in rows for m in row)
+    for row in rows:
+        labels = next((target.groups[m.leaf] for m in row if m.moves), ())
+        values = composed(target.label, own, own_factors(node), labels)
+        numbers = {k: shortest(v) for k, v in values.items()}
+        group = keys_of(part.spec).group({**dict(part.frozen_options), **numbers}, blank)
+        group["params"] = [m.id for m in row]
+        found.append(group | ({"param_names": [m.name for m in row]} if named else {}))
+    return found
 
 
-def only_here(target: Target, node: Node) -> list[str]:
+def only_here(target: Target, node: Node) -> Lines:
     """Numbers and choices that torch has no key for and that are not what torch does."""
     spec = target.part.spec
     defaults = keys_of(spec).defaults

@@ -11,6 +11,7 @@ from typing import Any
 from jopt.base import CheckpointError, ConfigError
 from jopt.checkpoint.leaves import join
 from jopt.core.groups import Labels, key_of
+from jopt.interop._given import shown
 from jopt.interop.torch.states.members import Member, Naming
 
 _SAY = (
@@ -47,17 +48,10 @@ def names_in(who: str, groups: Sequence[Mapping[str, Any]]) -> list[str] | None:
     """Torch's own names: `param_names`, or ids that are names (as torch's DCP writes them)."""
     rows = [g.get("param_names", g["params"]) for g in groups]
     for n, (group, row) in enumerate(zip(groups, rows, strict=True)):
-        if not isinstance(row, list | tuple):
-            raise CheckpointError(
-                who, f"the names of group {n} are no list", expected="a list", found=repr(row)
-            )
-        if len(row) != len(group["params"]):
-            raise CheckpointError(
-                who,
-                f"group {n} has another number of names than of parameters",
-                expected=len(group["params"]),
-                found=len(row),
-            )
+        many = len(group["params"])
+        if not isinstance(row, list | tuple) or len(row) != many:
+            problem, found = f"the names of group {n} are no list", shown(row)
+            raise CheckpointError(who, problem, expected=f"one of {many} names", found=found)
     flat = [name for row in rows for name in row]
     if not flat or not all(isinstance(name, str) for name in flat):
         return None

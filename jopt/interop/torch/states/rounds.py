@@ -19,7 +19,7 @@ from jopt.core.transform import Node, Part, State
 from jopt.interop.torch.states.members import Member
 from jopt.interop.torch.states.slots import like, parameter_dtype
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import Array, counted, fitted, sent
+from jopt.interop.torch.tensors import Array, Lines, counted, fitted, sent
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,9 @@ class Round:
         """How many gradients are in the sum; 0 at the end of a round."""
         return int(self.node["micro"])
 
-    def gradients(self, members: Sequence[Member]) -> tuple[dict[Any, Any], list[str]]:
+    def gradients(self, members: Sequence[Member], lines: Lines) -> dict[Any, Any]:
         """By torch's ids what `p.grad` holds in torch, where each loss is divided by the round."""
         out: dict[Any, Any] = {}
-        lines: list[str] = []
         for m in members if self.micro else ():
             if not has(self.node["sum"], m.path):
                 continue
@@ -51,8 +50,8 @@ class Round:
                 continue
             total: Array = np.asarray(lookup(self.node["sum"], m.path))[m.layer]
             mean, dtype = total / total.dtype.type(self.every), parameter_dtype(total, m.param)
-            out[m.id] = sent(lines, f"{m.shown}: its gradients are", m.turned(mean), dtype)
-        return out, lines
+            out[m.id] = sent(lines, f"{m.shown}: its gradients are", m.weight.there(mean), dtype)
+        return out
 
     def lost(self, who: str, target: Target) -> CheckpointError:
         """What an export would lose that has no place for the round."""
@@ -89,20 +88,19 @@ def _around(
 
 
 def put_gradients(
-    around: Round | None, given: Mapping[str, Any], members: Sequence[Member]
-) -> tuple[Node | None, list[str]]:
-    """The node of a round in the middle that `gradients` wrote, and what does not fit."""
-    lines: list[str] = []
+    around: Round | None, given: Mapping[str, Any], members: Sequence[Member], lines: Lines
+) -> Node | None:
+    """The node of a round in the middle that `gradients` wrote."""
     below = 2**31 if around is None else around.every
     grads, micro = given.get("grads") or {}, counted(lines, "micro", given.get("micro", 0), below)
-    if not grads or micro == 0:
-        return None, []
+    if not grads or not micro:
+        return None
     if around is None:
-        return None, ["grads: the file stands in the middle of a round; tx has no accumulate"]
-    if not lines and not isinstance(grads, Mapping):
+        lines.append("grads: the file stands in the middle of a round; tx has no accumulate")
+        return None
+    if not isinstance(grads, Mapping):
         lines.append(f"grads: expected a dict by parameter, found a {type(grads).__name__}")
-    if lines:
-        return None, lines
+        return None
     node, sums = around.node, dict[Any, Array]()
     for m in members:
         if not has(node["sum"], m.path):
@@ -111,11 +109,9 @@ def put_gradients(
         value = grads.get(m.id, np.zeros(m.shape_there, dtype))
         array = fitted(lines, f"{m.shown}: grads", value, m.shape_there, dtype)
         if array is not None:
-            sums.setdefault(m.path, np.zeros(m.param.shape, dtype))[m.layer] = m.back(array)
-    if lines:
-        return None, lines
+            sums.setdefault(m.path, np.zeros(m.param.shape, dtype))[m.layer] = m.weight.here(array)
     new = {path: jnp.asarray(x) * around.every for path, x in sums.items()}
     new = {path: like(x, lookup(node["sum"], path)) for path, x in new.items()}
     fresh = merged(node["sum"], nest(new, new.values()))
     count = like(jnp.asarray(micro, node["micro"].dtype), node["micro"])
-    return {**node, "sum": fresh, "micro": count}, []
+    return {**node, "sum": fresh, "micro": count}

@@ -20,12 +20,12 @@ from jopt.core.part import SpecPart
 from jopt.core.transform import Node, State, Transform
 from jopt.interop._given import flag, parameters
 from jopt.interop.torch.states.members import Names, naming, read_names
-from jopt.interop.torch.states.numbers import group_numbers, put_numbers
+from jopt.interop.torch.states.numbers import groups_of, put_numbers
 from jopt.interop.torch.states.pairing import matched, placed
 from jopt.interop.torch.states.slots import Buffers
 from jopt.interop.torch.states.targets import Target, bare, checked, targets
 from jopt.interop.torch.states.transfer import import_optimizer
-from jopt.interop.torch.tensors import shortest
+from jopt.interop.torch.tensors import Lines, shortest
 
 IMPORT, EXPORT = "import_schedule_free", "export_schedule_free"
 PART = "schedule_free"
@@ -74,13 +74,15 @@ def import_schedule_free(
     state = import_optimizer(tx, params, plain, names, count=count, cast=cast)
     state, boxes = taken_off(state)
     members = matched(IMPORT, groups, naming(IMPORT, average, names))
-    reader = Buffers(average, average.node(state), cast)
+    lines: Lines = []
+    reader = Buffers(average, average.node(state), lines, cast)
     held = {i: (entry or {}).get("z") for i, entry in state_dict["state"].items()}
     reader.read(members, {i: {"z": z} for i, z in held.items() if z is not None})
     node, _ = reader.counts(average.node(state), count)
     rates = [{"learning_rate": g["lr"]} for g in plain["param_groups"]]
-    node, lines = put_numbers(average, node, rates, members, count, [g["lr"] for g in groups])
-    if lines := reader.lines + lines:
+    bases = [g["lr"] for g in groups]
+    node = put_numbers(average, node, rates, members, count, bases, lines)
+    if lines:
         raise CheckpointError(IMPORT, join("the state does not fit", lines))
     node = reader.slots(node)
     # A leaf that has taken no step is its own start.
@@ -115,14 +117,11 @@ def export_schedule_free(
     numbers = {k: shortest(v) for k, v in held.items()}
     mix, weight_sum, most = (float(node[k][DEFAULT]) for k in ("mix", "weight_sum", "rate_max"))
     count, kind = int(own["count"]), str(base.part.spec.torch)
-    if count and abs(mix - float(numbers["b1"])) > 1e-6:
-        raise CheckpointError(
-            EXPORT,
-            "the parameters were made with another b1 than the one in force",
-            expected=numbers["b1"],
-            found=mix,
-            fix="Take a step first.",
-        )
+    if count and abs(mix - numbers["b1"]) > 1e-6:
+        problem = "the parameters were made with another b1 than the one in force"
+        told, fix = numbers["b1"], "Take a step first."
+        raise CheckpointError(EXPORT, problem, expected=told, found=mix, fix=fix)
+    mix = numbers["b1"]
     common = {
         "r": 0.0,
         "k": count,
@@ -135,22 +134,16 @@ def export_schedule_free(
     }
     names = read_names(EXPORT, tx.layout(params)[0].names, names)
     rows = placed(EXPORT, naming(EXPORT, base, names))
-    averages, squares = Buffers(average, node), Buffers(base, own)
-    groups, entries = [], dict[Any, Any]()
-    for row in rows:
-        label = next((base.groups[m.leaf] for m in row if m.moves), ())
-        made = group_numbers(base, own, label, {"betas": (0.0, 0.0)})
-        kept: dict[str, Any] = {k: made[k] for k in ("lr", "weight_decay", "eps") if k in made}
-        kept |= (
-            {"momentum": numbers["b1"]} if kind == "SGD" else {"betas": (numbers["b1"], _b2(made))}
-        )
-        kept |= {"param_names": [m.name for m in row]} if all(m.name for m in row) else {}
-        kept |= {"params": [m.id for m in row], "scheduled_lr": made["lr"]}
-        groups.append({**kept, **common})
-        for m in (m for m in row if count and m.moves):
-            square = squares.entry(m).get(_BASES[kind][1])
-            entries[m.id] = averages.entry(m) | ({} if square is None else {"exp_avg_sq": square})
-    if lines := averages.lines + squares.lines:
+    groups, entries, lines = [], dict[Any, Any](), Lines()
+    for made in groups_of(base, own, rows, {"betas": (0.0, 0.0)}):
+        mixes = {"momentum": mix} if kind == "SGD" else {"betas": (mix, _b2(made))}
+        kept = {k: made[k] for k in (*_KEPT, "lr", "weight_decay", "eps") if k in made}
+        groups.append({**kept, **mixes, "scheduled_lr": made["lr"], **common})
+    averages, squares = Buffers(average, node, lines), Buffers(base, own, lines)
+    for m in (m for row in rows for m in row if count and m.moves):
+        square = squares.entry(m).get(_BASES[kind][1])
+        entries[m.id] = averages.entry(m) | ({} if square is None else {"exp_avg_sq": square})
+    if lines:
         raise CheckpointError(EXPORT, join("the state does not fit", lines))
     return {"state": entries, "param_groups": groups}
 
@@ -186,10 +179,9 @@ def _agree(groups: Sequence[Mapping[str, Any]]) -> None:
         said = f"{key}: expected one number in all groups, found {sorted(map(str, values))}"
         if len(values) > 1 or None in values:
             raise CheckpointError(IMPORT, said, fix="schedulefree writes it.")
-    if groups[0]["r"] != 0:
-        raise CheckpointError(
-            IMPORT, "steps are weighed by their number", expected="r = 0", found=groups[0]["r"]
-        )
+    if r := groups[0]["r"]:
+        problem = "steps are weighed by their number"
+        raise CheckpointError(IMPORT, problem, expected="r = 0", found=r)
 
 
 def _mix(group: Mapping[str, Any]) -> Any:
@@ -207,22 +199,14 @@ def _as_torchs(
     kind, first = base.part.spec.torch, groups[0]
     count, warm = int(first["k"]), int(first["warmup_steps"])
     rate = min(1.0, (count + 1) / warm) if warm else 1.0
-    if ("betas" in first) is (kind == "SGD"):
-        raise CheckpointError(
-            IMPORT,
-            f"{base.label} is not the base of this file",
-            expected="jopt.rmsprop or jopt.adamw" if "betas" in first else "jopt.sgd",
-            found=base.label,
-        )
+    fits = ("betas" in first) is not (kind == "SGD")
+    wanted = "jopt.rmsprop or jopt.adamw" if "betas" in first else "jopt.sgd"
     decays = any(g["weight_decay"] for g in groups) and base.part.ending.decay != "step"
-    corrects = base.part.options.get("bias_correction", True)
-    if kind == "RMSprop" and (decays or not corrects):
-        raise CheckpointError(
-            IMPORT,
-            "the base is not AdamW",
-            expected="jopt.rmsprop(..., bias_correction=True, decoupled=True)",
-            found=base.label,
-        )
+    if fits and kind == "RMSprop" and (decays or not base.part.options["bias_correction"]):
+        fits, wanted = False, "jopt.rmsprop(..., bias_correction=True, decoupled=True)"
+    if not fits:
+        problem = f"{base.label} is not the base of this file"
+        raise CheckpointError(IMPORT, problem, expected=wanted, found=base.label)
     more, squared = _BASES[str(kind)]
     made = []
     for g in groups:

@@ -22,7 +22,7 @@ from jopt.core.stack import fitted as fitted_to
 from jopt.core.transform import Node
 from jopt.interop.torch.states.members import Member
 from jopt.interop.torch.states.targets import Target
-from jopt.interop.torch.tensors import Array, counted, fitted, sent
+from jopt.interop.torch.tensors import Array, Lines, counted, fitted, sent
 
 _OTHER = {"row": "column", "column": "row"}
 Index = tuple[int | None, ...]
@@ -48,13 +48,11 @@ def pairs(target: Target, m: Member) -> list[tuple[Slot, Slot]]:
     return found
 
 
-def misplaced(target: Target, members: Sequence[Member]) -> list[str]:
+def misplaced(target: Target, members: Sequence[Member]) -> Lines:
     """Leaves whose axes in torch do not fit what the optimizer makes of their order."""
     kernels = dict(target.part.frozen_options).get("kernels")
     lines = []
-    for m in members:
-        if not m.moves:
-            continue
+    for m in (m for m in members if m.moves):
         if kernels is not None and (kernels == "out_in") != (m.axes is None):
             axes = "the same axes" if m.axes is None else "its axes turned"
             want = "in_out" if kernels == "out_in" else "out_in"
@@ -83,23 +81,21 @@ def no_step(target: Target) -> str:
 class Buffers:
     """Torch's entries of each parameter, and the slots of a node.
 
-    **Attributes:** `lines`, what did not fit; `ages`, the steps of each leaf that was read, layer
+    **Attributes:** `lines`, what does not fit; `ages`, the steps of each leaf that was read, layer
     by layer.
     """
 
-    def __init__(self, target: Target, node: Node, cast: bool = False) -> None:
-        self.target, self.node, self.cast = target, node, cast
+    def __init__(self, target: Target, node: Node, lines: Lines, cast: bool = False) -> None:
+        self.target, self.node, self.lines, self.cast = target, node, lines, cast
         # Where torch's rules count under some choices only, it keeps no step.
         self.has_step = target.part.spec.counts is True
-        self.lines: list[str] = []
         self.ages: dict[int, dict[tuple[int, ...], int]] = {}
         self._read: dict[tuple[str, int], dict[Index, Array]] = {}
 
     def read(self, members: Sequence[Member], entries: Mapping[Any, Any]) -> None:
         """All parameters that are not frozen."""
-        for m in members:
-            if m.moves:
-                self._read_one(m, entries.get(m.id))
+        for m in (m for m in members if m.moves):
+            self._read_one(m, entries.get(m.id))
 
     def _read_one(self, m: Member, entry: Any) -> None:
         """One parameter; an absent, empty or emptied entry is one that has taken no step."""
@@ -130,7 +126,7 @@ class Buffers:
         array = fitted(self.lines, who, value, shape, dtype, self.cast, single)
         if array is None:
             return
-        array, index = m.back(array), self._index(slot, m)
+        array, index = m.weight.here(array), self._index(slot, m)
         kept = self._read.setdefault((slot.name, m.leaf), {}).setdefault(index, array)
         if not np.array_equal(kept, array):
             self.lines.append(f"{m.shown}: the layers differ in {slot.name}, of which it has one")
@@ -236,7 +232,7 @@ class Buffers:
             # Torch holds scalars in float32 or more, and the rest in the dtype of the parameter.
             dtype = array.dtype if slot.shape == "scalar" else parameter_dtype(array, m.param)
             key = str(other.torch)
-            entry[key] = sent(self.lines, f"{m.shown}: {key} is", m.turned(array), dtype)
+            entry[key] = sent(self.lines, f"{m.shown}: {key} is", m.weight.there(array), dtype)
         return entry
 
 

@@ -112,20 +112,17 @@ def bare(who: str, tx: Transform, params: Any, state: State) -> State:
 def by_label(who: str, found: list[Target], given: Any) -> dict[str, Any]:
     """The state dict of each target, of one or of several by their labels."""
     labels = [target.label for target in found]
-    if not isinstance(given, Mapping):
-        raise CheckpointError(
-            who, "this is no state dict", expected="a dict", found=type(given).__name__
-        )
-    if len(found) == 1 and set(given) != set(labels):
+    keys = list(given) if isinstance(given, Mapping) else []
+    if set(keys) == set(labels):
+        return dict(given)
+    if len(found) == 1:
         return {labels[0]: given}
-    if set(given) != set(labels):
-        raise CheckpointError(
-            who,
-            f"{len(found)} parts of the transform are optimizers of torch's",
-            expected="a state dict for each: {" + ", ".join(f"{k!r}: ..." for k in labels) + "}",
-            found=", ".join(map(str, given)),
-        )
-    return dict(given)
+    raise CheckpointError(
+        who,
+        f"{len(found)} parts of the transform are optimizers of torch's",
+        expected="a state dict for each: {" + ", ".join(f"{k!r}: ..." for k in labels) + "}",
+        found=", ".join(map(str, keys)) or type(given).__name__,
+    )
 
 
 def checked(who: str, given: Any) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from jopt.interop.torch.states.lbfgs import Flat
 from jopt.interop.torch.states.members import Names, Naming, naming, read_names
 from jopt.interop.torch.states.numbers import (
     choices,
-    group_numbers,
+    groups_of,
     only_here,
     put_numbers,
     read_group,
@@ -208,16 +208,14 @@ def _imported(
     lines = [f"two parameters have the id {i!r}" for i, n in ids.items() if n > 1]
     lines += [f"state for {i!r}, which is in no group" for i in given["state"] if i not in ids]
     lines += choices(target, ours) + (wrong := misplaced(target, members))
-    reader = _kind(target)(target, node, cast)
-    reader.read([] if wrong else members, given["state"])
+    placed_well = [] if wrong else members
+    reader = _kind(target)(target, node, lines, cast)
+    reader.read(placed_well, given["state"])
     node, taken = reader.counts(node, count)
-    lines += reader.lines
     bases = [g.get("initial_lr") for g in groups]
-    node, found = put_numbers(target, node, ours, members, taken, bases)
-    lines += found
+    node = put_numbers(target, node, ours, members, taken, bases, lines)
     around = round_of(tx, target, state)
-    summed, found = put_gradients(around, given, () if wrong else members)
-    lines += found
+    summed = put_gradients(around, given, placed_well, lines)
     if lines:
         problem = f"the state of {target.torch} does not fit {target.label}"
         fix = "Nothing was imported."
@@ -248,20 +246,12 @@ def _exported(state: State, said: Naming, around: Round | None) -> dict[str, Any
     blank = {k: v for k, v in probe.param_groups[0].items() if k != "params"}
     members = [m for row in rows for m in row]
     lines = only_here(target, node) + (wrong := misplaced(target, members))
-    groups = []
-    for row in rows:
-        label = next((target.groups[m.leaf] for m in row if m.moves), ())
-        numbers = group_numbers(target, node, label, blank)
-        given = {"param_names": [m.name for m in row]} if all(m.name for m in members) else {}
-        groups.append({**numbers, "params": [m.id for m in row], **given})
-    writer = _kind(target)(target, node)
+    groups = groups_of(target, node, rows, blank)
+    writer = _kind(target)(target, node, lines)
     entries = writer.write([] if wrong else members, bool(probe.state))
-    lines += writer.lines
     beside: dict[str, Any] = {}
     if around is not None:
-        grads, found = around.gradients(members)
-        beside = {"grads": grads, "micro": around.micro}
-        lines += found
+        beside = {"grads": around.gradients(members, lines), "micro": around.micro}
     if lines:
         problem = f"the state of {target.label} does not fit {target.torch}"
         raise CheckpointError(EXPORT, join(problem, lines))
