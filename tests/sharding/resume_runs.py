@@ -15,8 +15,17 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 import jopt
+from tests.catalog import BY_NAME
 from tests.laws.harness import extras, given
-from tests.sharding.meshes import AUTO, SPECS, host_grads, host_params, is_spec
+from tests.sharding.meshes import (
+    AUTO,
+    SPECS,
+    equivalent,
+    host_grads,
+    host_params,
+    identical,
+    is_spec,
+)
 
 HALF, WHOLE = 3, 6
 ADAMW = jopt.adamw(
@@ -46,8 +55,16 @@ class Layout:
 class Run:
     """A transform at work in one layout, on the parameters of the ranks that its entry takes."""
 
-    def __init__(self, tx: jopt.Transform, layout: Layout, entry: Any = None) -> None:
+    def __init__(
+        self,
+        tx: jopt.Transform,
+        layout: Layout,
+        entry: Any = None,
+        wider: int = 1,
+        nudged: bool = False,
+    ) -> None:
         self.tx, self.entry, self.traced = tx, entry, 0
+        self.wider, self.nudged = wider, nudged
         self.where = self.taken(layout.shardings)
         params = jax.tree.map(
             lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s),
@@ -78,10 +95,14 @@ class Run:
         self._step = jax.jit(step, donate_argnums=(0, 1), out_shardings=(self.where, self.state))
 
     def taken(self, tree: Any) -> Any:
-        """The leaves of the ranks that the entry takes."""
+        """The leaves of the ranks that the entry takes, arrays of rows so many times as long."""
         ranks = {"w": 2, "b": 1, "deep": 3}
         kept = ranks if self.entry is None else self.entry.ndims
-        return {k: v for k, v in tree.items() if self.entry is None or ranks[k] in kept}
+        tree = {k: v for k, v in tree.items() if self.entry is None or ranks[k] in kept}
+        return jax.tree.map(self._widened, tree)
+
+    def _widened(self, x: Any) -> Any:
+        return np.concatenate([x] * self.wider, -1) if isinstance(x, np.ndarray) else x
 
     def begin(self) -> Any:
         """Parameters and state before the first step, both born where they live."""
@@ -92,9 +113,53 @@ class Run:
         """The tree after these steps; what went in is gone."""
         params, state = tree["params"], tree["state"]
         for t in range(first, last):
-            grads = jax.tree.map(jax.device_put, self.taken(host_grads(t)), self.where)
+            grads = self.taken(host_grads(t))
+            if self.nudged and t >= HALF:
+                grads = jax.tree.map(with_other_last_bits, grads)
+            grads = jax.tree.map(jax.device_put, grads, self.where)
             params, state = self._step(params, state, grads)
         return {"params": params, "state": state}
+
+    def whole(self) -> Any:
+        """Where the undisturbed run ends."""
+        return jopt.state_dict(self.go(self.begin(), 0, WHOLE))
+
+
+def with_other_last_bits(x: Any) -> Any:
+    """The array, each entry of which may be the next number up or down."""
+    ways = np.random.default_rng(x.size).choice([-np.inf, np.nan, np.inf], x.shape)
+    ways = np.where(np.isnan(ways), x, ways)
+    return np.nextafter(x, ways.astype(x.dtype))
+
+
+EIGHT, FOUR = Layout(2, 4, "both"), Layout(2, 2, "both")
+
+
+def moved(
+    tx: jopt.Transform, source: Layout, target: Layout, entry: Any = None, wider: int = 1
+) -> Any:
+    """What was saved, what was loaded, where that ends, where the undisturbed run ends."""
+    before, after = (Run(tx, where, entry, wider) for where in (source, target))
+    half = before.go(before.begin(), 0, HALF)
+    data, saved = jopt.to_bytes(half, tx=tx), jopt.state_dict(half)
+    whole = jopt.state_dict(before.go(half, HALF, WHOLE))
+    loaded = jopt.from_bytes(after.like, data, tx=tx)
+    assert equivalent(loaded, {"params": after.where, "state": after.state})
+    assert identical(loaded, saved)
+    resumed = after.go(loaded, HALF, WHOLE)
+    assert equivalent(resumed, {"params": after.where, "state": after.state})
+    assert after.traced == 1
+    after.go(after.begin(), 0, 1)
+    assert after.traced == 1, "a loaded state is another program's than one born there"
+    assert not identical(whole["params"], saved["params"])
+    return resumed, whole
+
+
+def halved(name: str) -> None:
+    """Fail unless an optimizer goes on to the bit on half of the devices."""
+    entry = BY_NAME[name]
+    resumed, whole = moved(entry.make(), EIGHT, FOUR, entry)
+    assert identical(resumed, whole), name
 
 
 def main(saved: str, result: str) -> None:

@@ -1,5 +1,6 @@
 """Saved on some devices, loaded onto others: the same state, and mostly the same run."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,12 @@ import numpy as np
 import pytest
 
 import jopt
-from tests.catalog import CATALOG
+from tests.catalog import BY_NAME, CATALOG
 from tests.processes import environment
-from tests.sharding.meshes import distance, equivalent, identical
-from tests.sharding.resume_runs import ADAMW, HALF, WHOLE, Layout, Run
+from tests.sharding.meshes import distance, identical
+from tests.sharding.resume_runs import ADAMW, EIGHT, FOUR, HALF, WHOLE, Layout, Run, moved
 
 ROOT = Path(__file__).parents[2]
-EIGHT, FOUR = Layout(2, 4, "both"), Layout(2, 2, "both")
-
 MOVES = {
     "8-to-4": (EIGHT, FOUR),
     "4-to-8": (FOUR, EIGHT),
@@ -32,36 +31,18 @@ MOVES = {
     ),
 }
 
-# Sums over entries (a mean square, inner products, products of matrices) may have another order
-# on other devices. The largest difference after three more steps, in units of a leaf's largest
-# value: of the parameters, and of the state. All others are equal to the bit.
+# Sums over entries (norms, mean squares, inner products, products of matrices) may have another
+# order on other devices. All others are equal to the bit.
 SUMS = {
-    "adafactor": (4e-7, 4e-7),
-    "fromage": (4e-7, 0),
-    "lamb": (4e-7, 0),
-    "lars": (4e-7, 8e-7),
-    "lbfgs": (1e-5, 3e-4),
-    "muon": (4e-7, 4e-7),
-    "novograd": (4e-7, 4e-7),
+    *("adafactor", "apollo", "came", "dog", "dowg", "fromage", "kl_shampoo", "kron", "lamb"),
+    *("lars", "lbfgs", "muon", "normuon", "novograd", "polyak_sgd", "shampoo", "soap", "tiger"),
 }
 
-
-def moved(tx, source, target, entry=None):
-    """What was saved, what was loaded, where that ends, where the undisturbed run ends."""
-    before, after = Run(tx, source, entry), Run(tx, target, entry)
-    half = before.go(before.begin(), 0, HALF)
-    data, saved = jopt.to_bytes(half, tx=tx), jopt.state_dict(half)
-    whole = jopt.state_dict(before.go(half, HALF, WHOLE))
-    loaded = jopt.from_bytes(after.like, data, tx=tx)
-    assert equivalent(loaded, {"params": after.where, "state": after.state})
-    assert identical(loaded, saved)
-    resumed = after.go(loaded, HALF, WHOLE)
-    assert equivalent(resumed, {"params": after.where, "state": after.state})
-    assert after.traced == 1
-    after.go(after.begin(), 0, 1)
-    assert after.traced == 1, "a loaded state is another program's than one born there"
-    assert not identical(whole["params"], saved["params"])
-    return resumed, whole
+# A loop over at most sixteen entries is unrolled before LLVM takes a choice out of it, which then
+# moves the first entry's product out of the block of its sum: the two are not contracted into one
+# rounding, as those of the other entries are and as all of a longer loop. Here the rows of a shard
+# have sixteen entries on eight devices and 32 on four, and coupled decay has such a product.
+UNROLLED = {"adam"}
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -73,11 +54,38 @@ def test_a_run_goes_on_to_the_bit_in_another_layout(name):
 @pytest.mark.optimized  # the two are programs of their own, and bits are compared
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
 def test_every_optimizer_goes_on_with_half_the_devices(entry):
+    """To the bit, or as near as where the last bits of the gradients are others."""
     resumed, whole = moved(entry.make(), EIGHT, FOUR, entry)
-    of_params, of_state = SUMS.get(entry.name, (0, 0))
-    assert distance(resumed["params"], whole["params"]) <= of_params
-    assert distance(resumed["state"], whole["state"]) <= of_state
-    assert identical(resumed, whole) or entry.name in SUMS
+    if entry.name not in SUMS | UNROLLED:
+        assert identical(resumed, whole)
+        return
+    nudged = Run(entry.make(), EIGHT, entry, nudged=True).whole()
+    eps = float(np.finfo(np.float32).eps)
+    for part in ("params", "state"):
+        rounding = max(distance(nudged[part], whole[part]), eps)
+        assert distance(resumed[part], whole[part]) <= 4 * rounding, part
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", sorted(UNROLLED))
+def test_shards_of_longer_rows_round_alike(name):
+    entry = BY_NAME[name]
+    resumed, whole = moved(entry.make(), EIGHT, FOUR, entry, wider=2)
+    assert identical(resumed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flag names sets of x86")
+@pytest.mark.parametrize("name", sorted(UNROLLED))
+def test_shards_of_any_rows_round_alike_where_nothing_is_contracted(name):
+    code = f"from tests.sharding.resume_runs import halved; halved({name!r})"
+    env = environment(8)
+    env["XLA_FLAGS"] += " --xla_cpu_max_isa=AVX"  # which has no contracted operation
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_norm_is_summed_in_another_order():
