@@ -13,7 +13,7 @@ from jax import Array
 
 from jopt.base import ConfigError, called
 from jopt.core.one_leaf import cast_numbers
-from jopt.core.ownership import Class, team_size
+from jopt.core.ownership import IN_PLACE, Class, team_for
 from jopt.numerics import Team, Work, real_dtype
 
 Batch = Callable[..., Any]
@@ -69,11 +69,20 @@ class Algebra:
             )
         return y.astype(x.dtype), {k: new[k].astype(v.dtype) for k, v in kept.items()}
 
-    def by_teams(self, cls: Class) -> tuple[Class, Any]:
-        """A class, the last of whose matrices teams have if that costs less, and who does that."""
-        left = cls.count % cls.devices
-        if self.work is None or not left:
-            return cls, self
+    def turn_for(self, cls: Class) -> tuple[Class, Any]:
+        """A class with the teams that its last matrices have, and who works on it.
+
+        That is nobody where all devices do, each on its columns.
+        """
+        size = team_for(cls, self._work(cls), self.spread is not None)
+        if size == IN_PLACE:
+            return cls, None
+        cls = replace(cls, team=size)
+        return cls, self if size == 1 else functools.partial(self._shared, size, cls)
+
+    def _work(self, cls: Class) -> Work | None:
+        if self.work is None:
+            return None
         given = called(self.who, "work", self.work, cls.shape, SimpleNamespace(**self.options))
         if not isinstance(given, tuple) or len(given) != len(Work._fields):
             raise ConfigError(
@@ -82,10 +91,7 @@ class Algebra:
                 expected=f"({', '.join(Work._fields)})",
                 found=repr(given)[:100],
             )
-        size = team_size(left, cls.shape[0], cls.devices, Work(*given))
-        return replace(cls, team=size), self if size == 1 else functools.partial(
-            self._shared, size, cls
-        )
+        return Work(*given)
 
     def _shared(
         self, size: int, cls: Class, x: Array, kept: Kept, numbers: Mapping[str, Any]

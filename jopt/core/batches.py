@@ -19,7 +19,6 @@ from jopt.core.ownership import (
     OwnedStack,
     classes_of,
     in_place,
-    is_too_large,
     lying_so,
     on_owners,
 )
@@ -53,12 +52,12 @@ def batched(
     found = [lie for lie in lies if lie is not None]
     for cls in classes_of([xs[i] for i in away], found, alike=algebra.alike):
         members = [away[member.index] for member in cls.members]
-        if algebra.spread is not None and is_too_large(cls):
+        cls, turn = algebra.turn_for(cls)
+        if turn is None:
             mine = in_place(algebra.on_columns, cls, [xs[i] for i in members], algebra.arrays)
             results |= zip(members, mine, strict=True)
             after |= {i: kept[i] for i in members}
             continue
-        cls, turn = algebra.by_teams(cls)
         ys, own, _ = on_owners(
             turn,
             cls,

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jopt
-from jopt.core.ownership import classes_of, costs, lie_of, team_size
+from jopt.core.ownership import Lie, classes_of, costs, lie_of, team_size
 from jopt.numerics import Team, Work, newton_schulz_work
 from jopt.numerics.newton_schulz import lean
 from tests.benchmarks.on_mesh import cost, laid, step
@@ -34,6 +34,26 @@ MUON = functools.partial(newton_schulz_work, steps=5, dtype="bfloat16")
 def test_teams_are_as_large_as_pays(shape, matrices, devices, size):
     assert team_size(matrices, min(shape), devices, MUON(shape)) == size
     assert MUON(shape) == MUON(shape[::-1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "matrices", "size"),
+    [
+        ((50304, 1024), 1, costs.IN_PLACE),
+        ((1024, 50304), 16, 1),  # one each
+        ((1024, 50304), 15, 1),  # in place all work on all Gram matrices
+        ((1024, 16384), 1, costs.IN_PLACE),
+        ((1024, 4096), 1, 16),
+        ((1024, 50303), 1, 16),  # the columns do not go round
+    ],
+)
+def test_all_work_on_a_matrix_where_it_lies_if_that_costs_least(shape, matrices, size):
+    over = ("f",), ()
+    lie = Lie(AbstractMesh((16,), ("f",)), ("f",), ((), *over))
+    x = jax.ShapeDtypeStruct((matrices, *shape), jnp.bfloat16)
+    (cls,) = classes_of([x], [lie], alike=True)
+    assert costs.team_for(cls, MUON(shape), True) == size
+    assert costs.team_for(cls, MUON(shape), False) == (size or 16)
 
 
 def test_what_a_matrix_costs():

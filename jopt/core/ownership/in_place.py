@@ -1,7 +1,7 @@
 """Matrices that are too large, and too few, to be any one device's: worked on where they lie.
 
 Each device has columns of every matrix of the class: what splits the shorter side changes places
-with a part of the longer one, and what every device has it takes its part of.
+with a part of the longer one, and what every device has it takes its part of. `costs` says when.
 """
 
 from __future__ import annotations
@@ -15,21 +15,6 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from jopt.core.ownership.classes import Class, Member
-
-
-def is_too_large(cls: Class) -> bool:
-    """Whether to own the matrices of a class costs more than twice what it costs in place.
-
-    A product with a matrix of m rows and n columns, m ≤ n, is m²·n operations, and one of its Gram
-    matrix m³. An owner has all columns of its share of k matrices; in place, each of D devices has
-    n / D columns of every matrix, and all work on the Gram matrices, counted twice: owned
-    ⌈k / D⌉·n, in place k·(n / D + 2·m).
-    """
-    m, n = cls.shape
-    devices = cls.devices
-    if m > n or n % devices:
-        return False
-    return cls.share * n > 2 * cls.count * (n // devices + 2 * m)
 
 
 def in_place(
