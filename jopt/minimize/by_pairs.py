@@ -152,7 +152,8 @@ def by_pairs(
             few_trials=FEW_TRIALS,
         )
         # The slope is 0 at first; where rounding errors make it rise the search is over at once.
-        search, over = found.search, found.done | found.spent | ~(was.slope < 0)
+        rises = ~(was.slope < 0)
+        search, over = found.search, found.done | found.spent | rises
         low, aux = either(found.lower | first, (new, aux), (run.low, run.auxes[1]))
         f = jnp.where(first, f_new, search.low[1])
         moved = over & ~first & (search.low[0] > 0)
@@ -174,17 +175,20 @@ def by_pairs(
         better = over & (gained | first)
         idle = jnp.where(better, 0, n.idle + over.astype(jnp.int32))
         # Pairs may have misled a search that found nothing and searches that gain nothing. The next
-        # one goes along the gradient, and is the last if it does no better.
+        # one goes along the gradient, and is the last if it does no better. Where rounding errors
+        # of the pairs made the slope rise nothing was searched: that does not count.
         failed = over & ~first & (~moved | (idle >= PATIENCE))
         in_vain = ~better & (n.pairs == 0)
         no_use = f >= was.mark - jnp.sqrt(eps) * jnp.abs(f)
-        stop = failed & (in_vain | no_use | (n.restarts <= 0))
+        counted = failed & ~rises
+        stop = failed & (in_vain | no_use | (counted & (n.restarts <= 0)))
         pairs = pairs._replace(n=jnp.where(failed, 0, pairs.n))
         f_limit, x_limit = limits["tolerance_value"], limits["tolerance_params"]
         f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(was.f), jnp.abs(f)))
         # No decrease can be seen along the gradient, or the gradient is small by the measure of
         # Dennis and Schnabel (1983, section 7.2).
-        unseen = -was.slope * jnp.where(moved, search.low[0], search.high[0]) <= noise
+        promise = -was.slope * jnp.where(moved, search.low[0], search.high[0])
+        unseen = ~rises & (promise <= noise)
         flat = scaled_max <= jnp.cbrt(eps) * jnp.maximum(1, jnp.abs(f))
         status = jnp.where(stop, jnp.where(unseen | flat, PRECISION, SEARCH), RUNNING)
         rules = (
@@ -221,7 +225,7 @@ def by_pairs(
             steps=n.steps + moved.astype(jnp.int32),
             evaluations=n.evaluations + 1,
             idle=idle,
-            restarts=n.restarts - failed.astype(jnp.int32),
+            restarts=n.restarts - counted.astype(jnp.int32),
             status=status.astype(jnp.int32),
             trials=jnp.where(over, 0, search.trials),
             pairs=pairs.n,

@@ -13,10 +13,10 @@ from jopt.core import Transform, chain
 from jopt.core.entrance import arrays, check_key, limit, start_point, wrong
 from jopt.core.tree import Tree
 from jopt.minimize.bounds import laid_bounds
-from jopt.minimize.by_pairs import by_pairs
 from jopt.minimize.by_transform import by_transform
 from jopt.minimize.problem import Objective, Packed
 from jopt.minimize.result import Minimum
+from jopt.minimize.soon import soon
 from jopt.numerics import number_dtype
 
 
@@ -48,7 +48,8 @@ def minimize(
 
     After five steps that have neither lowered the value by its last place nor halved the gradient
     L-BFGS forgets its pairs, ten times at the most, and only if that lowered the value by √ε of it
-    the last time. It is at the limit of rounding where that or a search along −g gains nothing, and
+    the last time; where rounding errors make its direction rise it does so, too, without a limit of
+    the number. It is at the limit of rounding where that or a search along −g gains nothing, and
     what the slope promises is below the last places of the value, or
     max(|g|·max(1, |x|)) ≤ ∛ε·max(1, |f|). Values that are not finite its search
     takes for infinitely high: only at `x0` do they end it.
@@ -114,7 +115,7 @@ def minimize(
         expected = "bounds= without tx="
         raise wrong("minimize", "a transform knows no bounds", expected, bounds)
     if tx is None:
-        found = by_pairs(objective, Packed.like(start), kept, start, args, limits, box)
+        found = soon(objective, Packed.like(start), kept, start, args, limits, box)
     else:
         found = by_transform(objective, chain(tx), kept, start, args, limits, key)
     return found

@@ -58,6 +58,13 @@ class Packed:
         """Of the vector: the widest real one, and at least float32."""
         return widest(jnp.float32, *(real_dtype(dtype) for _, dtype in self.leaves))
 
+    @property
+    def size(self) -> int:
+        """Of the vector."""
+        return sum(
+            math.prod(shape) * (2 if is_complex(dtype) else 1) for shape, dtype in self.leaves
+        )
+
     def join(self, tree: Tree) -> Array:
         """The vector."""
         parts = []

@@ -1,5 +1,7 @@
 """`jopt.minimize` between bounds."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +89,20 @@ def test_squares_of_gradients_that_overflow(low):
     np.testing.assert_allclose(found.params, 0.5, rtol=5e-3)
     found = jopt.minimize(far, jnp.full(3, 0.1), bounds=(low, 0.375), tolerance_grad=1e-5)
     np.testing.assert_array_equal(found.params, 0.375)
+
+
+def test_a_model_that_rises_is_forgotten_as_often_as_it_takes(monkeypatch):
+    # As rounding errors may have it: with two pairs the step leads uphill.
+    def uphill(p, x, g, low, high):
+        return jnp.where(p.n >= 2, g, jnp.clip(x - g, low, high) - x)
+
+    def valley(x):
+        return jnp.sum(jnp.array([1.0, 40.0]) * (x - 0.5) ** 2)
+
+    monkeypatch.setattr(importlib.import_module("jopt.minimize.by_pairs"), "bounded_step", uphill)
+    found = jopt.minimize(valley, jnp.array([4.0, 0.6]), bounds=(0.0, None))
+    assert found.message == GRADIENT
+    assert int(found.steps) > 2 * 11
 
 
 @pytest.mark.parametrize(
