@@ -40,9 +40,12 @@ ROWS = Cut(1, 1)
 """Row by row, as a CPU is fastest."""
 BLOCKS = Cut(8_192, 128)
 """As few pieces as leave a GPU busy: each number made of a piece is written and read again."""
-ALIKE = Cut(16_384, 0)
+ALIKE = Cut(8_192, 0)
 """The same with less traffic: what is alike is read by one kernel and nothing is joined before. For
 many sums of several arrays side by side, where that makes a difference."""
+LONG = Cut(16_384, 0)
+"""The same in half as many pieces. XLA cuts such long rows once more, and then writes nothing else
+in the kernel that adds them up."""
 OPERANDS = 90
 """So many arrays one of XLA's kernels can read."""
 MANY = 4

@@ -9,7 +9,7 @@ import jax
 
 from jopt.numerics.dtypes import cast, compute_dtype, real_dtype, widest
 from jopt.numerics.norms import RANGES, add_up, of_ranges, scaled_norm, sums_after
-from jopt.numerics.pieces import ALIKE, BLOCKS, Cut, Each, in_pieces
+from jopt.numerics.pieces import ALIKE, BLOCKS, LONG, Cut, Each, in_pieces
 from jopt.numerics.roots import safe_sqrt
 from jopt.numerics.vectors import Vector, vector_dot, vector_l1
 
@@ -36,12 +36,12 @@ class Norm(NamedTuple):
 Asked = Dot | L1 | Norm
 
 
-def together(*asked: Asked) -> list[Any]:
+def together(*asked: Asked, bare: bool = False) -> list[Any]:
     """What is asked for of vectors of real numbers, all of the same shapes.
 
     A CPU makes one after the other: it has no loops of several results. Elsewhere one kernel an
     array makes pieces of all the sums there are. For that a vector that is asked for twice must be
-    the same list.
+    the same list. `bare` says that no slots are written there.
     """
     vectors: list[Vector] = [*{id(x): x for one in asked for x in one}.values()]
     at = {id(x): i for i, x in enumerate(vectors)}
@@ -56,7 +56,7 @@ def together(*asked: Asked) -> list[Any]:
     @jax.custom_jvp
     def run(vectors: list[Vector]) -> list[Any]:
         found: list[Any] = jax.lax.platform_dependent(
-            vectors, cpu=alone, tpu=at_once(BLOCKS), default=at_once(ALIKE)
+            vectors, cpu=alone, tpu=at_once(BLOCKS), default=at_once(LONG if bare else ALIKE)
         )
         return found
 

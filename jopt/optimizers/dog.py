@@ -34,7 +34,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     gone = [x - x0 for x, x0 in zip(p, s.start, strict=True)]
     if kind == "heuristic":
         gone = [jnp.where(begins, x, y) for x, y in zip(p, gone, strict=True)]
-    (by, far), (of_g, met) = together(Norm(gone), Norm(g))
+    (by, far), (of_g, met) = together(Norm(gone), Norm(g), bare=True)
     far, met = far / by, met / of_g
     old = cast(s.distance, far.dtype)
     least = {"heuristic": first * (1 + far), "distance": first, "learning_rate": far}[kind]

@@ -28,7 +28,7 @@ SPEC = Spec(
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `dowg`."""
     gone = [x - x0 for x, x0 in zip(p, s.start, strict=True)]
-    (by, far), (of_g, met) = together(Norm(gone), Norm(g))
+    (by, far), (of_g, met) = together(Norm(gone), Norm(g), bare=True)
     far, met = far / by, met / of_g
     least = jnp.sqrt(h.eps if h.init_estim_sq_dist is None else h.init_estim_sq_dist)
     distance = jnp.maximum(jnp.maximum(cast(s.distance, far.dtype), far), least)

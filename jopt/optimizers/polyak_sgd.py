@@ -23,7 +23,7 @@ SPEC = Spec(
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `polyak_sgd`."""
-    ((factor, norm),) = together(Norm(g))
+    ((factor, norm),) = together(Norm(g), bare=True)
     none = norm == 0
     norm = jnp.where(none, 1, norm)
     length = norm / factor

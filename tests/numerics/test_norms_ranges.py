@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jopt.numerics import all_finite, global_norm, global_norms, norm, scaled_norm, scaled_norms
 from jopt.numerics.norms import scaled_matrix_norms
-from jopt.numerics.pieces import ALIKE, BLOCKS, ROWS, SMALL, in_pieces
+from jopt.numerics.pieces import ALIKE, BLOCKS, LONG, ROWS, SMALL, in_pieces
 
 SIZES = np.float32([1e30, 3e19, 1.0, 1e-12, 1e-20, 1e-30, 1e-37])
 DRAW = np.random.default_rng(0).standard_normal
@@ -145,7 +145,7 @@ def test_pieces_are_of_whole_rows_and_every_entry_counts_once():
     shapes = [(24, 3072), (50, 7, 300), (3, SMALL), (70_000,), (70_000, 1), (2, 3), (1, 65_537, 2)]
     shapes += [(5,)] * 5
     xs = [jnp.asarray(DRAW(s), jnp.float32) for s in shapes]
-    for cut in (ROWS, BLOCKS, ALIKE):
+    for cut in (ROWS, BLOCKS, ALIKE, LONG):
         low, high = in_pieces([(x,) for x in xs], [jnp.abs, lambda x: -x], jnp.max, cut)
         assert low == max(np.abs(x).max() for x in xs)
         assert high == max(-np.min(x) for x in xs)

@@ -15,6 +15,8 @@ _FREE = {
     "numerator_weighted": "numerator",
     "count": COUNT,
 }
+# The loss and its gradient where the search ended are there for the caller to take.
+_SEARCH = {"learning_rate": "step_size", "value": IGNORED, "grad": IGNORED, "info": IGNORED}
 _MOMO = {"exp_avg": "mu", "barf": "mean_value", "gamma": "mean_dot", "lb": "bound", "count": COUNT}
 
 STATES: dict[str, dict[str, str]] = {
@@ -96,6 +98,17 @@ STATES: dict[str, dict[str, str]] = {
     },
     "MomoState": _MOMO,
     "MomoAdamState": {**_MOMO, "exp_avg_sq": "nu"},
+    # Where the last step began is which way it went; a weight is one over a product of the pairs.
+    "ScaleByLBFGSState": {
+        "count": "n_iter",
+        "params": "d",
+        "updates": "prev_grad",
+        "diff_params_memory": "s",
+        "diff_updates_memory": "y",
+        "weights_memory": "sy",
+    },
+    "ScaleByBacktrackingLinesearchState": _SEARCH,
+    "ScaleByZoomLinesearchState": _SEARCH,
     "MaskedState": {"inner_state": INNER},
     "PartitionState": {"inner_states": INNER},
     "InjectStatefulHyperparamsState": {
@@ -139,6 +152,7 @@ STATES: dict[str, dict[str, str]] = {
 }
 """optax's states by the names of their types: what each field is."""
 
+_SEARCHES = ("ScaleByBacktrackingLinesearchState", "ScaleByZoomLinesearchState")
 _RMS = ("ScaleByRmsState", "ScaleByRmsWithCountState")
 _STDDEV = ("ScaleByRStdDevState", "ScaleByRStdDevWithCountState")
 
@@ -182,6 +196,9 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "asam": ("SAMState",),
     "momo": ("MomoState",),
     "momo_adam": ("MomoAdamState",),
+    "lbfgs": ("ScaleByLBFGSState", *_SEARCHES),
+    "scale_by_backtracking_linesearch": ("ScaleByBacktrackingLinesearchState",),
+    "scale_by_zoom_linesearch": ("ScaleByZoomLinesearchState",),
     "trace": ("TraceState",),
     "average_updates": ("EmaState",),
     "accumulate": ("MultiStepsState",),

@@ -25,6 +25,7 @@ from jopt.core.spec import NODE_KEYS
 from jopt.core.staged import check_bare, check_whole
 from jopt.core.transform import Node, Part, State
 from jopt.interop.optax.known import ADDED, SOURCES, SQUARED, STATES
+from jopt.interop.optax.pairs import Pairs
 from jopt.interop.optax.states import Contents, Held
 
 
@@ -57,6 +58,7 @@ def match(
 class _Matching:
     def __init__(self, who: str, shapes: Mapping[Path, Any], theirs: Contents) -> None:
         self.who, self.shapes, self.theirs = who, shapes, theirs
+        self.pairs = Pairs(who, theirs.slots, shapes)
         self.used: set[Path] = set()
         self.missing: list[str] = []
         self.frozen: set[Path] = set()
@@ -95,8 +97,11 @@ class _Matching:
             slow = self.shapes if self.theirs.slow is None else self.theirs.slow
             yield Move(ours, None, make=lambda: slow[leaf], told=True)
             return
-        if entry == "key" and isinstance(part, SpecPart):
+        if entry in ("key", "evaluations") and isinstance(part, SpecPart):
             yield Move(ours, None, make=lambda: jnp.array(node[entry][leaf[0]]), told=True)
+            return
+        if part.name == "lbfgs" and (made := self.pairs.maker(node, entry, leaf)):
+            yield Move(ours, None, make=made, told=True)
             return
         if part.name == "adafactor" and entry != "mu":
             rows, columns, full = (self._take(part, f, leaf) for f in ("v_row", "v_col", "v"))
@@ -116,10 +121,12 @@ class _Matching:
             return
         self._check_real(part, entry, leaf)
         factor = self._factor(part, node, entry, leaf, held)
-        yield Move(ours, held.path, factor, None, False, *self._ways(part, entry, leaf, held))
+        yield Move(ours, held.path, factor, None, False, *self._ways(part, node, entry, leaf))
 
     def _there(self, part: Part, entry: str, leaf: Path) -> tuple[str, Path]:
         """Which slot of which leaf it is in optax's state."""
+        if (part.name, entry) == ("lbfgs", "t"):
+            return "step_size", ()
         if part.name == "sm3":
             if entry == "mu":
                 return "nu", leaf
@@ -128,11 +135,13 @@ class _Matching:
         shared = isinstance(part, SpecPart) and any(s.name == entry for s in part.shared)
         return entry, () if shared else leaf
 
-    def _ways(self, part: Part, entry: str, leaf: Path, held: Held) -> tuple[Any, Any]:
+    def _ways(self, part: Part, node: Node, entry: str, leaf: Path) -> tuple[Any, Any]:
         if (part.name, entry) in SQUARED:
             return jnp.sqrt, jnp.square
         if entry == "ascended":  # of two updates, optax tells by a number which is next
             return (lambda x: jnp.asarray(x) != 0), None
+        if part.name == "lbfgs":
+            return self.pairs.ways(node, entry, leaf)
         if part.name == "sm3" and entry != "mu":
             shape = tuple(self._param(leaf).shape)
             axis = len(shape) - int(entry.split("_")[1])

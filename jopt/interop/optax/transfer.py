@@ -42,7 +42,8 @@ def import_state(
     What is known: the states of `adam`, `adamw`, `amsgrad`, `adamax`, `nadam`, `radam`, `sgd`,
     `rmsprop`, `adagrad`, `adadelta`, `adafactor`, `adabelief`, `adan`, `fromage`, `lamb`, `lars`,
     `lion`, `noisy_sgd`, `novograd`, `optimistic_adam_v2`, `optimistic_gradient_descent`,
-    `polyak_sgd`, `rprop`, `sign_sgd`, `signum`, `sm3` and `yogi`, and of `contrib`'s `acprop`,
+    `polyak_sgd`, `rprop`, `sign_sgd`, `signum`, `sm3`, `yogi` and `lbfgs`, of both line searches,
+    and of `contrib`'s `acprop`,
     `ademamix`, `simplified_ademamix`, `adopt`, `cocob`, `dadapt_adamw`, `dog`, `dowg`, `madgrad`,
     `momo`, `momo_adam`, `muon`, `prodigy` and `sophia`, in any `chain` or `named_chain` with what
     has no state (clipping, `add_decayed_weights`, `scale`) and with schedules; inside
