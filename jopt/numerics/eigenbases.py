@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.decompositions import eigh, orthogonal
 from jopt.numerics.explicit import like, whole
 
 EXACT = jax.lax.Precision.HIGHEST
@@ -47,7 +48,7 @@ def eigenbasis(m: Array) -> Array:
     takes is rounding's choice. It is made here by the others and a fixed matrix, so that no two
     programs begin in different ones.
     """
-    values, q = (jnp.flip(x, -1) for x in jnp.linalg.eigh(_of_size_one(m)))
+    values, q = (jnp.flip(x, -1) for x in eigh(_of_size_one(m)))
     size = m.shape[-1]
     least = 4 * size * float(jnp.finfo(q.dtype).eps)
     known = values > least * jnp.max(values, initial=0.0)
@@ -55,7 +56,7 @@ def eigenbasis(m: Array) -> Array:
     start = jnp.eye(size, dtype=q.dtype)
     start = jnp.where(known[..., :1], start + _scattered(size, q.dtype) / 8, start)
     seen = jnp.matmul(found, jnp.matmul(found.mT, start, precision=EXACT), precision=EXACT)
-    basis: Array = jnp.linalg.qr(jnp.where(known, q, start - seen))[0]
+    basis: Array = orthogonal(jnp.where(known, q, start - seen))
     return basis
 
 
@@ -76,12 +77,12 @@ def followed(m: Array, q: Array) -> tuple[Array, Array]:
     """
     product, q = _multiplied(m, q)
     order = jnp.argsort(-jnp.sum(q * product, -2), stable=True)
-    return jnp.linalg.qr(jnp.take(product, order, -1))[0], order
+    return orthogonal(jnp.take(product, order, -1)), order
 
 
 def followed_in_order(m: Array, q: Array) -> Array:
     """The same without sorting."""
-    basis: Array = jnp.linalg.qr(_multiplied(m, q)[0])[0]
+    basis: Array = orthogonal(_multiplied(m, q)[0])
     return basis
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.decompositions import eigh
 from jopt.numerics.eigenbases import EXACT
 
 MOST_STEPS = 100
@@ -39,7 +40,7 @@ def inverse_roots(m: Array, p: int, eps: Array, ridge: Array, *, newton: bool = 
 
 
 def _eigenvectors(a: Array, p: int) -> Array:
-    values, q = jnp.linalg.eigh(a)
+    values, q = eigh(a)
     least = float(jnp.finfo(a.dtype).eps) * jnp.max(values, -1, keepdims=True, initial=0.0)
     values = jnp.maximum(values, least)
     return jnp.matmul(q * values[..., None, :] ** (-1 / p), q.mT, precision=EXACT)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.decompositions import solved_below
 from jopt.numerics.eigenbases import EXACT, gram, in_basis
 from jopt.numerics.explicit import whole
 
@@ -33,7 +33,7 @@ def solved(v: Array, qs: Factors) -> Array:
     for k, q in qs.items():
         if q.ndim > 1:
             rows = jnp.moveaxis(v, -k, 0)
-            found = jax.scipy.linalg.solve_triangular(whole(q, 0, 1), rows.reshape(len(q), -1), 1)
+            found = solved_below(whole(q, 0, 1), rows.reshape(len(q), -1))
             v = jnp.moveaxis(found.reshape(rows.shape), 0, -k)
         else:
             v = v / along(q, k, v.ndim)

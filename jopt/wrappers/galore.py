@@ -22,6 +22,7 @@ from jopt.core.part import SpecPart
 from jopt.core.spec import Options, Shape
 from jopt.core.staged import check_unused, last_optimizers
 from jopt.core.transform import check_transform
+from jopt.numerics.decompositions import svd
 from jopt.numerics.explicit import laid, like, whole
 
 Side = Literal["shorter", "longer"]
@@ -131,7 +132,7 @@ class Subspace:
 
         def new(g: Array) -> Array:
             # A basis is no function to differentiate: where singular values meet it jumps.
-            u, _, v = jnp.linalg.svd(jax.lax.stop_gradient(whole(g, 0, 1)), full_matrices=False)
+            u, _, v = svd(jax.lax.stop_gradient(whole(g, 0, 1)))
             vectors = (u if left else v.T)[:, : last.shape[1]]
             return like(_upright(vectors).astype(last.dtype), laid(last, 0, 1))
 
