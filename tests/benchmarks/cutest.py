@@ -2,8 +2,9 @@
 
 Run from the repository root, with sif2jax installed: `python -m tests.benchmarks.cutest FOLDER`
 runs what is not yet in the folder's files, one line of JSON a problem; with `--report` it prints
-what they say. All in float64, n ≤ 1000, until no entry of the projected gradient is above 1e-8.
-Solved is a value within 1e-6·max(1, |f|) of the lowest found.
+what they say. `results/cutest` holds those of the bounded problems. All in float64, n ≤ 1000, until
+no entry of the projected gradient is above 1e-8. Solved is a value within
+1e-6·max(1, |f|) of the lowest found.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.report:
         for kind in KINDS:
-            say(report(given.folder, kind))
+            if read(given.folder / f"{kind}_jopt.jsonl"):
+                say(report(given.folder, kind))
         return
     jax.config.update("jax_enable_x64", True)
     import sif2jax
