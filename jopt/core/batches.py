@@ -138,21 +138,22 @@ def _on_device(
     Not where each part would have slots to renew: to compile what renews them takes long.
     """
     fit = max(1, ON_CHIP // max(xs[0].size * xs[0].dtype.itemsize, 1))
-    if fit >= len(xs) or algebra.owned:
+    parts = -(-len(xs) // fit)
+    if parts == 1 or algebra.owned:
         return _here(algebra, xs, kept)
     found: list[Array] = jax.lax.platform_dependent(
         xs,
-        tpu=functools.partial(in_parts, algebra, fit),
+        tpu=functools.partial(in_parts, algebra, parts),
         default=lambda xs: _here(algebra, xs, kept)[0],
     )
     return found, kept
 
 
-def in_parts(algebra: Algebra, fit: int, xs: list[Array]) -> list[Array]:
-    """What becomes of matrices with nothing kept beside, `fit` of them at a time."""
+def in_parts(algebra: Algebra, parts: int, xs: list[Array]) -> list[Array]:
+    """What becomes of matrices with nothing kept beside, in so many parts of nearly one size."""
     done: list[Array] = []
-    for i in range(0, len(xs), fit):
-        part = xs[i : i + fit]
+    for i in range(parts):
+        part = xs[len(done) : len(xs) * (i + 1) // parts]
         # One part after the other, or XLA would begin all of them before it ends one.
         part = one_by_one(part, done[-1]) if done else part
         done += _here(algebra, part, [{}] * len(part))[0]

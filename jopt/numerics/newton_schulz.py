@@ -91,7 +91,11 @@ def newton_schulz(
     if jnp.dtype(dtype) != jnp.bfloat16 or not steps:
         return in_turn(x, eps)
     found: Array = jax.lax.platform_dependent(
-        x, eps, cpu=in_turn, default=functools.partial(lean, **settings, right=right)
+        x,
+        eps,
+        cpu=in_turn,
+        tpu=functools.partial(lean, **settings, right=right, near=True),
+        default=functools.partial(lean, **settings, right=right),
     )
     return found
 
@@ -156,6 +160,7 @@ def lean(
     dtype: jnp.dtype,
     right: bool,
     team: Team = ALONE,
+    near: bool = False,
 ) -> Array:
     """The same iteration with little but the products to read and write.
 
@@ -167,13 +172,13 @@ def lean(
     writes, but cannot add a·X. To have a·I in P costs a rounding of P's diagonal to `dtype`,
     a·X in float32 would cost a second and a third pass over X. Nor are X and A divided by their
     norms: ‖X‖²_F is the trace of A, and 1 / ‖X‖_F a factor of the first P. Only where A² might
-    leave the range is X brought near 1, by a power of two, and A made again.
+    leave the range is X brought near 1, by a power of two, and A made again. With `near` X is so
+    from the start: a TPU reads it twice where it lies on the chip, and what a loop might change
+    it keeps in the main memory.
     """
     if right and team.size > 1:  # a team has rows
-        by_rows = lean(
-            x.mT, eps, coefficients=coefficients, steps=steps, dtype=dtype, right=False, team=team
-        )
-        return by_rows.mT
+        by_rows = functools.partial(lean, coefficients=coefficients, steps=steps, dtype=dtype)
+        return by_rows(x.mT, eps, right=False, team=team, near=near).mT
     wide = compute_dtype(dtype)
     side = 1 if right else 2
     # XLA would hand wider copies from one line to the next, as excess precision.
@@ -192,14 +197,18 @@ def lean(
         return x, gram, _trace(gram), near * least * by
 
     x = fixed(x.astype(dtype))
+    if near:
+        x, eps = _near_one(x, eps)
+        x = fixed(x)
     for k, (a, b, c) in enumerate(each_step(coefficients, steps)):
         gram = product(x, team)
         square_of = jnp.ones((x.shape[0], 1, 1), wide)
         if k == 0:
             total, (low, high) = _trace(gram), A_IN_RANGE
             least = jnp.zeros_like(total) + eps  # laid as the other is, where types say so
-            far = jnp.any(~((total > low) & (total < high)))
-            x, gram, total, least = once_if(far, again, (x, gram, total, least))
+            if not near:
+                far = jnp.any(~((total > low) & (total < high)))
+                x, gram, total, least = once_if(far, again, (x, gram, total, least))
             factor = 1 / jnp.maximum(safe_sqrt(total), least)
             square_of = factor * factor
         rows = team.rows(gram)
@@ -210,6 +219,16 @@ def lean(
         x = fixed(_dot(x, poly, 2, 1, dtype) if right else _dot(poly, x, 2, 1, dtype))
         x = team.whole(x)
     return x.astype(wide)
+
+
+def _near_one(x: Array, eps: Array) -> tuple[Array, Array]:
+    """Matrices and `eps`, both times a power of two, with the largest entry of each in [1, 2)."""
+    most = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True).astype(compute_dtype(x.dtype))
+    most = jax.lax.stop_gradient(most)  # what comes out does not depend on it
+    for _ in range(2):  # one power of two does not reach from one end of the range to the other
+        by = 1 / power_below(most)
+        x, most, eps = x * by.astype(x.dtype), most * by, eps * by
+    return x, eps
 
 
 def _trace(gram: Array) -> Array:

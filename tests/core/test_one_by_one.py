@@ -37,7 +37,8 @@ def test_a_tpu_takes_as_many_matrices_at_once_as_its_chip_holds():
     def products(platform):
         return traced.lower(lowering_platforms=(platform,)).as_text().count("dot_general")
 
-    assert products("tpu") == 2 * products("cuda")
+    # One of CUDA's is in the second look, for squares that left their range.
+    assert products("tpu") == 2 * (products("cuda") - 1)
 
 
 def test_parts_of_a_batch_are_the_batch():
