@@ -26,7 +26,10 @@ LATER = {f"{k}, later": [NORMAL[k]] * 2 + [g] * 4 for k, g in ODD.items()}
 FIRST = {k: [g] * 5 + [NORMAL[k]] for k, g in ODD.items()}
 GRADS = {k: jnp.asarray(np.stack(g), jnp.float32) for k, g in (FIRST | LATER).items()}
 SEEING_MATRICES = [e for e in CATALOG if 2 in e.ndims and e.reverse_mode and not is_sparse(e)]
-GALORE = jopt.galore(jopt.adamw(0.01), rank=2, update_proj_gap=2)
+COMPOSED = {
+    "galore": jopt.galore(jopt.adamw(0.01), rank=2, update_proj_gap=2),
+    "mars": jopt.mars(jopt.adamw(0.01)),
+}
 
 
 def assert_finite(tx):
@@ -54,8 +57,9 @@ def test_gradients_with_little_in_them_give_finite_steps(entry):
 
 
 @pytest.mark.slow
-def test_so_they_do_in_a_subspace():
-    assert_finite(GALORE)
+@pytest.mark.parametrize("name", COMPOSED)
+def test_so_they_do_in_compositions(name):
+    assert_finite(COMPOSED[name])
 
 
 SPREAD = [e for e in CATALOG if "spread" in next(iter(e.make().parts.values())).spec.options]

@@ -12,8 +12,6 @@ writes `steps.json`, by row and leaf the change of the parameters that `problem`
 from __future__ import annotations
 
 import importlib
-import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,8 +22,8 @@ import numpy as np
 from tests.oracles.papers.draws import fits
 from tests.oracles.papers.matrices import wide
 from tests.oracles.problems import problem
+from tests.oracles.recorded.kept import STEPS, keep
 
-STEPS = 50
 PLAIN_KRON = {
     "merge_small_dims": False,
     "partition_grads_into_blocks": False,
@@ -142,5 +140,4 @@ def led(optimizer: Any) -> Any:
 if __name__ == "__main__":
     found = {name: led(of_kron(said)) for name, said in KRON.items()}
     found |= {name: led(of_shampoo(said)) for name, said in SHAMPOO.items()}
-    rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(way)}" for name, way in found.items())
-    (Path(__file__).parent / "steps.json").write_text("{\n" + rows + "\n}\n")
+    keep("steps.json", found)
