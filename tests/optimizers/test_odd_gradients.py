@@ -29,6 +29,11 @@ SEEING_MATRICES = [e for e in CATALOG if 2 in e.ndims and e.reverse_mode and not
 COMPOSED = {
     "galore": jopt.galore(jopt.adamw(0.01), rank=2, update_proj_gap=2),
     "mars": jopt.mars(jopt.adamw(0.01)),
+    "grokfast": jopt.chain(jopt.grokfast(), jopt.adamw(0.01)),
+    "stable_adamw": jopt.recipes.stable_adamw(0.01),
+    "ranger": jopt.recipes.ranger(0.01, sync_period=2),
+    "schedule_free_radam": jopt.recipes.schedule_free_radam(0.01),
+    "polar express": jopt.muon(0.01, ns_coefficients="polar_express"),
 }
 
 
