@@ -185,9 +185,9 @@ def above(rows: Sequence[Row]) -> Iterator[tuple[str, str, float, float]]:
                 yield case, column, a, b
 
 
-def merged(before: Sequence[Row], now: Sequence[Row]) -> list[Row]:
-    """The rows of both, in the order of the cases; those measured now replace others."""
-    found = {(r["case"], r["by"]): r for r in (*before, *now)}
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows in the order of the cases; of several with one name the last."""
+    found = {(r["case"], r["by"]): r for r in rows}
     return [found[case, by] for case in BESIDE for by in compiled.LIBRARIES if (case, by) in found]
 
 
@@ -205,7 +205,7 @@ def main(given: Sequence[str] | None = None) -> None:
         rows += measure(name, BESIDE[name], chosen.by)
         if chosen.json:
             held = read(chosen.json) if chosen.json.exists() else []
-            write(chosen.json, merged(held, rows))
+            write(chosen.json, in_order([*held, *rows]))
     say(f"{compiled.table(rows, 'h100')}\n")
     lines = [(case, column, number(a), number(b)) for case, column, a, b in above(rows)]
     say(markdown(("more than in optax", "", "jopt", "optax"), lines))

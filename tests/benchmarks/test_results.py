@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import page
+from tests.benchmarks.beside_optax import above, in_order
 from tests.benchmarks.budgets import BUDGETS, table, verdicts
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.compiled import SECONDS, merged
@@ -13,6 +14,10 @@ from tests.benchmarks.reports import read
 RESULTS = Path(__file__).parent / "results" / "compiled.json"
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = read(RESULTS)
+BESIDE = read(RESULTS.parent / "beside_optax.json")
+
+MORE = {("sm3", "kernels"), ("noisy_sgd", "kernels")}
+"""What costs more than in optax: see the page."""
 
 
 def test_every_budget_of_counts_is_met():
@@ -35,3 +40,10 @@ def test_the_file_holds_no_seconds_and_is_in_order():
 @pytest.mark.parametrize("target", dict.fromkeys(row["target"] for row in ROWS))
 def test_the_page_shows_the_tables(target):
     assert page.table(ROWS, target) in (DOCS / "performance.md").read_text()
+
+
+def test_no_optimizer_costs_more_than_in_optax():
+    assert {(case, column) for case, column, *_ in above(BESIDE)} == MORE
+    assert not any(column in row for row in BESIDE for column in SECONDS)
+    assert in_order(BESIDE[::-1]) == BESIDE
+    assert page.table(BESIDE, "h100") in (DOCS / "performance.md").read_text()
