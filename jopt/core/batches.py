@@ -155,7 +155,8 @@ def in_parts(algebra: Algebra, parts: int, xs: list[Array]) -> list[Array]:
     for i in range(parts):
         part = xs[len(done) : len(xs) * (i + 1) // parts]
         # One part after the other, or XLA would begin all of them before it ends one.
-        part = one_by_one(part, done[-1]) if done else part
+        if done:
+            part, done[-1] = one_by_one(part, done[-1])
         done += _here(algebra, part, [{}] * len(part))[0]
     return done
 

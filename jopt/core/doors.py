@@ -106,7 +106,8 @@ class LeafPart(SpecPart):
             behind = done[i - AHEAD].stored if i >= AHEAD else None
             leaf = self.store.fetched(leaf, behind)
             if self.looks and done:
-                g, p = one_by_one((leaf.g, leaf.p), done[-1].update)
+                # To hold the update itself up would have it written down.
+                (g, p), _ = one_by_one((leaf.g, leaf.p), done[-1].update)
                 leaf = replace(leaf, g=g, p=p)
             done.append(self.store.returned(leaf, self._one(leaf)))
         return done, {}

@@ -116,19 +116,23 @@ def for_each(h: Mapping[str, Any], leaves: Sequence[Array]) -> tuple[list[Any], 
     return seen[: len(leaves)], seen[len(leaves) :]
 
 
-def one_by_one(x: Any, behind: Any) -> Any:
-    """`x`, arrays, for a TPU not to read before `behind` is there.
+def one_by_one(x: Any, behind: Any) -> tuple[Any, Any]:
+    """`x` and `behind`, arrays, the first for a TPU not to read before the second is there.
 
     What reads an array more than once then finds it on the chip, which holds some leaves and not
-    all: without that XLA begins all of them before it ends one.
+    all: without that XLA begins all of them before it ends one. Whoever reads `behind` later should
+    read the one that is given back: XLA takes out of a barrier what nobody reads behind it.
     """
 
     def later(x: Any, behind: Any) -> Any:
-        return jax.lax.optimization_barrier((x, behind))[0]
+        return jax.lax.optimization_barrier((x, behind))
 
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x)):
-        return x  # nothing is put in order
-    return jax.lax.platform_dependent(x, behind, tpu=later, default=lambda x, _: x)
+        return x, behind  # nothing is put in order
+    found: tuple[Any, Any] = jax.lax.platform_dependent(
+        x, behind, tpu=later, default=lambda x, behind: (x, behind)
+    )
+    return found
 
 
 def in_turns(shapes: Iterable[Any], apart: bool = False) -> list[int]:
