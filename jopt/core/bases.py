@@ -70,7 +70,8 @@ def renewed(
         return bases, beside
 
     def begin() -> Any:
-        return {name: jax.vmap(eigenbasis)(x) for name, x in factors.items()}, beside
+        # One after the other: it happens once, and what all need at once would stay reserved.
+        return {name: jax.lax.map(eigenbasis, x) for name, x in factors.items()}, beside
 
     which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
     return jax.lax.switch(which, [keep, begin, renew])  # type: ignore[no-any-return]
