@@ -129,7 +129,7 @@ class SophiaPart(LeafPart):
             at = [_seen(params[i]) for i in members]
             if estimator == "hutchinson":
                 names = [flow.layout.names[i] for i in members]
-                along = [signs(_typed(key), n, x) for n, x in zip(names, at, strict=True)]
+                along = signs(_typed(key), names, at)
                 _, product = jax.jvp(jax.grad(function), (at,), (along,))
                 estimates = [sign * u * x for u, x in zip(along, product, strict=True)]
             else:

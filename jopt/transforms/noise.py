@@ -37,10 +37,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `add_noise`."""
     key, following = drawn(s.key)
     deviation = jnp.sqrt(h.eta) * h.t ** (-0.5 * h.gamma)
-    noisy = [
-        x + deviation.astype(x.dtype) * gaussian(key, name, x)
-        for name, x in zip(h.names, g, strict=True)
-    ]
+    noise = gaussian(key, h.names, g)
+    noisy = [x + deviation.astype(x.dtype) * z for x, z in zip(g, noise, strict=True)]
     return noisy, {"key": following}
 
 

@@ -55,8 +55,8 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     deviation = h.l2_norm_clip * h.noise_multiplier
     share = 1 / (number.pop() if h.batch_size is None else h.batch_size)
     noisy = [
-        (x + cast(deviation, x.dtype) * gaussian(key, name, x)) * jnp.asarray(share, x.dtype)
-        for name, x in zip(h.names, clipped, strict=True)
+        (x + cast(deviation, x.dtype) * z) * jnp.asarray(share, x.dtype)
+        for x, z in zip(clipped, gaussian(key, h.names, clipped), strict=True)
     ]
     return noisy, {"key": following}
 
