@@ -38,6 +38,18 @@ SUMS = {
     *("lars", "lbfgs", "muon", "normuon", "novograd", "polyak_sgd", "shampoo", "soap", "tiger"),
 }
 
+# The largest difference after three more steps, in units of a leaf's largest value: of the
+# parameters, and of the state. All other sums are held to what last bits of gradients make of it.
+AT_MOST = {
+    "adafactor": (4e-7, 4e-7),
+    "fromage": (4e-7, 0),
+    "lamb": (4e-7, 0),
+    "lars": (4e-7, 8e-7),
+    "lbfgs": (1e-5, 3e-4),
+    "muon": (4e-7, 4e-7),
+    "novograd": (4e-7, 4e-7),
+}
+
 # A loop over at most sixteen entries is unrolled before LLVM takes a choice out of it, which then
 # moves the first entry's product out of the block of its sum: the two are not contracted into one
 # rounding, as those of the other entries are and as all of a longer loop. Here the rows of a shard
@@ -58,6 +70,11 @@ def test_every_optimizer_goes_on_with_half_the_devices(entry):
     resumed, whole = moved(entry.make(), EIGHT, FOUR, entry)
     if entry.name not in SUMS | UNROLLED:
         assert identical(resumed, whole)
+        return
+    if entry.name in AT_MOST:
+        of_params, of_state = AT_MOST[entry.name]
+        assert distance(resumed["params"], whole["params"]) <= of_params
+        assert distance(resumed["state"], whole["state"]) <= of_state
         return
     nudged = Run(entry.make(), EIGHT, entry, nudged=True).whole()
     eps = float(np.finfo(np.float32).eps)
