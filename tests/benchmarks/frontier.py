@@ -11,7 +11,7 @@ table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import jopt
 from tests.benchmarks import targets
 from tests.benchmarks.cases import Step, by_update
 from tests.benchmarks.compiled import compiled
-from tests.benchmarks.reports import arguments, markdown, names, note, number, say
+from tests.benchmarks.reports import arguments, as_they_come, names, note, number
 from tests.benchmarks.traffic import Counts, count
 from tests.benchmarks.trees import TREES, nbytes, size
 
@@ -157,10 +157,13 @@ def main() -> None:
     parser.add_argument("--tree", choices=TREES, default="A")
     said = parser.parse_args()
     targets.set_up([said.target])
-    say(markdown(HEADS, []))
-    for name in said.cases:
-        note(f"compiling {name}")
-        say(f"| {' | '.join(row(name, said.target, said.tree))} |")
+
+    def rows() -> Iterator[list[str]]:
+        for name in said.cases:
+            note(f"compiling {name}")
+            yield row(name, said.target, said.tree)
+
+    as_they_come(HEADS, rows())
 
 
 if __name__ == "__main__":

@@ -39,7 +39,18 @@ def number(x: float) -> str:
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(map(_line, lines))
+
+
+def as_they_come(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose rows take long, each when it is there."""
+    say(markdown(heads, []))
+    for row in rows:
+        say(_line(row))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def environment() -> dict[str, Any]:

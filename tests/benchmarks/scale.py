@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 import jopt
 from tests.benchmarks.on_mesh import cost, laid, matrices
-from tests.benchmarks.reports import markdown, note, number, say
+from tests.benchmarks.reports import as_they_come, note, number
 
 SMALL = 1024
 
@@ -126,13 +126,16 @@ def main() -> None:
     devices = [*map(int, said.devices.split(","))]
     jax.config.update("jax_num_cpu_devices", max(devices))
     alone = dict[tuple[str, str], float]()
-    say(markdown(HEADS, []))
-    for name in said.cases.split(","):
-        for count in devices:
-            for sizes, spec in layouts(count):
-                for by in ("jopt", "optax"):
-                    note(f"compiling {name} by {by} for {sizes} {spec}")
-                    say(f"| {' | '.join(row(name, by, sizes, spec, alone, said.layers))} |")
+
+    def rows() -> Iterator[list[str]]:
+        for name in said.cases.split(","):
+            for count in devices:
+                for sizes, spec in layouts(count):
+                    for by in ("jopt", "optax"):
+                        note(f"compiling {name} by {by} for {sizes} {spec}")
+                        yield row(name, by, sizes, spec, alone, said.layers)
+
+    as_they_come(HEADS, rows())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 import jopt
-from tests.benchmarks.reports import arguments, markdown, names, note, say
+from tests.benchmarks.reports import arguments, as_they_come, names, note
 from tests.benchmarks.trees import nbytes
 
 SHAPE, BATCH, STEPS = (64, 256), 32, (50, 200)
@@ -138,10 +138,13 @@ def main() -> None:
     parser = arguments("stored", __doc__)
     parser.add_argument("--cases", type=names(CASES), default=list(CASES))
     said = parser.parse_args()
-    say(markdown(HEADS, []))
-    for name in said.cases:
-        note(f"running {name}")
-        say(f"| {' | '.join(row(name))} |")
+
+    def rows() -> Iterator[list[str]]:
+        for name in said.cases:
+            note(f"running {name}")
+            yield row(name)
+
+    as_they_come(HEADS, rows())
 
 
 if __name__ == "__main__":
