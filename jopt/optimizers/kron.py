@@ -247,9 +247,11 @@ def kron(
     **Raises:** `ConfigError` for a number out of range, `TreeError` for a complex parameter.
 
     Source: Li, 2018, "Preconditioned stochastic gradient descent", and 2024, "Stochastic Hessian
-    fittings with Lie groups", as in `psgd-jax`. There a counter says when factors are fitted, here
-    a draw. Factors stop growing before their product with a gradient leaves the range; there those
-    of a gradient that stays 0 grow to infinity.
+    fittings with Lie groups", as in `psgd-jax`. There a counter says when
+    factors are fitted, here a draw; and the entries that balance them are rounded to float32
+    (`_balance_Q`), without which both take the same steps, to 10⁻¹¹ of their way in 50. Factors
+    stop growing before their product with a gradient leaves the range; there those of a gradient
+    that stays 0 grow to infinity.
 
     >>> import jax.numpy as jnp, jopt
     >>> tx = jopt.kron(0.1)

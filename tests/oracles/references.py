@@ -1,6 +1,6 @@
 """The classes of the reference implementations on PyPI, and what takes their steps here.
 
-Two that are for JAX do not run with jax 0.10, see `recorded/make.py`.
+Of those for JAX `test_psgd.py` has one; two do not run with jax 0.10, see `recorded/make.py`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Of one key as many numbers as one wants begin with the same ones, so that all sh
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -35,3 +36,10 @@ def fits(seed):
         return *both, jax.random.normal(key, (MOST,), jnp.float64)
 
     return [np.asarray(x) for x in jax.jit(jax.vmap(draw))(jnp.arange(TURNS))]
+
+
+def as_drawn(numbers, shape):
+    """The first of them in a shape, as it is drawn for: a tall matrix lies turned over."""
+    x = numbers[: math.prod(shape)]
+    tall = len(shape) == 2 and shape[0] > shape[1]
+    return x.reshape(shape[::-1]).T if tall else x.reshape(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.oracles.papers.draws import fits
+from tests.oracles.papers.draws import as_drawn, fits
 
 
 def along(x, axis, q):
@@ -177,10 +177,6 @@ def shampoo(
     return p
 
 
-def wide(x):
-    return x.T if x.ndim == 2 and x.shape[0] > x.shape[1] else x
-
-
 def kron(
     p, gs, *, learning_rate, b1, preconditioner_rate, update_probability, init_scale, max_rms,
     max_size, diagonal, momentum_fits, spread, update_every, weight_decay, seed,
@@ -207,8 +203,7 @@ def kron(
                 sizes = [np.abs(q).max() for q in qs]
                 qs = [q * np.prod(sizes) ** (1 / d) / n for q, n in zip(qs, sizes, strict=True)]
             x = ahead if momentum_fits else g
-            v = normal[t, : x.size].reshape(wide(x).shape)  # of a matrix that is wide
-            v = v if v.shape == x.shape else v.T
+            v = as_drawn(normal[t], x.shape)
             x = x + np.sqrt(np.finfo(np.float32).eps) * np.abs(x).mean() * v
             for a, q in enumerate(qs):
                 x, v = along(x, a, q.T), along(v, a, np.linalg.inv(q))

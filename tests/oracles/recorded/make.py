@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.oracles.papers.draws import fits
-from tests.oracles.papers.matrices import wide
+from tests.oracles.papers.draws import as_drawn, fits
 from tests.oracles.problems import problem
 from tests.oracles.recorded.kept import STEPS, keep
 
@@ -81,11 +80,7 @@ def of_kron(said: dict[str, Any]) -> Any:
     at = SimpleNamespace(step=None)
 
     def like(key: Any, tree: Any) -> Any:
-        def one(x: Any) -> Any:
-            v = normal[at.step, : x.size].reshape(wide(x).shape)
-            return v if v.shape == x.shape else v.T
-
-        return jax.tree.map(one, tree)
+        return jax.tree.map(lambda x: as_drawn(normal[at.step], x.shape), tree)
 
     tx = package.kron(**{**PLAIN_KRON, **said})
     package._tree_random_like, package.print = like, lambda *_: None
