@@ -20,7 +20,7 @@ from jopt.core.row import stepped
 from jopt.core.sparse_rows import add_rows
 from jopt.core.transform import ENTRYWISE, Add, Leaves, State, T, Transform, check_transform
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
-from jopt.numerics import cast, compute_dtype, is_complex, is_narrow, stochastic, widest
+from jopt.numerics import cast, is_complex, is_narrow, stochastic, wide_sum
 
 Rounding = Literal["nearest", "stochastic"]
 """How the sum of a parameter and its update is rounded to the parameter's dtype."""
@@ -91,9 +91,7 @@ def added(name: str, p: Any, u: Any, seed: Array | None = None) -> Any:
         return add_rows(p, u, lambda rows: _rounded(rows, p.dtype, seed))
     if not jnp.issubdtype(p.dtype, jnp.inexact):  # a frozen integer: its update is zero
         return p
-    # An update of more digits than float32's, as wide masters give, keeps them up to the sum.
-    wide = widest(compute_dtype(p.dtype), u.dtype)
-    return _rounded(jax.lax.add(cast(p, wide), cast(jnp.asarray(u), wide)), p.dtype, seed)
+    return _rounded(wide_sum(p, jnp.asarray(u)), p.dtype, seed)
 
 
 def _seed(key: Any) -> Array:

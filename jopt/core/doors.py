@@ -40,7 +40,7 @@ from jopt.core.offloaded import AHEAD
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
-from jopt.core.side_by_side import Numbers, one_by_one
+from jopt.core.side_by_side import Numbers, behind_step
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack
 from jopt.core.transform import ENTRYWISE, Flow, Transform
@@ -106,9 +106,8 @@ class LeafPart(SpecPart):
             behind = done[i - AHEAD].stored if i >= AHEAD else None
             leaf = self.store.fetched(leaf, behind)
             if self.looks and done:
-                # To hold the update itself up would have it written down.
-                (g, p), _ = one_by_one((leaf.g, leaf.p), done[-1].update)
-                leaf = replace(leaf, g=g, p=p)
+                before = leaves[i - 1].p if self.spec.steps else None
+                leaf = replace(leaf, g=behind_step(leaf.g, before, done[-1].update))
             done.append(self.store.returned(leaf, self._one(leaf)))
         return done, {}
 

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics import cast, number_dtype
+from jopt.core.checks import is_sparse
+from jopt.numerics import cast, number_dtype, wide_sum
 from jopt.numerics.pieces import SMALL
 
 TOGETHER = 8
@@ -127,12 +128,33 @@ def one_by_one(x: Any, behind: Any) -> tuple[Any, Any]:
     def later(x: Any, behind: Any) -> Any:
         return jax.lax.optimization_barrier((x, behind))
 
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x)):
+    if not _traced(x):
         return x, behind  # nothing is put in order
     found: tuple[Any, Any] = jax.lax.platform_dependent(
         x, behind, tpu=later, default=lambda x, behind: (x, behind)
     )
     return found
+
+
+def _traced(x: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x))
+
+
+def behind_step(g: Any, p: Array | None, u: Any) -> Any:
+    """`g`, for a TPU not to read before the leaf before it is stepped: its `p`, moved by `u`.
+
+    It waits for the very sum that is the new parameter, if it steps; for the update alone XLA
+    would write it down. Nor does the parameter wait: it would be read twice, as what is in order
+    and as what is not.
+    """
+
+    def later(g: Any, p: Any, u: Any) -> Any:
+        moved = u if p is None or is_sparse(u) else cast(wide_sum(p, u), p.dtype)
+        return jax.lax.optimization_barrier((g, moved))[0]
+
+    if not _traced(g):
+        return g
+    return jax.lax.platform_dependent(g, p, u, tpu=later, default=lambda g, _, __: g)
 
 
 def in_turns(shapes: Iterable[Any], apart: bool = False) -> list[int]:

@@ -17,6 +17,7 @@ from jopt.numerics.dtypes import compute_dtype as compute_dtype
 from jopt.numerics.dtypes import is_complex as is_complex
 from jopt.numerics.dtypes import number_dtype as number_dtype
 from jopt.numerics.dtypes import real_dtype as real_dtype
+from jopt.numerics.dtypes import wide_sum as wide_sum
 from jopt.numerics.dtypes import widest as widest
 from jopt.numerics.eigenbases import alike as alike
 from jopt.numerics.eigenbases import eigenbasis as eigenbasis

@@ -35,6 +35,15 @@ def cast(x: Array, dtype: DTypeLike) -> Array:
     return x if x.dtype == dtype and not x.weak_type else x.astype(dtype)
 
 
+def wide_sum(p: Array, u: Array) -> Array:
+    """p + u in at least float32, and in the wider dtype of the two.
+
+    An update of more digits than float32's, as wide masters give, keeps them up to the sum.
+    """
+    wide = widest(compute_dtype(p.dtype), u.dtype)
+    return jax.lax.add(cast(p, wide), cast(u, wide))
+
+
 @functools.lru_cache(maxsize=64)
 def real_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The dtype of one component: float32 for complex64, unchanged for reals."""

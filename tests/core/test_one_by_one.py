@@ -1,5 +1,7 @@
 """On a TPU leaves whose arrays are read again go one by one; elsewhere compilers choose."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,17 @@ def barriers(tx, names, platform):
 def test_a_leaf_that_is_read_again_waits_for_the_one_before_on_a_tpu_alone(tx, waits):
     assert barriers(tx, "abc", "tpu") - barriers(tx, "a", "tpu") == (2 if waits else 0)
     assert barriers(tx, "abc", "cpu") == barriers(tx, "a", "cpu")
+
+
+def test_what_is_waited_for_on_a_tpu_is_the_new_parameter():
+    # That is written anyway. XLA would write down an update that is waited for.
+    params = {name: jax.ShapeDtypeStruct((4, 4), jnp.float32) for name in "ab"}
+    tx = jopt.adafactor()
+    state = jax.eval_shape(tx.init, params)
+    step = jax.jit(lambda p, s: jopt.step(tx, p, s, p)[0])
+    text = step.trace(params, state).lower(lowering_platforms=("tpu",)).as_text()
+    (barrier,) = re.findall(r"optimization_barrier (%\S+), (%\S+) : tensor<4x4xf32>", text)
+    assert f"{barrier[1]} = stablehlo.add %arg0, " in text  # the first leaf's, which "b" waits for
 
 
 def test_a_tpu_takes_as_many_matrices_at_once_as_its_chip_holds():
