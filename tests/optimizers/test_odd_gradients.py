@@ -29,15 +29,41 @@ SEEING_MATRICES = [e for e in CATALOG if 2 in e.ndims and e.reverse_mode and not
 COMPOSED = {
     "galore": jopt.galore(jopt.adamw(0.01), rank=2, update_proj_gap=2),
     "mars": jopt.mars(jopt.adamw(0.01)),
+    "mars lion": jopt.mars(jopt.lion(0.01, 0.95, 0.95)),
+    "mars shampoo": jopt.mars(jopt.shampoo(0.01, update_every=2)),
+    "mars muon": jopt.mars(jopt.muon(0.01, momentum=0.95, nesterov=False)),
+    "mars, no norm": jopt.mars(jopt.shampoo(0.01, update_every=2), max_norm=None),
+    "newton": jopt.shampoo(0.01, method="newton", update_every=2),
+    "newton, grafted": jopt.shampoo(
+        0.01, method="newton", update_every=1, graft=jopt.rmsprop(decay=0.99)
+    ),
+    "newton, sgd": jopt.shampoo(0.01, method="newton", graft="sgd", b1=0.0, b2=1.0, update_every=1),
+    "newton, no graft": jopt.shampoo(
+        0.01, method="newton", graft=None, update_every=1, vectors=True
+    ),
+    "eigh, no graft": jopt.shampoo(0.01, graft=None, update_every=1, vectors=True),
+    "soap, spread": jopt.soap(0.01, update_every=2, spread=True),
+    "kl_shampoo, spread": jopt.kl_shampoo(0.01, update_every=2, spread=True),
+    "shampoo, spread": jopt.shampoo(0.01, update_every=2, spread=True),
+    "kron, spread": jopt.kron(0.01, update_every=2, spread=True),
     "grokfast": jopt.chain(jopt.grokfast(), jopt.adamw(0.01)),
+    "grokfast_ma": jopt.chain(jopt.grokfast_ma(window_size=2), jopt.adamw(0.01)),
+    "grokfast soap": jopt.chain(jopt.grokfast(), jopt.soap(0.01, update_every=2)),
+    "grokfast kron": jopt.chain(jopt.grokfast(), jopt.kron(0.01)),
+    "grokfast twice": jopt.chain(jopt.grokfast(), jopt.grokfast(), jopt.adamw(0.01)),
+    "grokfast_ma twice": jopt.chain(
+        jopt.grokfast_ma(window_size=2), jopt.grokfast_ma(window_size=2), jopt.adamw(0.01)
+    ),
     "stable_adamw": jopt.recipes.stable_adamw(0.01),
     "ranger": jopt.recipes.ranger(0.01, sync_period=2),
     "schedule_free_radam": jopt.recipes.schedule_free_radam(0.01),
     "polar express": jopt.muon(0.01, ns_coefficients="polar_express"),
 }
+BEYOND = ("grokfast_ma twice",)
+"""What makes of 10¹⁸ more than has a square in float32: steps are finite, `nu` is not."""
 
 
-def assert_finite(tx):
+def assert_finite(tx, state=True):
     params = {k: jnp.ones(g.shape[1:]) for k, g in GRADS.items()}
 
     def one(carry, g):
@@ -47,7 +73,7 @@ def assert_finite(tx):
         return (p, state), (p, updates, state)
 
     run = jax.jit(lambda p, g: jax.lax.scan(one, (p, tx.init(p)), g)[1])
-    found = run(params, GRADS)
+    found = run(params, GRADS)[: 3 if state else 2]
     bad = [
         jax.tree_util.keystr(path)
         for path, x in jax.tree_util.tree_leaves_with_path(found)
@@ -64,7 +90,7 @@ def test_gradients_with_little_in_them_give_finite_steps(entry):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSED)
 def test_so_they_do_in_compositions(name):
-    assert_finite(COMPOSED[name])
+    assert_finite(COMPOSED[name], state=name not in BEYOND)
 
 
 SPREAD = [e for e in CATALOG if "spread" in next(iter(e.make().parts.values())).spec.options]
