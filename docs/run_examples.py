@@ -27,6 +27,7 @@ RUNS = {
     "vision_transformer": [""],
     "torch_to_jax": [""],
     "embedding": [""],
+    "fit_peaks": [""],
 }
 """Each example with the words after it, for each time that it is started."""
 

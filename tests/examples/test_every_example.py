@@ -13,6 +13,7 @@ PRINTED = DOCS / "_static" / "examples"
 TESTED_ELSEWHERE = {"digits.py": "test_digits.py", "quickstart.py": "test_readme.py"}
 TESTED_HERE = {
     "embedding.py",
+    "fit_peaks.py",
     "optimizers.py",
     "optuna_study.py",
     "preempted.py",
@@ -156,3 +157,18 @@ def test_what_torch_began_jopt_ends_as_torch_would_have(precision, bound, tmp_pa
     picture = (tmp_path / "torch_to_jax.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert out.endswith(f"picture: {tmp_path / 'torch_to_jax.png'}\n")
+
+
+@pytest.mark.slow
+def test_peaks_are_fitted_between_bounds(tmp_path):
+    out = succeed(EXAMPLES / "fit_peaks.py", "--starts", 8, "--out", tmp_path)
+    ends = r"^between bounds: (\d) of 8 starts end at the best fit, (\d) within the bounds; "
+    lowest, within = map(int, re.search(ends, out, re.MULTILINE).groups())
+    assert (lowest >= 1, within) == (True, 8)
+    found, true = map(float, re.search(r"misfit (\S+), at the true parameters (\S+)", out).groups())
+    assert found < true, "the best fit follows some of the noise"
+    rows = re.findall(r"^(?:height|center|width|floor) +(\S.*)$", out, re.MULTILINE)
+    for numbers in (list(map(float, row.split())) for row in rows):
+        half = len(numbers) // 2
+        assert numbers[:half] == pytest.approx(numbers[half:], abs=0.05)
+    assert (tmp_path / "fit_peaks.png").read_bytes().startswith(b"\x89PNG")
