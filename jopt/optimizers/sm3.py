@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, apart, optimizer
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import Ratio, lerp, safe_sqrt
+from jopt.numerics import Ratio, lerp_by, safe_sqrt, share_of
 
 AXES = 4
 """How many axes have maxima of their own, the last of them with all that stand before it."""
@@ -44,8 +44,9 @@ SPEC = Spec(
 
 
 def prepare(h: Any) -> dict[str, Any]:
-    """The weight of this step's square: a sum has 1, a mean what is left."""
-    return {"weight": jnp.where(h.b2 == 1, 1, 1 - h.b2)}
+    """The weight of this step's square: a sum has 1, a mean what is left; and the momentum's."""
+    made = {"weight": jnp.where(h.b2 == 1, 1, 1 - h.b2)}
+    return made if h.momentum is None else made | {"share": share_of(1 - h.momentum)}
 
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
@@ -56,18 +57,22 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
         least = functools.reduce(jnp.minimum, covers.values())
         return h.b2 * least + h.weight * jnp.square(g)
 
-    # A ν for each maximum: one for all of them a GPU writes down in a kernel that does no more.
-    *own, seen = apart(covers, len(covers) + 1)
-    nu = squares(seen)
-    new = {
-        name: jnp.max(squares(each), _others(x, g), keepdims=True) if g.size else x
-        for each, (name, x) in zip(own, covers.items(), strict=True)
-    }
+    if len(covers) == 1:  # of a vector or a number every maximum is of one entry
+        nu = squares(covers)
+        new = dict.fromkeys(covers, nu)
+    else:
+        # A ν for each maximum: one for all of them a GPU writes down in a kernel that does no more.
+        *own, seen = apart(covers, len(covers) + 1)
+        nu = squares(seen)
+        new = {
+            name: jnp.max(squares(each), _others(x, g), keepdims=True) if g.size else x
+            for each, (name, x) in zip(own, covers.items(), strict=True)
+        }
     under = safe_sqrt(nu + h.eps)
     d = Ratio(g, jnp.where(under > 0, under, 1))
     if h.momentum is None:
         return d, new
-    mu = lerp(s.mu, d.value, 1 - h.momentum)
+    mu = lerp_by(s.mu, d.value, h.share)
     return mu, new | {"mu": mu}
 
 
