@@ -97,6 +97,11 @@ def treewise(
 class LeafPart(SpecPart):
     """A rule applied to each leaf alone."""
 
+    @property
+    def cheap(self) -> bool:  # type: ignore[override]
+        """Where it calls no function of the user's."""
+        return not FUNCTIONS & set(self.extra)
+
     def run(
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:

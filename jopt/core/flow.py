@@ -111,6 +111,9 @@ class Part(abc.ABC):
     remembers: bool = True
     """Whether what it does depends on earlier updates."""
 
+    cheap: bool = False
+    """Whether to run it and choose costs less than a branch around it: it reads and writes once."""
+
     streams: bool = False
     """Whether it brings in by itself what of its node rests in the host's memory."""
 

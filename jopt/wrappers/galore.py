@@ -83,7 +83,7 @@ class Prepared:
         """See `jopt.leafwise`."""
         due = jnp.mod(h.t - 1, h.update_proj_gap) == 0
         own = {} if self.prepare is None else self.prepare(h)
-        return {**own, "due": due.astype(h.t.dtype)}
+        return {**own, "due": due}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Subspace:
             vectors = (u if left else v.T)[:, : last.shape[1]]
             return like(_upright(vectors).astype(last.dtype), laid(last, 0, 1))
 
-        kept = jax.lax.cond(h.due == 1, new, lambda g: last, g)
+        kept = jax.lax.cond(h.due, new, lambda g: last, g)
         return cls(kept, whole(kept, 0, 1), left)
 
     def seen(self, g: Array, s: Any, p: Any) -> tuple[Array, Any, Any]:
@@ -146,10 +146,9 @@ class Subspace:
 
     def back(self, d: Any, g: Array, h: Any) -> Array:
         """What it gives, as a matrix like the gradient."""
-        low = value_of(d)
+        low = h.scale * value_of(d)
         full = self.basis @ low if self.left else low @ self.basis.T
-        put_back: Array = h.scale * like(full, laid(g, 0, 1))
-        return put_back
+        return like(full, laid(g, 0, 1))
 
     def _low(self, x: Array) -> Array:
         return self.basis.T @ whole(x, 0) if self.left else whole(x, 1) @ self.basis
@@ -157,9 +156,8 @@ class Subspace:
 
 def _upright(vectors: Array) -> Array:
     """The same, the largest entry of each above 0: which sign a library takes is its own affair."""
-    at = jnp.argmax(jnp.abs(vectors), axis=0, keepdims=True)
-    sign = jnp.sign(jnp.take_along_axis(vectors, at, axis=0))
-    return vectors * jnp.where(sign == 0, 1, sign)
+    most, least = (f(vectors, axis=0, keepdims=True) for f in (jnp.max, jnp.min))
+    return jnp.where(most >= -least, vectors, -vectors)
 
 
 @configured("jopt.")
@@ -262,6 +260,7 @@ def _spec(spec: Spec) -> Spec:
         ageless=False,
         complex="no",
         elementwise=False,
+        reduces="alone",
         torch=None,
     )
 

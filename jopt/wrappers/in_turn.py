@@ -83,7 +83,8 @@ class InTurnPart(WrapperPart):
             for u, x in zip(up, shapes[0], strict=True)
         ]
         first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
-        updates, took, inner, others = once_if(down, one, (moves, first, inner, nodes))
+        start = (moves, first, inner, nodes)
+        updates, took, inner, others = self._only_if(down, one, start, rest)
         after = replace(flow, updates=updates, stepped=flow.stepped or steps)
         after = replace(after, took=down if took is None else took)
         return after, {**own[0], "inner": {**own[0]["inner"], **inner}}, others
@@ -112,9 +113,15 @@ class InTurnPart(WrapperPart):
         inner = {k: node["inner"][k] for k in self._down}
         high = flow.plus(up, add)
         start = ([None if i in still else x for i, x in enumerate(high)], inner, nodes)
-        moved, inner, others = once_if(down, one, start)
+        moved, inner, others = self._only_if(down, one, start, rest)
         leaves = [params[i] if i in still else x for i, x in enumerate(moved)]
         return leaves, {**own[0], "inner": {**own[0]["inner"], **inner}}, others
+
+    def _only_if(self, down: Array, one: Any, start: Any, rest: Mapping[str, Part]) -> Any:
+        """`one(start)` where it goes down; a loop has what it changes written down before."""
+        if not all(part.cheap for part in (*self._down.values(), *rest.values())):
+            return once_if(down, one, start)
+        return jax.tree.map(lambda new, old: jnp.where(down, new, old), one(start), start)
 
     @property
     def _down(self) -> dict[str, Part]:

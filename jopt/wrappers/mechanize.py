@@ -17,7 +17,7 @@ from jopt.core.spec import Options, Shape
 from jopt.core.transform import Add, Flow, Leaves, Node, Part
 from jopt.core.tree import Layout, match_leaves
 from jopt.core.wrap import WrapperPart
-from jopt.numerics import cast, global_norm, vector_dot
+from jopt.numerics import Dot, Norm, cast, together
 
 
 def _rates(shape: Shape, options: Options) -> Shape:
@@ -51,12 +51,14 @@ def rule(u: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     dtype, n = h.eps.dtype, h.num_betas
     scale, largest = cast(s.scale, dtype), cast(s.largest, dtype)
     total = jnp.sum(scale)
-    decay = h.weight_decay * total * cast(global_norm(h.grad), dtype)
-    decay = decay / (cast(global_norm(p), dtype) + h.eps)
     back = 1 / (total + h.eps)
     way = [cast(back, x.dtype) * (x - x0) for x, x0 in zip(p, s.start, strict=True)]
-    pull = [g + cast(decay, x.dtype) * x for g, x in zip(h.grad, p, strict=True)]
-    product = cast(vector_dot(pull, way), dtype)
+    (of_g, met), (of_p, far), down, out = together(
+        Norm(h.grad), Norm(p), Dot(h.grad, way), Dot(p, way), bare=True
+    )
+    met, far, down, out = (cast(x, dtype) for x in (met / of_g, far / of_p, down, out))
+    decay = h.weight_decay * total * met / (far + h.eps)
+    product = down + decay * out
 
     beta = 1 - 0.1 ** jnp.arange(1, n + 1, dtype=dtype)
     bounded = jnp.clip(product, -largest, largest)

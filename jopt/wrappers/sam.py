@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jopt.base import configured
 from jopt.core import Hyper, Spec, Transform, Value, chain, treewise
-from jopt.numerics import global_norm
+from jopt.numerics import Norm, cast, together
 from jopt.wrappers.in_turn import InTurnPart
 
 SAM = Spec(
@@ -44,9 +44,10 @@ def adaptive(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
 
 def _answer(steep: Any, along: Any, p: Any, h: Any) -> Any:
     """The way up, ρ·along / ‖steep‖; or the gradients there."""
-    size = global_norm(steep)
+    ((factor, size),) = together(Norm(steep), bare=True)
     far = jnp.where(size > 0, h.rho.astype(size.dtype) / jnp.where(size > 0, size, 1), 0)
-    up = [far.astype(d.dtype) * d for d in along]
+    # The power of two first: where ‖steep‖ is out of range, the quotient alone may be, too.
+    up = [cast(far, d.dtype) * (cast(factor, d.dtype) * d) for d in along]
     if h.in_turn:
         return up
     return jax.grad(h.value_fn)([x + d for x, d in zip(p, up, strict=True)])

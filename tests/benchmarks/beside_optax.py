@@ -130,9 +130,19 @@ BESIDE = {
     "madgrad": alike("madgrad", 1e-3),
     "momo": alike("momo", **VALUE),
     "momo_adam": alike("momo_adam", **VALUE),
-    "sophia": alike("sophia", 1e-3, tree="small", obj_fn=loss),
+    "sophia": pair(
+        lambda: jopt.sophia(1e-3),
+        lambda: contrib.sophia(1e-3),
+        1 / 10,
+        "small",
+        often=1 / 10,
+        value_fn=loss,
+        obj_fn=loss,
+    ),
     "galore(adamw)": pair(
-        lambda: jopt.galore(jopt.adamw(1e-3), rank=RANK), lambda: contrib.galore(1e-3, rank=RANK)
+        lambda: jopt.galore(jopt.adamw(1e-3), rank=RANK, side="longer"),
+        lambda: contrib.galore(1e-3, rank=RANK, weight_decay=1e-2),
+        often=1 / 200,
     ),
     "lookahead(adam)": Case(
         TREE,

@@ -31,6 +31,8 @@ class Step(NamedTuple):
     run: Callable[[Any, Any, Any], tuple[Any, Any]]
     turns: tuple[float, ...] = ()
     rest: float | None = None
+    often: float = 1.0
+    """In which share of steps a conditional takes the branch that moves most."""
 
 
 class Case(NamedTuple):
@@ -51,6 +53,7 @@ def by_update(
     apply: Callable[[Any, Any], Any],
     turns: tuple[float, ...] = (),
     rest: float | None = None,
+    often: float = 1.0,
     **extra: Any,
 ) -> Step:
     """`update`, with what else it is given, then its updates added."""
@@ -59,7 +62,7 @@ def by_update(
         updates, state = tx.update(grads, state, params, **extra)
         return apply(params, updates), state
 
-    return Step(tx.init, run, turns, rest)
+    return Step(tx.init, run, turns, rest, often)
 
 
 def by_step(tx: jopt.Transform, turns: tuple[float, ...] = ()) -> Step:

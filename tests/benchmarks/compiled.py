@@ -52,12 +52,13 @@ def compiled(step: Step, tree: Tree, target: str) -> targets.Built:
 def row(step: Step, tree: Tree, built: Sequence[targets.Built]) -> dict[str, float]:
     """The figures of one program, which was built once or more often."""
     program, n = built[0].program, size(tree)
-    counts = count(program.as_text(), step.turns, step.rest)
+    most, least = (count(program.as_text(), step.turns, step.rest, branch) for branch in (max, min))
+    counts = most * step.often + least * (1 - step.often)
     traced, seconds = targets.median(built)
     return {
         "kernels": counts.kernels,
         "bytes": counts.bytes / n,
-        "loops": counts.loops,
+        "loops": most.loops,
         "state": nbytes(jax.eval_shape(step.init, tree)) / n,
         "temporary": program.memory_analysis().temp_size_in_bytes / n,
         "trace": traced,

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def names(known: Iterable[str]) -> Callable[[str], list[str]]:
     """The type of an argument: names with commas between them, each of them known."""
 
     def parsed(text: str) -> list[str]:
-        given = text.split(",")
+        given = re.split(r",(?! )", text)  # a name may say with what
         if unknown := [name for name in given if name not in known]:
             raise argparse.ArgumentTypeError(
                 f"no such name: {', '.join(unknown)}; there are {', '.join(known)}"
