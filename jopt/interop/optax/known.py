@@ -110,6 +110,7 @@ STATES: dict[str, dict[str, str]] = {
     "ScaleByBacktrackingLinesearchState": _SEARCH,
     "ScaleByZoomLinesearchState": _SEARCH,
     "MaskedState": {"inner_state": INNER},
+    "SplitRealAndImaginaryState": {"inner_state": INNER},
     "PartitionState": {"inner_states": INNER},
     "InjectStatefulHyperparamsState": {
         "count": COUNT,

@@ -215,12 +215,13 @@ class _Matching:
     def _check_real(self, part: Part, entry: str, leaf: Path) -> None:
         slots = part.slots if isinstance(part, SpecPart) else ()
         squares = any(s.name == entry and not s.signed for s in slots)
-        if squares and jnp.issubdtype(self._param(leaf).dtype, jnp.complexfloating):
+        whole = not self.theirs.split
+        if squares and whole and jnp.issubdtype(self._param(leaf).dtype, jnp.complexfloating):
             raise StateError(
                 self.who,
                 "optax squares a complex gradient whole, jopt its parts, as torch does",
                 path=shown(leaf),
-                expected="a real parameter",
+                expected="a real parameter, or optax.contrib.split_real_and_imaginary",
                 found=self.shapes[leaf].dtype,
             )
 

@@ -44,7 +44,7 @@ class Pairs:
             began = self._step != 0
             return (
                 lambda x: (param - x) / length if began else jnp.zeros_like(param),
-                lambda d: param - node["t"][leaf_of(node["t"])] * d if _steps(node) else 0 * d,
+                lambda d: param - _far(node).astype(d.dtype) * d if _steps(node) else 0 * d,
             )
         if entry == "sy":
             dtype = node["sy"][leaf_of(node["sy"])].dtype
@@ -99,6 +99,10 @@ def leaf_of(shared: Mapping[str, Any]) -> str:
 
 def _steps(node: Mapping[str, Any]) -> int:
     return int(node["n_iter"][leaf_of(node["n_iter"])])
+
+
+def _far(node: Mapping[str, Any]) -> Any:
+    return jnp.asarray(node["t"][leaf_of(node["t"])])
 
 
 def _weights(sy: Any) -> Any:

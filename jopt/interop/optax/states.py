@@ -46,6 +46,7 @@ class Contents:
     own: dict[Path, tuple[frozenset[str], Any]] = field(default_factory=dict)
     slow: dict[Path, Any] | None = None  # lookahead's slow weights, which are no state there
     numbers: dict[Path, Any] = field(default_factory=dict)
+    split: bool = False  # whether there were pairs of arrays for complex parameters
     sketch: list[str] = field(default_factory=list)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from jopt.core.transform import Node, Part, check_transform
 from jopt.core.tree import Tree
 from jopt.interop.optax.moves import as_stored, match
 from jopt.interop.optax.own_counts import OwnCounts, counting, fast_and_slow, fill_own
+from jopt.interop.optax.split import joined, parted
 from jopt.interop.optax.states import Contents, read
 
 _OFF = {"eps_root": 0.0}
@@ -48,10 +50,10 @@ def import_state(
     `momo`, `momo_adam`, `muon`, `prodigy` and `sophia`, in any `chain` or `named_chain` with what
     has no state (clipping, `add_decayed_weights`, `scale`) and with schedules; inside
     `inject_hyperparams`, `masked`, `partition`, `MultiSteps`, `galore`, `mechanize`, `sam`,
-    `schedule_free`, `apply_if_finite`, `lookahead`, `conditionally_mask` and
-    `conditionally_transform`. optax need not be installed: states are known by the
-    names of their types, or of their fields if they went
-    through `flax.serialization` or orbax.
+    `schedule_free`, `apply_if_finite`, `lookahead`, `conditionally_mask`,
+    `conditionally_transform` and `split_real_and_imaginary`. optax need not be installed: states
+    are known by the names of their types, or of their fields if they went through
+    `flax.serialization` or orbax.
 
     The moments are carried over as they are, with four exceptions. A trace that ends its chain,
     as in `optax.rmsprop`, has the learning rate in it and is divided by minus that.
@@ -84,7 +86,7 @@ def import_state(
     """
     who = "import_state"
     check_transform(who, tx)
-    theirs = read(who, optax_state)
+    _, theirs = joined(who, optax_state)
     params, slow = fast_and_slow(params)
     theirs.slow = None if slow is None else flatten(who, slow)
     state, boxes = taken_off(tx.init(params))
@@ -133,7 +135,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     params, _ = fast_and_slow(params)
     state, _ = taken_off(state)
     tx.check_labels(state, params)
-    theirs = read(who, like)
+    whole, theirs = joined(who, like)
     layout, leaves = tx.layout(params)
     aged = [
         label
@@ -142,10 +144,10 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
     ]
     if aged:
         raise StateError(who, "optax has one age for all leaves", path=f"{aged[0]}/leaf_count")
-    own, values = flatten(who, state), flatten(who, like)
+    own, values = flatten(who, state), flatten(who, whole)
     shapes = dict(zip(layout.paths, leaves, strict=True))
     _fill_scalars(who, tx, state, theirs, values)
-    theirs = read(who, rebuild(who, like, values))
+    theirs = replace(read(who, rebuild(who, whole, values)), split=theirs.split)
     for move in match(who, tx.parts, state, shapes, theirs):
         if move.theirs is None:
             if move.told:
@@ -156,7 +158,7 @@ def export_state(tx: Transform, params: Tree, state: State, like: Tree) -> Tree:
         value = own[move.ours] if move.factor == 1 else own[move.ours] / move.factor
         value = move.back(value) if move.back else value
         values[move.theirs] = jnp.asarray(value, values[move.theirs].dtype)
-    return rebuild(who, like, values)
+    return parted(rebuild(who, whole, values), like)
 
 
 def _agreed(who: str, theirs: Contents, count: int | None) -> int | None:
