@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 
@@ -37,6 +36,9 @@ from jopt.checkpoint.state_dict import state_dict
 from jopt.checkpoint.store import load, save
 from jopt.core import Transform
 from jopt.core.tree import Tree
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ class Checkpoints:
             return True
         copied = state_dict(tree)
         if self._writer is None:
+            from concurrent.futures import ThreadPoolExecutor  # not at every import of jopt
+
             self._writer = ThreadPoolExecutor(1, "jopt-checkpoints")
         self._pending = self._writer.submit(self._write, step, copied, value, False)
         self._pending.add_done_callback(lambda done: _tell(step, done))

@@ -7,6 +7,7 @@ once, where a reader of it looks.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
@@ -65,11 +66,13 @@ def optimizer(
     check_rule(spec, rule, lifted.get("prepare"), None, door=door)
 
     def decorate(function: Callable[P, Mapping[str, Any] | None]) -> Callable[P, Transform]:
-        own = inspect.signature(function).parameters.values()
-        unsaid = {p.name: p.default for p in own if p.default is not p.empty}
+        @functools.cache  # made at the first call: a program imports many factories, and calls few
+        def unsaid() -> dict[str, Any]:
+            own = inspect.signature(function).parameters.values()
+            return {p.name: p.default for p in own if p.default is not p.empty}
 
         def make(written: inspect.BoundArguments) -> Transform:
-            given = {**unsaid, **written.arguments}
+            given = {**unsaid(), **written.arguments}
             given |= given.pop(rest, {})
             for name, number in (also or {}).items():
                 if (value := given.pop(name, None)) is not None:
