@@ -16,10 +16,12 @@ Coefficients = Triple | Sequence[Triple] | Literal["polar_express"]
 """One triple for all steps of Newton-Schulz, one for each, or the name of a known row."""
 NAMED: dict[str, Any] = {"polar_express": POLAR_EXPRESS}
 
-
 Adjust = Literal["original", "spectral", "match_rms_adamw"]
 Kernels = Literal["out_in", "in_out"]
 """Whether matrices are written outputs by inputs, as torch does, or inputs by outputs."""
+
+CHOICES = dict.fromkeys(("ns_coefficients", "ns_steps", "adjust_lr", "kernels", "ns_dtype"))
+"""The options of a spec whose rule orthogonalises."""
 
 
 def scale_of(shape: tuple[int, ...], adjust_lr: str | None, kernels: str) -> float:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jopt.base import ConfigError, plain
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
 from jopt.core.iteration import (
+    CHOICES,
     Coefficients,
     Kernels,
     check_shapes,
@@ -28,14 +29,7 @@ SPEC = Spec(
     name="dion2",
     hypers=(RATE, DECAY, Hyper("momentum", "[0, 1]"), EPS),
     slots=(Slot("momentum_buffer"),),
-    options={
-        "fraction": None,
-        "ns_coefficients": None,
-        "ns_steps": None,
-        "adjust_lr": None,
-        "kernels": None,
-        "ns_dtype": None,
-    },
+    options={"fraction": None, **CHOICES},
     gives="direction",
     decay="step",
     complex="no",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
 from jopt.core.iteration import (
+    CHOICES,
     Coefficients,
     Kernels,
     check_shapes,
@@ -30,14 +31,7 @@ SPEC = Spec(
     name="normuon",
     hypers=(RATE, DECAY, Hyper("momentum", "[0, 1)"), B2, EPS),
     slots=(BUFFER, Slot("nu", _outputs, signed=False)),
-    options={
-        "nesterov": None,
-        "ns_coefficients": None,
-        "ns_steps": None,
-        "adjust_lr": None,
-        "kernels": None,
-        "ns_dtype": None,
-    },
+    options={"nesterov": None, **CHOICES},
     gives="direction",
     decay="step",
     complex="no",
