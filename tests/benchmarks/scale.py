@@ -28,7 +28,7 @@ from tests.benchmarks.reports import as_they_come, note, number
 
 SMALL = 1024
 
-CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any] | None]] = {
     "adamw": (lambda: jopt.adamw(1e-3), lambda: optax.adamw(1e-3)),
     "clip+adamw": (
         lambda: jopt.chain(jopt.clip_by_global_norm(1.0), jopt.adamw(1e-3)),
@@ -36,7 +36,18 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     ),
     "adafactor": (lambda: jopt.adafactor(), lambda: optax.adafactor(1e-3)),
     "muon": (lambda: jopt.muon(1e-2), lambda: optax.contrib.muon(1e-2)),
+    "soap": (lambda: jopt.soap(3e-3), None),
+    "kl_shampoo": (lambda: jopt.kl_shampoo(3e-3), None),
+    "shampoo": (lambda: jopt.shampoo(1e-3), None),
+    "shampoo newton": (lambda: jopt.shampoo(1e-3, method="newton"), None),
+    "kron": (lambda: jopt.kron(1e-3), None),
+    "soap spread": (lambda: jopt.soap(3e-3, spread=True, update_every=2), None),
+    "shampoo spread": (lambda: jopt.shampoo(1e-3, spread=True, update_every=2), None),
+    "kron spread": (lambda: jopt.kron(1e-3, spread=True, update_every=2), None),
 }
+"""By jopt, and by optax where it has one. What keeps something beside whole matrices has it with
+their owners.
+"""
 
 HEADS = (
     "update",
@@ -89,15 +100,19 @@ def measured(tx: Any, params: Mapping[str, Any], of_jopt: bool) -> tuple[Any, in
 
 
 def row(
-    name: str, by: str, sizes: tuple[int, ...], spec: Any, alone: Any, layers: int
+    name: str, by: str, sizes: tuple[int, ...], spec: Any, alone: Any, layers: int, kind: AxisType
 ) -> list[str]:
     """One line of the table; `alone` caches what one device does."""
     of_jopt = by == "jopt"
     shapes = matrices(layers, 1024)
-    mesh = jax.make_mesh(sizes, ("f", "t")[: len(sizes)], axis_types=(AxisType.Auto,) * len(sizes))
+    mesh = jax.make_mesh(sizes, ("f", "t")[: len(sizes)], axis_types=(kind,) * len(sizes))
     params = laid(mesh, shapes, spec)
-    tx = CASES[name][not of_jopt]()
-    own = jopt.sharding.laid_out(tx, params) if of_jopt and name == "muon" else tx
+    tx = (CASES[name][not of_jopt] or CASES[name][0])()
+    own = tx
+    if name == "muon" and of_jopt:
+        own = jopt.sharding.laid_out(tx, params)
+    elif CASES[name][1] is None:
+        own = jopt.sharding.owned(tx, params)
     head = [name, "x".join(map(str, sizes)), str(spec), by]
     try:
         made, held, seconds = measured(own, params, of_jopt)
@@ -121,19 +136,21 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__)
     given.add_argument("--devices", default="16,256")
     given.add_argument("--layers", type=int, default=2)
+    given.add_argument("--explicit", action="store_true", help="axes of meshes are explicit")
     given.add_argument("--cases", default=",".join(CASES))
     said = given.parse_args()
     devices = [*map(int, said.devices.split(","))]
     jax.config.update("jax_num_cpu_devices", max(devices))
     alone = dict[tuple[str, str], float]()
+    kind = AxisType.Explicit if said.explicit else AxisType.Auto
 
     def rows() -> Iterator[list[str]]:
         for name in said.cases.split(","):
             for count in devices:
                 for sizes, spec in layouts(count):
-                    for by in ("jopt", "optax"):
+                    for by in ("jopt", "optax") if CASES[name][1] else ("jopt",):
                         note(f"compiling {name} by {by} for {sizes} {spec}")
-                        yield row(name, by, sizes, spec, alone, said.layers)
+                        yield row(name, by, sizes, spec, alone, said.layers, kind)
 
     as_they_come(HEADS, rows())
 

@@ -18,6 +18,16 @@ def test_products_count_turns_and_the_branches_that_do_least_and_most():
     assert products(jax.make_jaxpr(step)(x, y, True).jaxpr) == (5 * one, 5 * one + other)
 
 
+def test_loops_without_a_number_have_the_turns_that_are_said():
+    x = jnp.ones((2, 2))
+    jaxpr = jax.make_jaxpr(
+        lambda x: jax.lax.while_loop(lambda x: jnp.sum(x) < 9, lambda x: x @ x, x)
+    )(x).jaxpr
+    assert products(jaxpr) == (0, 0)
+    assert products(jaxpr, turns=(3,)) == (3 * 16, 3 * 16)
+    assert products(jaxpr, by_loop=True) == (0, 16)
+
+
 def test_what_the_first_step_alone_does_is_not_counted():
     x, y = jnp.ones((2, 3)), jnp.ones((3, 4))
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.oracles import optax_shampoo
 from tests.oracles.papers.draws import as_drawn, fits
 from tests.oracles.problems import problem
 from tests.oracles.recorded.kept import STEPS, keep
@@ -98,11 +99,10 @@ def of_kron(said: dict[str, Any]) -> Any:
 
 
 def of_shampoo(said: dict[str, Any]) -> Any:
-    package: Any = importlib.import_module("optax_shampoo.distributed_shampoo")
+    package = optax_shampoo.package()
     numbers = {**PLAIN_SHAMPOO, **said}
     numbers["graft_type"] = package.GraftingType[numbers.get("graft_type", "SGD")]
     tx = package.distributed_shampoo(**numbers)
-    package.lax = SimpleNamespace(**{**vars(jax.lax), "while_loop": loop})
 
     def init(params: Any) -> Any:
         """Without the float32 of its factors and roots."""
@@ -110,13 +110,6 @@ def of_shampoo(said: dict[str, Any]) -> Any:
         return jax.tree.map(wider, tx.init(params))
 
     return init, jax.jit(lambda grads, state, params, _: tx.update(grads, state, params))
-
-
-def loop(cond: Any, body: Any, start: Any) -> Any:
-    """A loop that begins in the dtypes it goes on with."""
-    types = jax.eval_shape(body, start)
-    start = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), start, types)
-    return jax.lax.while_loop(cond, body, start)
 
 
 def led(optimizer: Any) -> Any:
