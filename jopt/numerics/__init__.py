@@ -40,8 +40,6 @@ from jopt.numerics.moments import Ratio as Ratio
 from jopt.numerics.moments import debias as debias
 from jopt.numerics.moments import in_place as in_place
 from jopt.numerics.moments import lerp as lerp
-from jopt.numerics.moments import lerp_by as lerp_by
-from jopt.numerics.moments import share_of as share_of
 from jopt.numerics.newton_schulz import POLAR_EXPRESS as POLAR_EXPRESS
 from jopt.numerics.newton_schulz import each_step as each_step
 from jopt.numerics.newton_schulz import newton_schulz as newton_schulz

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, apart, optimizer
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import Ratio, lerp_by, safe_sqrt, share_of
+from jopt.numerics import Ratio, lerp, safe_sqrt
 
 AXES = 4
 """How many axes have maxima of their own, the last of them with all that stand before it."""
@@ -45,8 +45,7 @@ SPEC = Spec(
 
 def prepare(h: Any) -> dict[str, Any]:
     """The weight of this step's square: a sum has 1, a mean what is left; and the momentum's."""
-    made = {"weight": jnp.where(h.b2 == 1, 1, 1 - h.b2)}
-    return made if h.momentum is None else made | {"share": share_of(1 - h.momentum)}
+    return {"weight": jnp.where(h.b2 == 1, 1, 1 - h.b2)}
 
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
@@ -72,7 +71,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     d = Ratio(g, jnp.where(under > 0, under, 1))
     if h.momentum is None:
         return d, new
-    mu = lerp_by(s.mu, d.value, h.share)
+    mu = lerp(s.mu, d.value, 1 - h.momentum)
     return mu, new | {"mu": mu}
 
 
