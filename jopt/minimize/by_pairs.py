@@ -40,8 +40,6 @@ from jopt.numerics import (
 )
 
 HISTORY = 100
-BOUNDED_HISTORY = 20
-"""Between bounds a step costs the cube of it."""
 MAX_TRIALS, FEW_TRIALS = 25, 4
 PATIENCE = 5
 """After so many steps that lower neither the value nor the gradient the pairs are forgotten."""
@@ -66,8 +64,8 @@ class Run(NamedTuple):
     d: Array
     auxes: tuple[Any, Any]
     rows: Array  # and the next two: of the pairs
-    inverse: Array | None  # none between bounds
-    squares: Array | None
+    inverse: Array
+    squares: Array
     ends: Array  # of the search
     numbers: Array
     counts: Array
@@ -202,12 +200,10 @@ def by_pairs(
 
         def onward(state: tuple[Array, ...]) -> tuple[Array, ...]:
             known = pairs._replace(inverse=state[2], squares=state[3])
-            tables: list[Any]
-            if box is None:
-                d, *tables = newton_step(known, pair[1], low[1], keep & ~failed, size)
-            else:
-                d, tables = bounded_step(known, *low, *box), [None, None]
-                d /= jnp.where(first & ~boxed, size, 1)
+            most = size if box is None else jnp.maximum(1, jnp.max(jnp.abs(low[1]), initial=0))
+            d, *tables = newton_step(known, pair[1], low[1], keep & ~failed, most)
+            if box is not None:
+                d = bounded_step(known, d, *low, *box) / jnp.where(first & ~boxed, size, 1)
             return low, d, *tables, jnp.sum(d * low[1])
 
         here, d, inverse, squares, slope = once_if(
@@ -252,8 +248,7 @@ def by_pairs(
     shapes = jax.eval_shape(look, start)[1]
     aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     at = jnp.stack([start, jnp.zeros_like(start)])
-    m = HISTORY if box is None else BOUNDED_HISTORY
-    none = Pairs.none(m, start, tables=box is None)
+    none = Pairs.none(HISTORY, start)
     # Arrays that are not of one number throughout are constants, and cost no kernel.
     constant: Any = np.asarray
     begin = Run(
@@ -271,9 +266,7 @@ def by_pairs(
     )
     end = jax.lax.while_loop(goes_on, turn, begin)
     last, n = Numbers(*end.numbers), Counts(*end.counts)
-    state: Any = {"rows": end.rows}
-    if box is None:
-        state |= {"inverse": end.inverse, "squares": end.squares}
+    tables: Any = {"rows": end.rows, "inverse": end.inverse, "squares": end.squares}
     return Minimum(
         params=packed.part(end.here[0]),
         value=last.f,
@@ -282,6 +275,6 @@ def by_pairs(
         steps=n.steps,
         evaluations=n.evaluations,
         status=n.status,
-        state=state,
+        state=tables,
         trace=end.trace,
     )

@@ -6,15 +6,31 @@ pairs and K the inverse of a matrix of their products.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.pairs import HIGHEST, Pairs
 from jopt.numerics.scales import power_below
 
+NEWEST = 20
+"""So many pairs are in the model where an entry meets a bound: its step costs the cube of it."""
 
-def bounded_step(p: Pairs, x: Array, g: Array, low: Array, high: Array) -> Array:
+
+def bounded_step(p: Pairs, free: Array, x: Array, g: Array, low: Array, high: Array) -> Array:
     """A step from `x` that stays between `low` and `high`, along which the model falls.
+
+    `free` is the model's minimum as if there were no bounds. It is that between them, too, if it
+    lies there, and `newton_step` has it without the rounding errors of a solve. Else `held_step`.
+    """
+    far = x + free
+    within = jnp.all((low <= far) & (far <= high)) & (p.n > 0)
+    step: Array = jax.lax.cond(within, lambda: free, lambda: held_step(p, x, g, low, high))
+    return step
+
+
+def held_step(p: Pairs, x: Array, g: Array, low: Array, high: Array) -> Array:
+    """A step from `x` where some entries meet a bound.
 
     The Cauchy point is the first minimum of the model along the projected path x − t·g. Entries
     that are at a bound there stay; for the others it goes on to the model's minimum, which is
@@ -47,16 +63,16 @@ def longest(x: Array, d: Array, low: Array, high: Array) -> Array:
 
 
 def compact(p: Pairs) -> tuple[Array, Array, Array]:
-    """θ, W of shape (2m, n), and K of shape (2m, 2m)."""
-    m = p.places.size
-    age = (p.places - p.n) % m
-    live = age >= m - p.n
-    s, y = (jnp.where(live[:, None], rows, 0) for rows in p.rows)
-    newest = jnp.sum(jnp.where((age == m - 1)[:, None], y, 0) ** 2)
-    theta = jnp.where(p.n > 0, newest, 1)
+    """θ, W of shape (2m, n), and K of shape (2m, 2m), of the newest m pairs."""
+    m = min(NEWEST, p.places.size)
+    back = jnp.arange(m, dtype=jnp.int32)
+    live = back < p.n
+    newest = p.rows[:, (p.n - 1 - back) % p.places.size]
+    s, y = (jnp.where(live[:, None], rows, 0) for rows in newest)
+    theta = jnp.where(p.n > 0, jnp.sum(y[0] ** 2), 1)
     w = jnp.concatenate([y, theta * s])
     # Pairs have s·y = 1. Where there is none the matrix has such a diagonal as keeps it regular.
-    lower = jnp.where(age[:, None] > age[None], _dot(s, y.T), 0)
+    lower = jnp.where(back[:, None] < back[None], _dot(s, y.T), 0)
     eye = jnp.eye(m, dtype=w.dtype)
     squares = theta * _dot(s, s.T) + jnp.where(live[:, None], 0, eye)
     return theta, w, jnp.linalg.inv(jnp.block([[-eye, lower.T], [lower, squares]]))

@@ -10,7 +10,7 @@ zeros in R⁻¹, whatever else is left there.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +20,21 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Pairs(NamedTuple):
-    """`rows`, shape (2, m, n); `inverse`, R⁻¹, and `squares`, YᵀY, which only `newton_step` needs.
+    """`rows`, shape (2, m, n); `inverse`, R⁻¹, and `squares`, YᵀY.
 
     `n` pairs were stored since there were none; from 2·m on it is counted from m again.
     """
 
     rows: Array
-    inverse: Any
-    squares: Any
+    inverse: Array
+    squares: Array
     n: Array
 
     @classmethod
-    def none(cls, m: int, like: Array, *, tables: bool = True) -> Pairs:
+    def none(cls, m: int, like: Array) -> Pairs:
         """Room for `m` pairs of vectors like this one."""
         rows = jnp.zeros((2, m, like.size), like.dtype)
-        table = jnp.zeros((m, m), like.dtype) if tables else None
+        table = jnp.zeros((m, m), like.dtype)
         return cls(rows, table, table, jnp.zeros((), jnp.int32))
 
     @property

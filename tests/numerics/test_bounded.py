@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jopt.numerics import Pairs, bounded_step, stored
-from jopt.numerics.bounded import cauchy, compact
+from jopt.numerics.bounded import cauchy, compact, held_step
 
 
 def made(rng, n, m, pairs):
@@ -53,7 +53,7 @@ def test_the_cauchy_point_and_the_step_from_it(pairs):
     rng = np.random.default_rng(pairs)
     n, m = 8, 4
     p, b = made(rng, n, m, pairs)
-    jitted = jax.jit(lambda *a: (cauchy(*compact(p), *a)[0], bounded_step(p, *a)))
+    jitted = jax.jit(lambda *a: (cauchy(*compact(p), *a)[0], held_step(p, *a)))
     for i in range(12):
         low, high = np.full(n, -1.0), np.full(n, 1.0)
         low[:2], high[1:3] = -np.inf, np.inf
@@ -80,5 +80,14 @@ def test_without_bounds_it_is_the_step_of_newton():
     rng = np.random.default_rng(5)
     p, b = made(rng, 8, 4, 3)
     g, free = jnp.asarray(rng.normal(size=8)), jnp.full(8, jnp.inf)
-    step = bounded_step(p, jnp.zeros(8), g, -free, free)
-    np.testing.assert_allclose(step, -np.linalg.solve(b, g), rtol=1e-9)
+    want = -np.linalg.solve(b, g)
+    at = jnp.zeros(8), g, -free, free
+    np.testing.assert_allclose(held_step(p, *at), want, rtol=1e-9)
+    # It is taken as it comes where it is between the bounds, and only there.
+    given = jnp.asarray(want) + 1e-6
+    np.testing.assert_array_equal(bounded_step(p, given, *at), given)
+    less = free.at[3].set(0.5 * jnp.abs(given[3]))
+    near = *at[:2], -less, less
+    np.testing.assert_allclose(bounded_step(p, given, *near), held_step(p, *near), rtol=1e-9)
+    none = made(rng, 8, 4, 0)[0]
+    np.testing.assert_allclose(bounded_step(none, given, *at), held_step(none, *at), rtol=1e-9)

@@ -93,7 +93,7 @@ def test_squares_of_gradients_that_overflow(low):
 
 def test_a_model_that_rises_is_forgotten_as_often_as_it_takes(monkeypatch):
     # As rounding errors may have it: with two pairs the step leads uphill.
-    def uphill(p, x, g, low, high):
+    def uphill(p, free, x, g, low, high):
         return jnp.where(p.n >= 2, g, jnp.clip(x - g, low, high) - x)
 
     def valley(x):
