@@ -7,12 +7,11 @@ import pytest
 import jopt
 from jopt.testing import compare
 from jopt.testing.subject import Subject, drawn, in_rows
-from tests.catalog import BY_NAME
-from tests.catalog_of_frontier import OF_FRONTIER
+from tests.catalog import CATALOG
 from tests.laws.harness import is_sparse, shapes_of
 
 BEFORE, AFTER = 5, 6
-ENTRIES = {e.name: e for e in (BY_NAME["muon"], *OF_FRONTIER) if e.separable}
+ENTRIES = {e.name: e for e in CATALOG if e.separable}
 SHAPES = {"bias": (3,), "kernel": (3, 4), "wide": (2, 6)}
 COMPOSED = {
     "galore": lambda: jopt.galore(jopt.adamw(0.01), rank=2, update_proj_gap=2),
@@ -28,8 +27,8 @@ COMPOSED = {
     ),
     "newton": lambda: jopt.shampoo(0.01, method="newton", update_every=2, ridge=1e-2),
 }
-ONE_AGE = ("schedule_free_radam",)
-"""What averages all leaves with one sum of weights: what joins is averaged as if it were as old."""
+ONE_AGE = ("schedule_free_radam", "sophia")
+"""One sum of weights, or one turn to look at curvature, for all: what joins counts as old."""
 
 
 def joins(tx, shapes, sparse=False):
@@ -64,19 +63,21 @@ def joins(tx, shapes, sparse=False):
     return three(begun, state, grown, new)
 
 
+def assert_as_alone(name, both, alone):
+    for key in ("old",) if name in ONE_AGE else ("old", "new"):
+        compare.close(key, both[key], alone[key], 1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ENTRIES)
 def test_what_joins_a_restored_state_begins_as_alone_and_the_rest_goes_on(name):
     entry = ENTRIES[name]
-    both, alone = joins(entry.make(), shapes_of(entry), is_sparse(entry))
-    compare.close("it", both, alone, 1e-9)
+    assert_as_alone(name, *joins(entry.make(), shapes_of(entry), is_sparse(entry)))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", COMPOSED)
 def test_so_it_does_in_compositions(name):
-    both, alone = joins(COMPOSED[name](), SHAPES)
-    for key in ("old",) if name in ONE_AGE else ("old", "new"):
-        compare.close(key, both[key], alone[key], 1e-9)
+    assert_as_alone(name, *joins(COMPOSED[name](), SHAPES))
