@@ -35,6 +35,8 @@ class Codec(abc.ABC):
     name: str
     rounds: bool = True
     """Whether what it stores depends on the step, which the state then counts."""
+    measures: bool = False
+    """Whether it asks what `measure` tells."""
 
     @property
     def config(self) -> Any:
@@ -142,6 +144,7 @@ class Int8(Compressed):
     """Blocks of codes of eight bits and a scale each; see `numerics.blocks`."""
 
     name = "int8"
+    measures = True
 
     def __init__(self, block: int = BLOCK) -> None:
         self.block = block

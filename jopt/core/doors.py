@@ -110,9 +110,10 @@ class LeafPart(SpecPart):
         for i, leaf in enumerate(leaves):
             behind = done[i - AHEAD].stored if i >= AHEAD else None
             leaf = self.store.fetched(leaf, behind)
-            if self.looks and done:
-                before = leaves[i - 1].p if self.spec.steps else None
-                leaf = replace(leaf, g=behind_step(leaf.g, before, done[-1].update))
+            if done and (self.looks or self.store.measures):
+                before, out = leaves[i - 1].p if self.spec.steps else None, done[-1]
+                moved = (None, out.moved) if out.update is None else (before, out.update)
+                leaf = replace(leaf, g=behind_step(leaf.g, *moved))
             done.append(self.store.returned(leaf, self._one(leaf)))
         return done, {}
 

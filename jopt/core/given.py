@@ -117,7 +117,18 @@ def stands(given: Any, now: Any) -> Any:
 @jax.jit
 def _compared(held: list[Array], given: Array, now: Array) -> tuple[list[Array], Array]:
     now = jnp.broadcast_to(now, given.shape)
-    same = stands(given, now)
-    kept = [jnp.where(same[..., i], x, now[..., i].astype(x.dtype)) for i, x in enumerate(held)]
+    each = range(len(held))
+
+    def at_once(given: Array, now: Array) -> list[Array]:
+        same = stands(given, now)
+        return [same[..., i] for i in each]
+
+    def one_by_one(given: Array, now: Array) -> list[Array]:
+        return [stands(given[..., i], now[..., i]) for i in each]
+
+    # A TPU has scalars in a memory of their own, but not those from an array that it has made: a
+    # kernel that reads such a one needs room beside.
+    same = jax.lax.platform_dependent(given, now, tpu=one_by_one, default=at_once)
+    kept = [jnp.where(same[i], x, now[..., i].astype(x.dtype)) for i, x in enumerate(held)]
     # Where they are equal the old one, so that it stays where it is: on which devices, that is.
     return kept, jax.lax.stop_gradient(jnp.where(given == now, given, now))

@@ -222,6 +222,9 @@ def side_by_side(h: Mapping[str, Any]) -> Numbers:
 
 @jax.jit
 def _row(numbers: list[Array]) -> Array:
-    # The barrier keeps XLA from looking through the array.
-    row: Array = jax.lax.optimization_barrier(jnp.stack(numbers))
+    # The barrier keeps XLA from looking through the array. A TPU runs no kernels together, and has
+    # scalars in a memory of their own: what reads them from an array there needs room beside.
+    row: Array = jax.lax.platform_dependent(
+        jnp.stack(numbers), tpu=lambda x: x, default=jax.lax.optimization_barrier
+    )
     return row

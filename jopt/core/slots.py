@@ -36,6 +36,11 @@ class Store:
         self.codec = codec
 
     @property
+    def measures(self) -> bool:
+        """Whether it stores nothing of some slot before it has seen all of it."""
+        return any(self.codec.of(s).measures for s in self.slots)
+
+    @property
     def rounds(self) -> bool:
         """Whether it rounds what it stores, differently at every step."""
         free = [s for s in self.slots if s.compress and not s.dtype]

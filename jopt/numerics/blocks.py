@@ -25,6 +25,7 @@ A second moment that is infinite, as 10²⁰ squared is, has to stay so: it is w
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -33,7 +34,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dither import thresholds
-from jopt.numerics.explicit import sharded, whole
+from jopt.numerics.explicit import may_be_split, sharded, whole
 
 DECADES = 7
 
@@ -72,22 +73,51 @@ def scales(x: Array, block: int, signed: bool) -> Array:
         own = jax.typeof(x).sharding.shard_shape(x.shape)
         if any(n % of for n, of in zip(own, grain(x.shape, block), strict=True)):
             x = whole(x, *range(lead, x.ndim))  # blocks that shards share: all read all of them
-    count = -(-length // block)
-    rows = x.reshape(*x.shape[:lead], length)
-    spare = count * block - length
-    if spare:
-        rows = jnp.pad(rows, [(0, 0)] * lead + [(0, spare)])
-    blocks = rows.reshape(*x.shape[:lead], count, block)
-    return _apart(blocks, signed)
 
+    def apart(x: Array) -> Array:
+        count = -(-length // block)
+        rows = x.reshape(*x.shape[:lead], length)
+        spare = count * block - length
+        if spare:
+            rows = jnp.pad(rows, [(0, 0)] * lead + [(0, spare)])
+        return rows.reshape(*x.shape[:lead], count, block)
 
-def _apart(blocks: Array, signed: bool) -> Array:
+    def default(x: Array) -> Array:
+        return scales_of_rows(apart(x), signed, two=signed)
+
+    of_columns = functools.partial(scales_of_columns, block=block, signed=signed)
     found: Array = jax.lax.platform_dependent(
-        blocks,
-        cpu=lambda x: scales_of_rows(x, signed, of=_of_parts),
-        default=lambda x: scales_of_rows(x, signed, two=signed),
+        x,
+        cpu=lambda x: scales_of_rows(apart(x), signed, of=_of_parts),
+        tpu=of_columns if _as_columns(x, x.shape, block) else default,
+        default=default,
     )
     return found
+
+
+def scales_of_columns(x: Array, block: int, signed: bool) -> Array:
+    """The same where the last axis holds whole blocks, with none of them made an axis."""
+
+    def of_columns(x: Array) -> Array:
+        each = (x[..., i : i + block] for i in range(0, x.shape[-1], block))
+        return jnp.stack([_of_rows(one) for one in each], -1)
+
+    return scales_of_rows(x, signed, of=of_columns)
+
+
+COLUMNS = 16
+"""So many blocks of a row, at most, are columns to a TPU, each in kernels of its own."""
+
+
+def _as_columns(x: Array, shape: tuple[int, ...], block: int) -> bool:
+    """Whether a TPU reads blocks of such an array as columns.
+
+    To make an axis of them there moves every entry to another place, and what they share is
+    written down for each. Not of what may be split: a device's part of a column is none of its own.
+    """
+    lead, length = folded(shape, block)
+    fit = lead == len(shape) - 1 > 0 and length % block == 0 and length <= COLUMNS * block
+    return fit and not (sharded(x) or may_be_split(x))
 
 
 PART = 32
@@ -148,8 +178,25 @@ def scales_of_rows(
 def spread(scale: Array, shape: tuple[int, ...], block: int) -> Array:
     """The scale of every entry."""
     lead, length = folded(shape, block)
-    rows = jnp.broadcast_to(scale[..., None], (*scale.shape, block))
-    return rows.reshape(*shape[:lead], -1)[..., :length].reshape(shape)
+
+    def in_rows(scale: Array) -> Array:
+        rows = jnp.broadcast_to(scale[..., None], (*scale.shape, block))
+        return rows.reshape(*shape[:lead], -1)[..., :length].reshape(shape)
+
+    if not _as_columns(scale, shape, block):
+        return in_rows(scale)
+    in_columns = functools.partial(spread_over_columns, shape=shape, block=block)
+    found: Array = jax.lax.platform_dependent(scale, tpu=in_columns, default=in_rows)
+    return found
+
+
+def spread_over_columns(scale: Array, shape: tuple[int, ...], block: int) -> Array:
+    """The same where the last axis holds whole blocks."""
+    along = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
+    each = jnp.broadcast_to(scale[..., :1], shape)
+    for i in range(1, scale.shape[-1]):
+        each = jnp.where(along < i * block, each, scale[..., i : i + 1])
+    return each
 
 
 def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:

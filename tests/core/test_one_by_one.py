@@ -22,7 +22,14 @@ def barriers(tx, names, platform):
 
 
 @pytest.mark.parametrize(
-    ("tx", "waits"), [(jopt.adafactor(), True), (jopt.lamb(), True), (jopt.adamw(), False)]
+    ("tx", "waits"),
+    [
+        (jopt.adafactor(), True),
+        (jopt.lamb(), True),
+        (jopt.adamw(), False),
+        (jopt.adamw(state_dtype="int8"), True),
+        (jopt.adamw(state_dtype="bfloat16"), False),
+    ],
 )
 def test_a_leaf_that_is_read_again_waits_for_the_one_before_on_a_tpu_alone(tx, waits):
     assert barriers(tx, "abc", "tpu") - barriers(tx, "a", "tpu") == (2 if waits else 0)
@@ -38,6 +45,15 @@ def test_what_is_waited_for_on_a_tpu_is_the_new_parameter():
     text = step.trace(params, state).lower(lowering_platforms=("tpu",)).as_text()
     (barrier,) = re.findall(r"optimization_barrier (%\S+), (%\S+) : tensor<4x4xf32>", text)
     assert f"{barrier[1]} = stablehlo.add %arg0, " in text  # the first leaf's, which "b" waits for
+
+
+def test_a_leaf_waits_for_a_parameter_that_its_door_has_moved():
+    params = {name: jax.ShapeDtypeStruct((64, 64), jnp.float32) for name in "ab"}
+    tx = jopt.adamw(state_dtype="int8", kernel="pallas")
+    state = jax.eval_shape(tx.init, params)
+    step = jax.jit(lambda p, s: jopt.step(tx, p, s, p)[0])
+    text = step.trace(params, state).lower(lowering_platforms=("tpu",)).as_text()
+    assert re.search(r"optimization_barrier %arg1, %\S+ : tensor<64x64xf32>, tensor<64", text)
 
 
 def test_a_tpu_takes_as_many_matrices_at_once_as_its_chip_holds():
