@@ -2,7 +2,7 @@
 
 Run from the repository root, with sif2jax installed: `python -m tests.benchmarks.cutest FOLDER`
 runs what is not yet in the folder's files, one line of JSON a problem; with `--report` it prints
-what they say. `results/cutest` holds those of the bounded problems. All in float64, n ≤ 1000, until
+what they say. `results/cutest` holds what was found. All in float64, n ≤ 1000, until
 no entry of the projected gradient is above 1e-8. Solved is a value within
 1e-6·max(1, |f|) of the lowest found. Both call the same compiled function, jopt through a callback,
 so that its loop is compiled once for all problems of a size; every point they ask for is looked at.
