@@ -32,6 +32,8 @@ CALLS = re.compile(
     r"(?:%([\w.\-]+)|\{([^}]*)\})"
 )
 INDEX = re.compile(r"\bindex=(\d+)")
+JOINED = 'custom_call_target="ConcatBitcast"'
+"""By this call a TPU's program names slices, which were copied one beside the other, as one."""
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -142,6 +144,8 @@ def _instruction(name: str, rest: str) -> Instruction:
         number = int(given[1:-1])
     elif opcode == "get-tuple-element":
         number = int(INDEX.search(after)[1])
+    elif opcode == "custom-call" and JOINED in after:
+        opcode = "concat-bitcast"
     trips = TRIPS.search(after)
     return Instruction(
         name,

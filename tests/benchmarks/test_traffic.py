@@ -66,6 +66,16 @@ def test_of_results_within_results_each_is_written():
     assert count(text) == Counts(2, 128 + 32 + 32 + 32 + 32)
 
 
+def test_slices_that_are_named_as_one_are_no_kernel_more():
+    text = entry(
+        "%x = f32[8]{0:T(1024)S(1)} parameter(0)",
+        "%y = f32[8]{0:T(1024)S(1)} negate(%x)",
+        '%two = f32[16]{0:T(1024)S(1)} custom-call(%x, %y), custom_call_target="ConcatBitcast"',
+        "ROOT %z = f32[16]{0} negate(%two)",
+    )
+    assert count(text) == Counts(kernels=2, bytes=64)
+
+
 def test_a_write_in_place_moves_the_slice():
     # The row that is there, the row that is added and the index are read, and a row is written.
     assert count(IN_PLACE + CALL) == Counts(1, 32 + 32 + 4 + 32)

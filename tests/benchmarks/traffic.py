@@ -20,7 +20,16 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks.hlo import Computation, Instruction, Program, parse
 
-FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all"}
+
+FREE = {
+    "parameter",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "concat-bitcast",
+    "constant",
+    "after-all",
+}
 SLICES = {"slice", "dynamic-slice", "gather"}
 WRITE = "dynamic-update-slice"
 
