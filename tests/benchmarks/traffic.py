@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks.hlo import Computation, Instruction, Program, parse
 
-
 FREE = {
     "parameter",
     "tuple",
