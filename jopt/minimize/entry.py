@@ -64,8 +64,8 @@ def minimize(
     - `bounds`: `(lower, upper)`: each a number, a tree like `x0` of numbers and arrays, or `None`,
       also for a single leaf. Equal bounds fix an entry. The function is never evaluated outside;
       `x0` is moved inside first, and the gradient of the rules above is P(x − g) − x, with P
-      the projection to the bounds. Where the model's minimum
-      is not between the bounds, L-BFGS takes its newest 20 pairs.
+      the projection to the bounds. Where the model's minimum is not between the bounds, L-BFGS
+      takes its newest 20 pairs.
     - `max_steps`: how many steps at most; `None` is 15 000, which is SciPy's, and 1000 with `tx`.
     - `tolerance_grad`, `tolerance_value`, `tolerance_params`: see above; each at least 0. The
       first is SciPy's; float32 hardly lets it be less where the value is near 1.
