@@ -22,6 +22,7 @@ import jax
 
 from tests.benchmarks import budgets, targets
 from tests.benchmarks.cases import CASES, Case, Step
+from tests.benchmarks.hlo import parse
 from tests.benchmarks.pictures import draw
 from tests.benchmarks.reports import arguments, markdown, names, note, number, read, say, write
 from tests.benchmarks.traffic import count
@@ -52,7 +53,8 @@ def compiled(step: Step, tree: Tree, target: str) -> targets.Built:
 def row(step: Step, tree: Tree, built: Sequence[targets.Built]) -> dict[str, float]:
     """The figures of one program, which was built once or more often."""
     program, n = built[0].program, size(tree)
-    most, least = (count(program.as_text(), step.turns, step.rest, branch) for branch in (max, min))
+    parsed = parse(program.as_text())
+    most, least = (count(parsed, step.turns, step.rest, branch) for branch in (max, min))
     counts = most * step.often + least * (1 - step.often)
     traced, seconds = targets.median(built)
     return {
