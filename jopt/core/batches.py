@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,13 +21,9 @@ from jopt.core.ownership import (
     lying_so,
     on_owners,
 )
-from jopt.core.side_by_side import one_by_one
 
 Stacks = dict[str, dict[str, OwnedStack]]
 """What is with the owners already, by class and slot."""
-ON_CHIP = 16 * 2**20
-"""So many bytes of matrices of a shape go through products at once on a TPU: more of them would
-go to the main memory and back between one product and the next."""
 RESTACK = "state = jopt.sharding.to_stacks(tx, jopt.sharding.to_leaves(state), params)."
 
 
@@ -45,7 +40,7 @@ def batched(
             turned = algebra.turns and shape[0] > shape[1]
             whole.setdefault((shape[::-1] if turned else shape, x.dtype), []).append(i)
     for members in whole.values():
-        done = _on_device(algebra, [xs[i] for i in members], [kept[i] for i in members])
+        done = _here(algebra, [xs[i] for i in members], [kept[i] for i in members])
         results |= zip(members, done[0], strict=True)
         after |= zip(members, done[1], strict=True)
     away = [i for i, lie in enumerate(lies) if lie is not None]
@@ -130,39 +125,8 @@ def with_stacks(
     return [results[i] for i in range(len(xs))], own_after, new
 
 
-def _on_device(
-    algebra: Algebra, xs: list[Array], kept: list[Kept]
-) -> tuple[list[Array], list[Kept]]:
-    """Those of one shape on one device: all at once, or on a TPU as many as its chip holds.
-
-    Not where each part would have slots to renew: to compile what renews them takes long.
-    """
-    fit = max(1, ON_CHIP // max(xs[0].size * xs[0].dtype.itemsize, 1))
-    parts = -(-len(xs) // fit)
-    if parts == 1 or algebra.owned:
-        return _here(algebra, xs, kept)
-    found: list[Array] = jax.lax.platform_dependent(
-        xs,
-        tpu=functools.partial(in_parts, algebra, parts),
-        default=lambda xs: _here(algebra, xs, kept)[0],
-    )
-    return found, kept
-
-
-def in_parts(algebra: Algebra, parts: int, xs: list[Array]) -> list[Array]:
-    """What becomes of matrices with nothing kept beside, in so many parts of nearly one size."""
-    done: list[Array] = []
-    for i in range(parts):
-        part = xs[len(done) : len(xs) * (i + 1) // parts]
-        # One part after the other, or XLA would begin all of them before it ends one.
-        if done:
-            part, done[-1] = one_by_one(part, done[-1])
-        done += _here(algebra, part, [{}] * len(part))[0]
-    return done
-
-
 def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:
-    """The same for those of one shape on one device."""
+    """Those of one shape on one device, all at once."""
     # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
     # reads gradient and slots again to stack them.
     leads = [x.shape[:-2] for x in xs]

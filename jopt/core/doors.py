@@ -40,7 +40,7 @@ from jopt.core.offloaded import AHEAD
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
-from jopt.core.side_by_side import Numbers, behind_step
+from jopt.core.side_by_side import Numbers, behind_steps
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack
 from jopt.core.transform import ENTRYWISE, Flow, Transform
@@ -113,7 +113,7 @@ class LeafPart(SpecPart):
             if done and (self.looks or self.store.measures):
                 before, out = leaves[i - 1].p if self.spec.steps else None, done[-1]
                 moved = (None, out.moved) if out.update is None else (before, out.update)
-                leaf = replace(leaf, g=behind_step(leaf.g, *moved))
+                leaf = replace(leaf, g=behind_steps(leaf.g, moved))
             done.append(self.store.returned(leaf, self._one(leaf)))
         return done, {}
 

@@ -25,9 +25,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
 
+import jax
+
 from jopt.base import ConfigError, called, configured
 from jopt.core.algebra import Algebra, Batch, WorkOf
 from jopt.core.batches import Stacks, with_stacks
+from jopt.core.chip_loads import Pair, load_by_load, loads_of
 from jopt.core.dealing import parted_spec
 from jopt.core.dealt import DealtPart
 from jopt.core.doors import Prepare
@@ -39,6 +42,7 @@ from jopt.core.numbers_read import numbers_read
 from jopt.core.one_leaf import cast_numbers, view
 from jopt.core.ownership import Lie, lie_of
 from jopt.core.rules import check_rule, of_rule
+from jopt.core.side_by_side import traced
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.tree import Layout
@@ -151,11 +155,50 @@ class MatrixPart(DealtPart):
         over = {slot.name: slot.turned for slot in self.slots if slot.owned and slot.turned}
         told = self.name, self.batch, self.alike, owned, numbers, options
         algebra = Algebra(*told, *shared, over)
-        begun_all = [
-            begun(self._started, leaf, owned if is_matrix(leaf) else {}, self.held)
-            for leaf in leaves
-        ]
+        begun_all = [self._begun(leaf) for leaf in leaves]
         waiting = [w for w in begun_all if not w.done]
+        loads = self._loads(waiting)
+        if not loads:
+            stacks = self._through(algebra, waiting, stacks, layout)
+            return [w.outcome for w in begun_all], stacks
+
+        def at_once() -> list[Pair]:
+            self._through(algebra, waiting, {}, layout)
+            return [(w.outcome.update, w.outcome.slots) for w in waiting]
+
+        def run(leaves: Sequence[Leaf]) -> list[Outcome]:
+            mine = [self._begun(leaf) for leaf in leaves]
+            self._through(algebra, mine, {}, layout)
+            return [w.outcome for w in mine]
+
+        def in_loads() -> list[Pair]:
+            # Rules are begun anew: what they yield must not be there before its turn.
+            return load_by_load(loads, [w.leaf for w in waiting], run, self.spec.steps)
+
+        found = jax.lax.platform_dependent(tpu=in_loads, default=at_once)
+        for w, (update, slots) in zip(waiting, found, strict=True):
+            w.outcome = Outcome(update, slots=slots)
+        return [w.outcome for w in begun_all], stacks
+
+    def _begun(self, leaf: Leaf) -> Waiting:
+        return begun(self._started, leaf, self.owned if is_matrix(leaf) else {}, self.held)
+
+    def _loads(self, waiting: Sequence[Waiting]) -> list[list[int]]:
+        """Those that go one after the other on a TPU; none where all go at once.
+
+        As on a mesh, and where each load would have slots to renew: to compile what renews them
+        takes long.
+        """
+        xs = [w.x for w in waiting]
+        if self.owned or not traced(xs) or any(map(self._lie, waiting)):
+            return []
+        loads = loads_of(xs)
+        return loads if len(loads) > len({(x.shape[-2:], x.dtype) for x in xs}) else []
+
+    def _through(
+        self, algebra: Algebra, waiting: Sequence[Waiting], stacks: Stacks, layout: Layout
+    ) -> Stacks:
+        """Rules that wait, to their end."""
         while waiting:
             lies = [self._lie(w) for w in waiting]
             of = [w.x for w in waiting], [w.kept for w in waiting], lies
@@ -164,7 +207,7 @@ class MatrixPart(DealtPart):
             waiting = [
                 w for w, x, own in zip(waiting, results, kept, strict=True) if w.goes_on(x, own)
             ]
-        return [w.outcome for w in begun_all], stacks
+        return stacks
 
     def _lie(self, waiting: Waiting) -> Lie | None:
         """How the matrices of a leaf lie; `None` if there is no mesh."""

@@ -117,44 +117,29 @@ def for_each(h: Mapping[str, Any], leaves: Sequence[Array]) -> tuple[list[Any], 
     return seen[: len(leaves)], seen[len(leaves) :]
 
 
-def one_by_one(x: Any, behind: Any) -> tuple[Any, Any]:
-    """`x` and `behind`, arrays, the first for a TPU not to read before the second is there.
-
-    What reads an array more than once then finds it on the chip, which holds some leaves and not
-    all: without that XLA begins all of them before it ends one. Whoever reads `behind` later should
-    read the one that is given back: XLA takes out of a barrier what nobody reads behind it.
-    """
-
-    def later(x: Any, behind: Any) -> Any:
-        return jax.lax.optimization_barrier((x, behind))
-
-    if not _traced(x):
-        return x, behind  # nothing is put in order
-    found: tuple[Any, Any] = jax.lax.platform_dependent(
-        x, behind, tpu=later, default=lambda x, behind: (x, behind)
-    )
-    return found
-
-
-def _traced(x: Any) -> bool:
+def traced(x: Any) -> bool:
+    """Whether any of these arrays is in a trace; outside nothing can be put in order."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x))
 
 
-def behind_step(g: Any, p: Array | None, u: Any) -> Any:
-    """`g`, for a TPU not to read before the leaf before it is stepped: its `p`, moved by `u`.
+def behind_steps(g: Any, *steps: tuple[Array | None, Any]) -> Any:
+    """`g`, for a TPU not to read before the leaves before it are stepped: each `p`, moved by `u`.
 
-    It waits for the very sum that is the new parameter, if it steps; for the update alone XLA
-    would write it down. Nor does the parameter wait: it would be read twice, as what is in order
-    and as what is not.
+    What reads an array more than once then finds it on the chip, which holds some leaves and not
+    all: without that XLA begins all of them before it ends one. `g` waits for the very sum that is
+    the new parameter, if there is one; for the update alone XLA would write it down. Nor does the
+    parameter wait: it would be read twice, as what is in order and as what is not.
     """
 
-    def later(g: Any, p: Any, u: Any) -> Any:
-        moved = u if p is None or is_sparse(u) else cast(wide_sum(p, u), p.dtype)
+    def later(g: Any, steps: Any) -> Any:
+        moved = [
+            u if p is None or is_sparse(u) else cast(wide_sum(p, u), p.dtype) for p, u in steps
+        ]
         return jax.lax.optimization_barrier((g, moved))[0]
 
-    if not _traced(g):
+    if not steps or not traced(g):
         return g
-    return jax.lax.platform_dependent(g, p, u, tpu=later, default=lambda g, _, __: g)
+    return jax.lax.platform_dependent(g, steps, tpu=later, default=lambda g, _: g)
 
 
 def in_turns(shapes: Iterable[Any], apart: bool = False) -> list[int]:

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import jopt
-from jopt.core.algebra import Algebra
-from jopt.core.batches import ON_CHIP, batched, in_parts
-from jopt.numerics import newton_schulz
+from jopt.core import chip_loads
 
 
 def barriers(tx, names, platform):
@@ -59,7 +57,7 @@ def test_a_leaf_waits_for_a_parameter_that_its_door_has_moved():
 def test_a_tpu_takes_as_many_matrices_at_once_as_its_chip_holds():
     # Of these matrices in bfloat16 two fill the chip's share.
     params = {name: jax.ShapeDtypeStruct((2048, 2048), jnp.float32) for name in "abc"}
-    assert ON_CHIP == 2 * 2 * 2048**2
+    assert chip_loads.ON_CHIP == 2 * 2 * 2048**2
     tx = jopt.muon()
     traced = jax.jit(tx.update).trace(params, jax.eval_shape(tx.init, params), params)
 
@@ -70,14 +68,40 @@ def test_a_tpu_takes_as_many_matrices_at_once_as_its_chip_holds():
     assert products("tpu") == 2 * (products("cuda") - 1)
 
 
-def test_parts_of_a_batch_are_the_batch():
-    def batch(x, h):
-        return newton_schulz(x, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+def waits(text):
+    """The shapes of what is in each barrier of two leaves or more."""
+    found = re.findall(r"optimization_barrier .* : (.*)", text)
+    return [re.findall(r"tensor<(\w+)>", line) for line in found if line.count("tensor") > 1]
 
-    algebra = Algebra("muon", batch, alike=True, owned={}, numbers={}, options={})
+
+def test_loads_of_a_tpu_wait_for_the_new_parameters_of_the_one_before(monkeypatch):
+    monkeypatch.setattr(chip_loads, "ON_CHIP", 2 * 2 * 8 * 16)
+    params = {name: jax.ShapeDtypeStruct((8, 16), jnp.float32) for name in "abc"}
+    tx = jopt.muon()
+    traced = jax.jit(lambda p, s: jopt.step(tx, p, s, p)[0]).trace(
+        params, jax.eval_shape(tx.init, params)
+    )
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    # "b" and "c" wait for "a" alone: three are halved as one and two.
+    assert [wait for wait in waits(text) if "8x16xf32" in wait] == [["8x16xf32"] * 3]
+    assert not any("8x16xf32" in wait for wait in waits(traced.lower().as_text()))
+
+
+def as_on_a_tpu(*xs, **ways):
+    return ways.get("tpu", ways["default"])(*xs)
+
+
+@pytest.mark.parametrize("axes", [None, {"^a$": "layer i o"}])
+def test_loads_are_what_all_are_at_once(monkeypatch, axes):
     draw = np.random.default_rng(0).standard_normal
-    xs = [jnp.asarray(draw((8, 16)), jnp.float32) for _ in range(5)]
-    whole, _ = batched(algebra, xs, [{}] * 5, [None] * 5)
-    parts = jax.jit(lambda xs: in_parts(algebra, 2, xs))(xs)
-    for a, b in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(a, b)
+    shapes = {"a": (2, 8, 16) if axes else (8, 16), "b": (8, 16), "c": (16, 8), "d": (8, 16)}
+    tx = jopt.muon(0.1, ns_dtype="float64", axes=axes)
+    monkeypatch.setattr(jax.lax, "platform_dependent", as_on_a_tpu)
+    steps = []
+    with jax.enable_x64(True):
+        params = {name: jnp.asarray(draw(shape)) for name, shape in shapes.items()}
+        grads = jax.tree.map(lambda x: x[::-1] + 1, params)
+        for fit in (4, 1):
+            monkeypatch.setattr(chip_loads, "ON_CHIP", fit * 8 * 8 * 16)
+            steps.append(jax.jit(lambda *xs: tx.update(*xs))(grads, tx.init(params), params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *steps)
