@@ -39,7 +39,8 @@ def global_norms(lists: Sequence[Sequence[Array]]) -> list[Array]:
         each = [*map(list, zip(*ways, strict=True))]
         return [*map(list, zip(*_sums(columns, each, cut), strict=True))]
 
-    factors, totals = in_range(sums, flat, [sum(x.size for x in xs) for xs in lists])
+    sizes = [sum(x.size for x in xs) for xs in lists]
+    factors, totals = in_range(sums, flat, sizes, [dtype] * count)
     return [safe_sqrt(total) / factor for factor, total in zip(factors, totals, strict=True)]
 
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, real_dtype, widest
-from jopt.numerics.once import once_if
 from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, Side, each_in_pieces, in_pieces
 from jopt.numerics.roots import safe_sqrt
 
@@ -55,7 +54,7 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
         each = [each for (each,) in ways]
         return [[total] for total in in_pieces(alike, each, add_up, cut, sums_after)]
 
-    (factor,), (total,) = in_range(sums, [*xs], [sum(x.size for x in xs)])
+    (factor,), (total,) = in_range(sums, [*xs], [sum(x.size for x in xs)], [dtype])
     return factor, safe_sqrt(total)
 
 
@@ -67,7 +66,8 @@ def scaled_norms(xs: Sequence[Array]) -> tuple[list[Array], list[Array]]:
     def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
         return each_in_pieces([wide(x) for x in xs], ways, add_up, cut, sums_after)
 
-    factors, totals = in_range(sums, [*xs], [x.size for x in xs])
+    dtypes = [compute_dtype(real_dtype(x.dtype)) for x in xs]
+    factors, totals = in_range(sums, [*xs], [x.size for x in xs], dtypes)
     return factors, [safe_sqrt(total) for total in totals]
 
 
@@ -111,7 +111,8 @@ def scaled_norms_along(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
         found = sums_after((wide,), [f for (f,) in ways], axes)
         return [[jnp.expand_dims(total, tuple(axes))] for total in found]
 
-    (factor,), (total,) = in_range(sums, [x], [math.prod(x.shape[i] for i in axes)])
+    size = math.prod(x.shape[i] for i in axes)
+    (factor,), (total,) = in_range(sums, [x], [size], [compute_dtype(x.dtype)])
     return factor, safe_sqrt(total)
 
 
@@ -120,7 +121,9 @@ def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
     return scaled_norms_along(x, (-2, -1))
 
 
-def in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Array], list[Array]]:
+def in_range(
+    sums: Sums, xs: list[Array], sizes: Sequence[int], dtypes: Sequence[Any]
+) -> tuple[list[Array], list[Array]]:
     """Factors, powers of two and nearly always 1, and the sums of the squares times their squares.
 
     Both as if one looked and, where a sum left the range, looked again. A CPU does so. What a GPU
@@ -130,16 +133,23 @@ def in_range(sums: Sums, xs: list[Array], sizes: Sequence[int]) -> tuple[list[Ar
     **Arguments:**
 
     - `sums`: makes sums of the squares of `xs`.
-    - `sizes`: of how many squares each sum is.
+    - `sizes`: of how many squares each sum is; `dtypes`: of which dtype.
     """
-    ones: list[Each] = [jax.lax.square] * len(sizes)
 
     def twice(xs: list[Array]) -> tuple[list[Array], list[Array]]:
-        (first,) = sums(xs, [ones], ROWS)
+        @jax.jit  # traced and lowered once for both looks
+        def look(xs: list[Array], factors: list[Array]) -> list[Array]:
+            return sums(xs, [[*map(_squares_by, factors)]], ROWS)[0]
+
+        first = look(xs, [jnp.ones((), dtype) for dtype in dtypes])
         factors = [*map(range_factor, first, sizes)]
         out = functools.reduce(operator.or_, (jnp.any(f != 1) for f in factors))
-        again = [_squares_by(f) for f in factors]
-        return factors, once_if(out, lambda _: sums(xs, [again], ROWS)[0], first)
+
+        def again(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
+            return jnp.zeros_like(carry[0]), look(xs, factors)
+
+        found: tuple[Array, list[Array]] = jax.lax.while_loop(lambda c: c[0], again, (out, first))
+        return factors, found[1]
 
     def at_once(xs: list[Array]) -> tuple[list[Array], list[Array]]:
         found = sums(xs, [[f] * len(sizes) for f in RANGES], BLOCKS)
