@@ -33,6 +33,7 @@ from jopt.numerics.factored import kept_apart as kept_apart
 from jopt.numerics.factored import mean_along as mean_along
 from jopt.numerics.factored import rms as rms
 from jopt.numerics.in_place import newton_schulz_in_place as newton_schulz_in_place
+from jopt.numerics.line_search import Point as Point
 from jopt.numerics.line_search import backtracking as backtracking
 from jopt.numerics.line_search import either as either
 from jopt.numerics.line_search import strong_wolfe as strong_wolfe
@@ -56,9 +57,10 @@ from jopt.numerics.norms import scaled_norms_along as scaled_norms_along
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
 from jopt.numerics.norms import trusted as trusted
 from jopt.numerics.once import once_if as once_if
+from jopt.numerics.one_kernel import one_kernel as one_kernel
 from jopt.numerics.pairs import Pairs as Pairs
+from jopt.numerics.pairs import counted as counted
 from jopt.numerics.pairs import newton_step as newton_step
-from jopt.numerics.pairs import stored as stored
 from jopt.numerics.quasi_newton import QuasiNewton as QuasiNewton
 from jopt.numerics.quasi_newton import inverse_hessian_weights as inverse_hessian_weights
 from jopt.numerics.quasi_newton import turned as turned
@@ -89,4 +91,6 @@ from jopt.numerics.vectors import vector_max as vector_max
 from jopt.numerics.vectors import vector_step as vector_step
 from jopt.numerics.vectors import vector_within as vector_within
 from jopt.numerics.wolfe import Search as Search
+from jopt.numerics.wolfe import Step as Step
 from jopt.numerics.wolfe import advance as advance
+from jopt.numerics.wolfe import off_the_ends as off_the_ends

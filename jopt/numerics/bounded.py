@@ -64,11 +64,13 @@ def longest(x: Array, d: Array, low: Array, high: Array) -> Array:
 
 def compact(p: Pairs) -> tuple[Array, Array, Array]:
     """θ, W of shape (2m, n), and K of shape (2m, 2m), of the newest m pairs."""
-    m = min(NEWEST, p.places.size)
+    most = p.s.shape[0]
+    m = min(NEWEST, most)
     back = jnp.arange(m, dtype=jnp.int32)
     live = back < p.n
-    newest = p.rows[:, (p.n - 1 - back) % p.places.size]
-    s, y = (jnp.where(live[:, None], rows, 0) for rows in newest)
+    last = p.last.astype(jnp.int32)
+    at = jnp.where(back > last, last + most - back, last - back)
+    s, y = (jnp.where(live[:, None], rows[at], 0) for rows in (p.s, p.y))
     theta = jnp.where(p.n > 0, jnp.sum(y[0] ** 2), 1)
     w = jnp.concatenate([y, theta * s])
     # Pairs have s·y = 1. Where there is none the matrix has such a diagonal as keeps it regular.

@@ -1,15 +1,12 @@
-"""The pairs of L-BFGS as one array, with tables of their products, and the step they give.
+"""The pairs of L-BFGS, with the inverse of a table of their products, and the step they give.
 
-`rows` holds the m last steps s and the m last changes y of the gradient, each pair divided by
-√(sᵀy), as a ring: pair number n (from 0) lies in row n mod m. Of R, the upper triangle of SᵀY,
-the table holds the inverse, which a new pair gives one more column, and an old one that goes takes
-its row and column along. So the tables need no order, and a place without a pair is one of
-zeros in R⁻¹, whatever else is left there.
+`s` and `y` hold the m last steps and the m last changes of the gradient, each pair divided by
+√(sᵀy), as a ring. Of R, the upper triangle of SᵀY, the inverse is held: a new pair gives it one
+more column, and an old one that goes takes its row and column along. So it needs no order.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -20,80 +17,78 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Pairs(NamedTuple):
-    """`rows`, shape (2, m, n); `inverse`, R⁻¹, and `squares`, YᵀY.
+    """`s` and `y`, shape (m, n), and `inverse`, R⁻¹; `n` pairs, the newest in row `last`.
 
-    `n` pairs were stored since there were none; from 2·m on it is counted from m again.
+    `gamma` is sᵀy / yᵀy of that. The pairs lie in the first `n` rows; behind is what was left.
     """
 
-    rows: Array
+    s: Array
+    y: Array
     inverse: Array
-    squares: Array
+    gamma: Array
     n: Array
+    last: Array
 
     @classmethod
     def none(cls, m: int, like: Array) -> Pairs:
         """Room for `m` pairs of vectors like this one."""
-        rows = jnp.zeros((2, m, like.size), like.dtype)
-        table = jnp.zeros((m, m), like.dtype)
-        return cls(rows, table, table, jnp.zeros((), jnp.int32))
-
-    @property
-    def places(self) -> Array:
-        """0 to m − 1."""
-        return jnp.arange(self.rows.shape[1], dtype=jnp.int32)
-
-    @property
-    def flat(self) -> Array:
-        """The rows under each other, shape (2·m, n)."""
-        return self.rows.reshape(math.prod(self.rows.shape[:2]), self.rows.shape[2])
+        rows, table = jnp.zeros((m, like.size), like.dtype), jnp.zeros((m, m), like.dtype)
+        none, last = jnp.zeros((), jnp.int32), jnp.asarray(m - 1, jnp.uint32)
+        return cls(rows, rows, table, jnp.ones((), like.dtype), none, last)
 
 
-def stored(p: Pairs, pair: Array, keep: Array) -> Pairs:
-    """The ring with this pair, shape (2, n), if `keep`; the tables follow in `newton_step`."""
-    m, zero = p.rows.shape[1], jnp.zeros_like(p.n)
-    start = (zero, p.n % m, zero)
-    old = jax.lax.dynamic_slice(p.rows, start, (2, 1, pair.shape[1]))
-    rows = jax.lax.dynamic_update_slice(p.rows, jnp.where(keep, pair[:, None], old), start)
-    n = jnp.where(p.n == 2 * m - 1, m, p.n + 1)
-    return p._replace(rows=rows, n=jnp.where(keep, n, p.n))
+def counted(n: Array, last: Array, m: int, keep: Array, forget: Array) -> tuple[Array, Array]:
+    """`n` and `last` of m rows with one pair more, if `keep`; of none, to `forget`.
+
+    What lies in the rows follows in `newton_step`.
+    """
+    following = jnp.where(last == m - 1, 0, last + 1)
+    last = jnp.where(forget, m - 1, jnp.where(keep, following, last))
+    return jnp.where(forget, 0, jnp.minimum(n + keep.astype(jnp.int32), m)), last
 
 
 def newton_step(
-    p: Pairs, y: Array, g: Array, keep: Array, size: Array
-) -> tuple[Array, Array, Array]:
-    """−H·g, with H the inverse Hessian of the pairs, and the tables with the pair just `stored`.
+    p: Pairs, pair: Array, g: Array, keep: Array, size: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """−H·g, with H the inverse Hessian of the pairs; and their arrays with the one just `counted`.
 
         α = −R⁻¹·Sᵀg
-        d = −γ·g + S·R⁻ᵀ·(α + γ·(Yᵀg + YᵀY·α)) − γ·Y·α
+        d = −γ·(g + Y·α) + S·R⁻ᵀ·(α + γ·(Yᵀg + YᵀY·α))
 
-    γ is sᵀy / yᵀy of the newest pair. Without pairs −g / `size`, which is also what keeps products
-    with g from overflowing: it is to be at least 1 and all entries of g. The new column of R⁻¹ is
-    −R⁻¹·c with a 1 below, c being the column of R above its diagonal. The row of the pair that
-    goes holds no part of another's, and its column is 0 above the diagonal.
+    Without pairs −g / `size`, which is also what keeps products with g from overflowing: it is to
+    be at least 1 and all entries of g. The new column of R⁻¹ is −R⁻¹·c with a 1 below, c being the
+    column of R above its diagonal. The row of the pair that goes holds no part of another's, and
+    its column is 0 above the diagonal.
+
+    **Arguments:** `pair`, shape (2, n), s and y of the newest; `keep`, whether it is new.
 
     Source: Byrd, Nocedal and Schnabel, 1994, theorem 2.2.
     """
-    m, g = p.inverse.shape[0], g / size
-    products = jnp.matmul(p.flat, jnp.stack([y, g], axis=1), precision=HIGHEST).reshape(2, m, 2)
-    solved = jnp.matmul(p.inverse, products[0], precision=HIGHEST)
-    last = (p.n - 1) % m
-    here = jnp.arange(m, dtype=jnp.int32) == last
-    none, newest = p.n <= keep.astype(jnp.int32), keep & here
-    solved = jnp.where(none | newest[:, None], 0, -solved)
-    column = jnp.where(newest, 1, solved[:, 0])
-    across, down = newest[None], newest[:, None]
-    inverse = jnp.where(across, column[:, None], jnp.where(down | none, 0, p.inverse))
-    of_y, of_g = products[1, :, 0], products[1, :, 1]
-    squares = jnp.where(across, of_y[:, None], jnp.where(down, of_y[None], p.squares))
-    alpha = solved[:, 1] - jnp.where(keep, products[0, last, 1], 0) * column
-    gamma = 1 / jnp.where(p.n > 0, squares[last, last], 1)
-    inner = alpha + gamma * (of_g + _twice(alpha, squares.T)[0])
-    weights = jnp.concatenate([_twice(inner, inverse)[0], -gamma * alpha])
-    step = _twice(weights, p.flat)[0] - gamma * g
-    return step * jnp.where(p.n > 0, size, 1), inverse, squares
+    m, put = p.s.shape[0], jax.lax.dynamic_update_slice
+    zero, here = jnp.zeros_like(p.last), jnp.arange(m, dtype=jnp.uint32)
+    live, newest, g = here < p.n.astype(jnp.uint32), keep & (here == p.last), g / size
 
+    def written(rows: Array, new: Array, along: int) -> Array:
+        shape, at = [*rows.shape], [zero, zero]
+        shape[along], at[along] = 1, p.last
+        old = jax.lax.dynamic_slice(rows, at, shape)
+        return put(rows, jnp.where(keep, new.reshape(shape), old), at)
 
-def _twice(v: Array, matrix: Array) -> Array:
-    # v·M in two equal rows: XLA has products of matrices ready for a CPU, and compiles one of a
-    # matrix and a vector, which takes it as long as two kernels.
-    return jnp.matmul(jnp.broadcast_to(v, (2, v.size)), matrix, precision=HIGHEST)
+    s, y = written(p.s, pair[0], 0), written(p.y, pair[1], 0)
+    # All is done for two vectors at once, y and g, though of most products only that of g is
+    # needed: XLA has products of matrices ready for a CPU, and compiles one with a vector.
+    products = jnp.matmul(jnp.stack([pair[1], g]), s.T, precision=HIGHEST)
+    products = jnp.where(live[None], products, 0)
+    above = jnp.matmul(products, p.inverse.T, precision=HIGHEST)[0]
+    # A column that overflowed would outlive its pair.
+    above = jnp.where(live & jnp.isfinite(above), -above, 0)
+    inverse = written(p.inverse, jnp.zeros_like(above), 0)
+    inverse = written(inverse, jnp.where(newest, 1, above), 1)
+    alpha = jnp.matmul(products, inverse.T, precision=HIGHEST)
+    moved = jnp.matmul(alpha, y, precision=HIGHEST)[1]
+    # Yᵀ(g + Y·α) at once would cost evaluations: g + Y·α is small beside either.
+    of_y = jnp.matmul(jnp.stack([g, moved]), y.T, precision=HIGHEST)
+    inner = jnp.where(live, p.gamma * (of_y[0] - of_y[1]) - alpha[1], 0)
+    weights = jnp.matmul(jnp.broadcast_to(inner, (2, m)), inverse, precision=HIGHEST)
+    step = jnp.matmul(weights, s, precision=HIGHEST)[0] - p.gamma * (g - moved)
+    return step * jnp.where(p.n > 0, size, 1), (s, y, inverse)

@@ -28,16 +28,14 @@ class Search(NamedTuple):
     low: Array
     high: Array
     stuck: Array
-    trials: Array
 
 
 class Step(NamedTuple):
-    """The search after a trial; whether that satisfies, is the new low end, or was the last."""
+    """The search after a trial; whether that satisfies, and is the new low end."""
 
     search: Search
     done: Array
     lower: Array
-    spent: Array
 
 
 def advance(
@@ -49,8 +47,6 @@ def advance(
     slope: Array,
     noise: Array,
     t_max: Array | float,
-    max_trials: int,
-    few_trials: int,
 ) -> Step:
     """What the value and the slope at `s.t` say.
 
@@ -66,8 +62,7 @@ def advance(
     Outwards it goes four times as far where the slope grows, for the cubic then has its minimum
     behind, and to `t_max` where that is at most twice as far on.
 
-    **Arguments:** `f`, `slope`: at 0; `t_max`: the longest step; `max_trials`: then it is spent, or
-    after `few_trials` where the slope promises no more than the noise.
+    **Arguments:** `f`, `slope`: at 0; `t_max`: the longest step.
 
     Source: Nocedal and Wright, 2006, algorithms 3.5 and 3.6, the next trial as in Schmidt's
     minFunc; the noise is that of Hager and Zhang, 2005.
@@ -91,11 +86,18 @@ def advance(
     t = cubic_minimum(Point(*a), Point(*b), left, right)
     t = jnp.where(out & (slope_new <= s.low[2]), s.t + 4 * (s.t - s.low[0]), t)
     t = jnp.where(out & (t - s.t >= 0.5 * (t_max - s.t)), t_max, t)
-    # Too close to an end for the second time, or at it: a tenth of the bracket inwards.
+    return Step(s._replace(t=t, low=low, high=high), done, ~above)
+
+
+def off_the_ends(s: Search) -> Search:
+    """The search with its trial kept off the ends, once the trial before was close to one, too.
+
+    Then it is a tenth of the bracket inwards, as one at an end or beyond is at once.
+    """
+    ends = s.low[0], s.high[0]
+    left, right = jnp.minimum(*ends), jnp.maximum(*ends)
     margin = 0.1 * (right - left)
-    close = ~out & (jnp.minimum(right - t, t - left) < margin)
-    push = close & (s.stuck | (t >= right) | (t <= left))
-    t = jnp.where(push, jnp.clip(t, left + margin, right - margin), t)
-    most = jnp.where(-slope * s.t <= noise, few_trials, max_trials)
-    spent = (s.trials + 1 >= most) | ~(out | (right > left))
-    return Step(Search(t, low, high, close & ~push, s.trials + 1), done, ~above, spent)
+    close = jnp.isfinite(right) & (jnp.minimum(right - s.t, s.t - left) < margin)
+    push = close & (s.stuck | (s.t >= right) | (s.t <= left))
+    t = jnp.where(push, jnp.clip(s.t, left + margin, right - margin), s.t)
+    return s._replace(t=t, stuck=close & ~push)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jopt.numerics import Pairs, bounded_step, stored
+from jopt.numerics import Pairs, bounded_step, counted
 from jopt.numerics.bounded import cauchy, compact, held_step
 
 
@@ -17,7 +17,9 @@ def made(rng, n, m, pairs):
     for _ in range(pairs):
         s = rng.normal(size=n)
         y = hessian @ s
-        p = stored(p, jnp.asarray(np.stack([s, y]) / np.sqrt(s @ y)), jnp.asarray(True))
+        count, last = counted(p.n, p.last, m, jnp.asarray(True), jnp.asarray(False))
+        rows = (x.at[last].set(new / np.sqrt(s @ y)) for x, new in ((p.s, s), (p.y, y)))
+        p = Pairs(*rows, p.inverse, p.gamma, count, last)
         kept = [*kept, (s, y)][-m:]
     b = np.eye(n)
     if kept:

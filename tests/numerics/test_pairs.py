@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jopt.numerics import Pairs, newton_step, stored
+from jopt.numerics import Pairs, counted, newton_step
 
 
 def two_loops(pairs, g):
@@ -32,9 +32,11 @@ def test_the_step_is_that_of_the_last_pairs():
     @jax.jit
     def turn(p, s, y, g, keep):
         pair = jnp.stack([s, y]) / jnp.sqrt(s @ y)
-        p, size = stored(p, pair, keep), jnp.maximum(1, jnp.max(jnp.abs(g)))
-        d, inverse, squares = newton_step(p, pair[1], g, keep, size)
-        return p._replace(inverse=inverse, squares=squares), d
+        count, last = counted(p.n, p.last, m, keep, jnp.asarray(False))
+        gamma = jnp.where(keep, 1 / jnp.sum(pair[1] ** 2), p.gamma)
+        size = jnp.maximum(1, jnp.max(jnp.abs(g)))
+        d, arrays = newton_step(Pairs(*p[:3], gamma, count, last), pair, g, keep, size)
+        return Pairs(*arrays, gamma, count, last), d
 
     pairs, kept = Pairs.none(m, jnp.zeros(n)), []
     for i in range(11):
@@ -42,5 +44,5 @@ def test_the_step_is_that_of_the_last_pairs():
         kept += [(s, hessian @ s)] if keep else []
         pairs, d = turn(pairs, s, hessian @ s, g, keep)
         np.testing.assert_allclose(d, two_loops(kept[-m:], g), rtol=1e-9)
-    pairs, d = turn(pairs._replace(n=jnp.int32(0)), s, hessian @ s, g, False)
+    pairs, d = turn(pairs._replace(n=jnp.int32(0), gamma=jnp.ones(())), s, hessian @ s, g, False)
     np.testing.assert_array_equal(d, -g / max(1, np.abs(g).max()))

@@ -37,6 +37,12 @@ def test_within_programs_and_derivatives_it_is_compiled_as_they_are():
 
 
 @pytest.mark.slow
+def test_what_a_turn_decides_is_three_kernels_within_programs_too(x64):
+    found = jax.jit(lambda x: jopt.minimize(bowl, x)).lower(jnp.zeros(10)).compile()
+    assert found.as_text().count("xla_cpu_small_call") == 3
+
+
+@pytest.mark.slow
 def test_an_option_that_xla_does_not_know_is_asked_for_once(monkeypatch):
     odd = jax.jit(
         soon.by_pairs.__wrapped__, static_argnums=(0, 1, 2), compiler_options={"xla_odd": False}
