@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,8 @@ from jax import Array
 from jopt.base import ConfigError, called
 from jopt.core.one_leaf import cast_numbers
 from jopt.core.ownership import IN_PLACE, Class, team_for
-from jopt.numerics import Team, Work, real_dtype
+from jopt.core.side_by_side import side_by_side
+from jopt.numerics import Team, Together, Work, all_of, real_dtype
 
 Batch = Callable[..., Any]
 """`batch(stack, s, h)`: what is done to all matrices of a shape, see `jopt.matrixwise`."""
@@ -43,22 +45,45 @@ class Algebra:
     work: WorkOf | None = None
     turned: Mapping[str, str] = field(default_factory=dict)
 
-    def turned_over(self, xs: Sequence[Array], kept: Sequence[Kept]) -> list[Kept]:
+    def turned_over(
+        self, xs: Sequence[Array], kept: Sequence[Kept], lies: Sequence[Any]
+    ) -> list[Kept]:
         """What is kept beside matrices by the names that it has when all are wide, or back."""
-        if not self.turned or not self.turns:
+        if not self.turned:
             return [*kept]
-        tall = [x.shape[-2] > x.shape[-1] for x in xs]
         return [
-            {self.turned.get(k, k): x for k, x in own.items()} if over else own
-            for own, over in zip(kept, tall, strict=True)
+            {self.turned.get(k, k): x for k, x in own.items()} if self.turns(x, lie) else own
+            for x, own, lie in zip(xs, kept, lies, strict=True)
         ]
+
+    def turns(self, x: Array, lie: Any = None) -> bool:
+        """Whether these matrices, which lie so, are turned over: what is kept beside goes by that.
+
+        On one device they are not for whoever says himself what is done to many at once.
+        """
+        goes_by_that = self.alike and bool(self.owned) and (lie is not None or not self.yields)
+        return goes_by_that and x.shape[-2] > x.shape[-1]
 
     def __call__(
         self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team
     ) -> tuple[Array, Kept]:
         """What becomes of a stack `(k, m, n)`, and of what is kept beside each of its matrices."""
+        (found,) = all_of([self._run(x, kept, numbers, *team)])
+        return found  # type: ignore[no-any-return]
+
+    def of_all(
+        self, xs: Sequence[Array], kept: Sequence[Kept], numbers: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[Array, Kept]]:
+        """The same of many stacks, what `batch` yields done to all at once."""
+        return all_of(
+            self._run(x, own, mine) for x, own, mine in zip(xs, kept, numbers, strict=True)
+        )
+
+    def _run(self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team) -> Together:
         h = self._seen(x, numbers)
         given = called(self.who, "batch", self.batch, x, *self._slots(kept), h, *team)
+        if isinstance(given, Generator):
+            given = yield from given
         y, new = given if self._pairs(given, kept) else (given, {})
         if getattr(y, "shape", ())[:1] != x.shape[:1]:
             raise ConfigError(
@@ -107,9 +132,17 @@ class Algebra:
         return found.astype(x.dtype)
 
     @property
-    def turns(self) -> bool:
-        """Whether tall matrices are turned over here, too: what is kept beside goes by that."""
-        return self.alike and bool(self.owned)
+    def yields(self) -> bool:
+        """Whether `batch` says itself what is done to many stacks at once."""
+        return inspect.isgeneratorfunction(self.batch)
+
+    def numbers_for(self, count: int) -> list[Mapping[str, Any]]:
+        """`arrays` for each of so many leaves: what a leaf does to its slots is a kernel alone.
+
+        So it may have a sum in it, and write over the old ones.
+        """
+        rows = side_by_side(self.arrays).apart(count)
+        return [row.read() for row in rows]
 
     @property
     def arrays(self) -> dict[str, Array]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,10 +12,25 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.core.declared import Options, Shape, Slot
-from jopt.numerics import eigenbasis, in_basis, in_shares
+from jopt.numerics import (
+    Together,
+    all_of,
+    as_one,
+    eigenbasis,
+    gram,
+    in_basis,
+    in_rows,
+    in_shares,
+    once_if,
+)
 
-SIDES = {"short": -2, "long": -1}
-"""The axis of each, in a stack, where tall matrices are turned over."""
+SIDES = ("short", "long")
+
+
+def axis_of(name: str, x: Array) -> int:
+    """The axis of a side of a matrix, or of those of a stack: of a square one rows are short."""
+    tall = x.shape[-2] > x.shape[-1]
+    return -1 if (name == "long") != tall else -2
 
 
 def has_side(name: str, shape: Shape, on: Options) -> bool:
@@ -51,35 +67,44 @@ def axis_slot(name: str, k: int, **said: Any) -> Slot:
 
 
 def renewed(
-    follow: Callable[[Any, Any], Any],
-    factors: Mapping[str, Array],
-    bases: Mapping[str, Array],
-    beside: Any,
-    h: Any,
-) -> tuple[Any, Any]:
-    """The bases for the next step, and what goes along with them.
+    follow: Callable[[Any, Any], Any], of: Sequence[tuple[Any, Any, Any]], h: Any
+) -> list[Any]:
+    """The bases for the next step, and what goes along with them, of each of these stacks.
 
-    They begin as eigenvectors at the first step. `follow(factors, (bases, beside))` makes both anew
-    where it is their turn, see `in_shares`.
+    Each is of factors, bases, and what goes along. Bases begin as eigenvectors at the first step.
+    `follow(factors, (bases, beside))` makes both anew where it is their turn, see `in_shares`.
     """
     # A basis is a choice of coordinates: what is learnt in them has a derivative, they have none.
-    factors, bases = jax.lax.stop_gradient((factors, bases))
-    due, renew = in_shares(follow, factors, (bases, beside), h.turn, h.update_every, h.spread)
+    factors = [jax.lax.stop_gradient(factors) for factors, _, _ in of]
+    held = [(jax.lax.stop_gradient(bases), beside) for _, bases, beside in of]
+    due, renew = in_shares(follow, factors, h.turn, h.update_every, h.spread)
 
-    def keep() -> Any:
-        return bases, beside
-
-    def begin() -> Any:
+    def begin(held: Any) -> Any:
         # One after the other: it happens once, and what all need at once would stay reserved.
-        return {name: jax.lax.map(eigenbasis, x) for name, x in factors.items()}, beside
+        first = as_one(lambda of: {name: jax.lax.map(eigenbasis, x) for name, x in of.items()})
+        return [(bases, beside) for bases, (_, beside) in zip(first(factors), held, strict=True)]
 
-    which = jnp.where(h.first, 1, jnp.where(due, 2, 0))
-    return jax.lax.switch(which, [keep, begin, renew])  # type: ignore[no-any-return]
+    def now(held: Any) -> Any:
+        return in_rows(jax.lax.switch(h.first.astype(jnp.int32), [renew, begin], held))
+
+    return once_if(h.first | due, now, held)  # type: ignore[no-any-return]
 
 
 def in_bases(x: Array, bases: Mapping[str, Array], *, back: bool = False) -> Array:
     """A stack of matrices in the bases of their sides; with `back` as they are."""
     for name, q in bases.items():
-        turn = functools.partial(in_basis, axis=SIDES[name], back=back)
+        turn = functools.partial(in_basis, axis=axis_of(name, x), back=back)
         x = jax.vmap(lambda x, q, turn=turn: turn(x, q=q))(x, q)
     return x
+
+
+def grams_of(x: Array, name: str) -> Array:
+    """What each matrix of a stack has in common with itself along a side."""
+    return jax.vmap(lambda g: gram(g, axis_of(name, g) + 2))(x)
+
+
+def of_one(batch: Callable[..., Together], g: Array, s: Any, h: Any) -> tuple[Array, Any]:
+    """What becomes of one parameter, as a stack of one, and its new slots."""
+    own = SimpleNamespace(**{name: x[None] for name, x in vars(s).items()})
+    ((d, new),) = all_of([batch(g[None], own, h)])
+    return d[0], {name: x[0] for name, x in new.items()}

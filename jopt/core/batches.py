@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import StateError
 from jopt.core.algebra import Algebra, Kept
+from jopt.core.on_device import on_device
 from jopt.core.ownership import (
     Lie,
     OwnedStack,
@@ -33,16 +30,10 @@ def batched(
     """What becomes of each array of matrices, `(*lead, m, n)`, and of what is kept beside it."""
     results: dict[int, Array] = {}
     after: dict[int, Kept] = {}
-    whole: dict[Any, list[int]] = {}
-    for i, (x, lie) in enumerate(zip(xs, lies, strict=True)):
-        if lie is None:
-            shape = x.shape[-2:]
-            turned = algebra.turns and shape[0] > shape[1]
-            whole.setdefault((shape[::-1] if turned else shape, x.dtype), []).append(i)
-    for members in whole.values():
-        done = _here(algebra, [xs[i] for i in members], [kept[i] for i in members])
-        results |= zip(members, done[0], strict=True)
-        after |= zip(members, done[1], strict=True)
+    here = [i for i, lie in enumerate(lies) if lie is None]
+    done = on_device(algebra, [xs[i] for i in here], [kept[i] for i in here])
+    results |= zip(here, done[0], strict=True)
+    after |= zip(here, done[1], strict=True)
     away = [i for i, lie in enumerate(lies) if lie is not None]
     found = [lie for lie in lies if lie is not None]
     for cls in classes_of([xs[i] for i in away], found, alike=algebra.alike):
@@ -75,7 +66,7 @@ def with_stacks(
     stacks: Stacks,
 ) -> tuple[list[Array], list[Kept], Stacks]:
     """The same as `batched` where these stacks have what is kept of some of the matrices."""
-    kept = algebra.turned_over(xs, kept)
+    kept = algebra.turned_over(xs, kept, lies)
     results: dict[int, Array] = {}
     after: dict[int, Kept] = {}
     at = {path: i for i, path in enumerate(paths)}
@@ -121,43 +112,5 @@ def with_stacks(
         ys, own_of = batched(algebra, *of)
         results |= zip(rest, ys, strict=True)
         after |= zip(rest, own_of, strict=True)
-    own_after = algebra.turned_over(xs, [after[i] for i in range(len(xs))])
+    own_after = algebra.turned_over(xs, [after[i] for i in range(len(xs))], lies)
     return [results[i] for i in range(len(xs))], own_after, new
-
-
-def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:
-    """Those of one shape on one device, all at once."""
-    # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
-    # reads gradient and slots again to stack them.
-    leads = [x.shape[:-2] for x in xs]
-    tall = [algebra.turns and x.shape[-2] > x.shape[-1] for x in xs]
-    stack = _stacked(_turned(jax.lax.optimization_barrier(xs), tall), leads)
-    # Matrices of one shape have the same slots; not all shapes need have all.
-    columns = {k: [own[k] for own in kept] for k in kept[0]}
-    like = [k for k in columns if algebra.owned[k]]
-    columns |= {k: _turned(columns[k], tall) for k in like}
-    y, new = algebra(stack, {k: _stacked(x, leads) for k, x in columns.items()}, algebra.arrays)
-    each = {k: _parted(x, leads) for k, x in new.items()}
-    each |= {k: _turned(each[k], tall) for k in like}
-    rows = [{k: x[i] for k, x in each.items()} for i in range(len(xs))]
-    return _turned(_parted(y, leads), tall), rows
-
-
-def _turned(xs: Sequence[Array], tall: Sequence[bool]) -> list[Array]:
-    return [x.mT if over else x for x, over in zip(xs, tall, strict=True)]
-
-
-def _stacked(xs: Sequence[Array], leads: Sequence[tuple[int, ...]]) -> Array:
-    """Arrays whose leading axes number what they hold, as one."""
-    rows = zip(xs, leads, strict=True)
-    return jnp.concatenate([x.reshape(math.prod(n), *x.shape[len(n) :]) for x, n in rows])
-
-
-def _parted(x: Array, leads: Sequence[tuple[int, ...]]) -> list[Array]:
-    found: list[Array] = []
-    at = 0
-    for lead in leads:
-        count = math.prod(lead)
-        found.append(x[at : at + count].reshape(*lead, *x.shape[1:]) if lead else x[at])
-        at += count
-    return found

@@ -13,6 +13,12 @@ and wide matrices are stacked apart: turning one over costs a pass over it, and 
 mind. What surrounds the `yield` stays with the leaf, so only what the linear algebra reads is
 copied.
 
+Slots that are `owned` go where the linear algebra is done, and to stack them would cost more than
+it saves. So `batch(stack, s, h)` may be a generator, too, see `jopt.numerics.joint`: by
+`y = yield work, x` it says what is done to all matrices of a shape at once. On one device it is run
+for each leaf by itself, with tall matrices as they are, and what surrounds its `yield` reads and
+writes the leaf's own slots.
+
 On a mesh `batch` sees the matrices that its device owns, and they are whole; see
 `jopt.core.ownership`. Results go back to where the leaf lies. Where `batch` treats a matrix and its
 transpose alike, these are of one class there: to turn matrices over on their way costs nothing.
@@ -67,7 +73,7 @@ def matrixwise(
     The arguments are those of `leafwise`, and
 
     - `batch`: `batch(stack, h)`, or with slots that are `owned`, `batch(stack, s, h)`, which gives
-      the new stack and a dict of these slots; see the module.
+      the new stack and a dict of these slots; or a generator of that, see the module.
     - `alike`: whether `batch` does to a transposed matrix the same, transposed.
     - `spread`: `spread(stack, h, names)`, the same for matrices of which each device along these
       mesh axes has some columns, if there is a way: for those too large to be one device's. It

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jopt.core.declared import Options, Slot
-from jopt.numerics import number_dtype
+from jopt.numerics import all_of, number_dtype
 
 SAMPLE = (2, 3)
 """The matrix that it is shown, without an entry."""
@@ -58,7 +58,9 @@ def numbers_read(
         x = jnp.ones((1, *SAMPLE))
         held = [s for s in slots if s.held_by(SAMPLE, options)]
         s = {s.name: jnp.ones((1, *s.shape_for(SAMPLE, options)), s.dtype) for s in held}
-        batch(x, *([SimpleNamespace(**s)] if slots else []), h)
+        made_of = batch(x, *([SimpleNamespace(**s)] if slots else []), h)
+        if isinstance(made_of, Generator):
+            all_of([made_of])
         if spread is not None:
             spread(x, h, ())
         found.update(h.asked & {*names})

@@ -33,6 +33,11 @@ from jopt.numerics.factored import kept_apart as kept_apart
 from jopt.numerics.factored import mean_along as mean_along
 from jopt.numerics.factored import rms as rms
 from jopt.numerics.in_place import newton_schulz_in_place as newton_schulz_in_place
+from jopt.numerics.joint import Together as Together
+from jopt.numerics.joint import all_of as all_of
+from jopt.numerics.joint import as_one as as_one
+from jopt.numerics.joint import joined as joined
+from jopt.numerics.joint import parted as parted
 from jopt.numerics.line_search import Point as Point
 from jopt.numerics.line_search import backtracking as backtracking
 from jopt.numerics.line_search import either as either
@@ -51,11 +56,13 @@ from jopt.numerics.noise import signs as signs
 from jopt.numerics.norms import all_finite as all_finite
 from jopt.numerics.norms import global_norm as global_norm
 from jopt.numerics.norms import norm as norm
+from jopt.numerics.norms import norm_of_each as norm_of_each
 from jopt.numerics.norms import scaled_norm as scaled_norm
 from jopt.numerics.norms import scaled_norms as scaled_norms
 from jopt.numerics.norms import scaled_norms_along as scaled_norms_along
 from jopt.numerics.norms import sum_of_squares as sum_of_squares
 from jopt.numerics.norms import trusted as trusted
+from jopt.numerics.once import in_rows as in_rows
 from jopt.numerics.once import once_if as once_if
 from jopt.numerics.one_kernel import one_kernel as one_kernel
 from jopt.numerics.pairs import Pairs as Pairs

@@ -116,6 +116,12 @@ def scaled_norms_along(x: Array, axes: Sequence[int]) -> tuple[Array, Array]:
     return factor, safe_sqrt(total)
 
 
+def norm_of_each(x: Array) -> Array:
+    """The norm of each array of a stack, of as many axes."""
+    factor, scaled = scaled_norms_along(x, [*range(1, x.ndim)])
+    return scaled / factor
+
+
 def scaled_matrix_norms(x: Array) -> tuple[Array, Array]:
     """`scaled_norm` of each matrix of a batch of shape (k, m, n), both of shape (k, 1, 1)."""
     return scaled_norms_along(x, (-2, -1))

@@ -45,3 +45,19 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
         return run(*primals), tangent
 
     return treedef.unflatten(run(condition, leaves, *closed.consts))
+
+
+def in_rows(x: Any) -> Any:
+    """`x`, arrays, lying row by row, as arguments do, whatever made them.
+
+    What goes round in a loop lies as its last maker has it, and is copied in and out where
+    that is otherwise. On GPUs alone, where decompositions give columns.
+    """
+    from jax.experimental.layout import Layout, with_layout_constraint  # which few programs need
+
+    def lying(x: Any) -> Any:
+        return jax.tree.map(
+            lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if x.ndim else x, x
+        )
+
+    return jax.lax.platform_dependent(x, cuda=lying, rocm=lying, default=lambda x: x)

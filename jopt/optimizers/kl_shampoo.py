@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
-from jopt.core.bases import SIDES, in_bases, renewed, side_slot
+from jopt.core.bases import SIDES, axis_of, grams_of, in_bases, renewed, side_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
-from jopt.numerics import followed_in_order, gram, lerp, mean_square
+from jopt.numerics import Together, as_one, followed_in_order, lerp, mean_square
 
 OTHER = {"short": "long", "long": "short"}
 
@@ -44,39 +45,51 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     return (yield g), {}
 
 
-def batch(x: Any, s: Any, h: Any) -> Any:
-    """What becomes of a stack of wide matrices, and of what is kept beside them."""
+def batch(x: Any, s: Any, h: Any) -> Together:
+    """What becomes of a stack of matrices, and of what is kept beside them."""
     held = [name for name in SIDES if hasattr(s, f"basis_{name}")]
     bases = {name: getattr(s, f"basis_{name}") for name in held}
     scales = {name: getattr(s, f"scale_{name}") for name in held}
     mu = lerp(s.mu, x, 1 - h.b1)
-    both = _scaled(_scaled(jnp.ones_like(x), scales, "short"), scales, "long")
-    d = in_bases(in_bases(mu, bases) * (both / (1 + h.eps * both)), bases, back=True)
+    # What is put together reads what is written, and does not make it anew.
+    given = x, jax.lax.optimization_barrier(mu), bases, scales
+    d, grams, seen = yield as_one(functools.partial(seen_in, h=h)), given
     # The first step makes bases, and moves nothing.
     mu, d = (jnp.where(h.first, 0, y) for y in (mu, d))
     if not held:
         return d, {"mu": mu}
-    turned = in_bases(x, bases)
     factors, new = {}, {"mu": mu}
     for name in held:
-        axis, other = SIDES[name] + 2, OTHER[name]
+        mean = grams[name] / x.shape[axis_of(OTHER[name], x)]
+        factors[name] = new[f"factor_{name}"] = lerp(getattr(s, f"factor_{name}"), mean, 1 - h.b2)
+        new[f"scale_{name}"] = _renewed_scale(scales[name], seen[name], h)
+    bases, _ = yield functools.partial(renewed, _followed, h=h), (factors, bases, ())
+    return d, new | {f"basis_{name}": q for name, q in bases.items()}
+
+
+def seen_in(of: Any, h: Any) -> Any:
+    """The direction; and for each side what gradients that the other has whitened have in common
+    along it, and the means of their squares in the bases.
+    """
+    x, mu, bases, scales = of
+    both = _scaled(_scaled(jnp.ones_like(x), scales, "short"), scales, "long")
+    d = in_bases(in_bases(mu, bases) * (both / (1 + h.eps * both)), bases, back=True)
+    turned, grams, seen = in_bases(x, bases), {}, {}
+    for name in bases:
+        other = OTHER[name]
         across = {k: q for k, q in bases.items() if k == other}
         white = jnp.where(h.first, x, _scaled(in_bases(x, across), scales, other))
-        grams = jax.vmap(lambda y, axis=axis: gram(y, axis))(white)
-        mean = grams / x.shape[SIDES[other]]
-        factors[name] = new[f"factor_{name}"] = lerp(getattr(s, f"factor_{name}"), mean, 1 - h.b2)
-        seen = _scaled(turned, scales, other)
-        seen = jax.vmap(lambda y, axis=axis: mean_square(y, axis))(seen)
-        new[f"scale_{name}"] = _renewed_scale(scales[name], seen, h)
-    bases, _ = renewed(_followed, factors, bases, (), h)
-    return d, new | {f"basis_{name}": q for name, q in bases.items()}
+        grams[name] = grams_of(white, name)
+        alone = _scaled(turned, scales, other)
+        seen[name] = jax.vmap(lambda y, k=name: mean_square(y, axis_of(k, y) + 2))(alone)
+    return d, grams, seen
 
 
 def _scaled(x: Any, scales: Any, name: str) -> Any:
     """Rows or columns of a stack multiplied by a side's scales, if it has some."""
     if name not in scales:
         return x
-    return x * (scales[name][:, :, None] if name == "short" else scales[name][:, None, :])
+    return x * jnp.expand_dims(scales[name], -3 - axis_of(name, x))
 
 
 def _renewed_scale(scale: Any, seen: Any, h: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import functools
 from typing import Any, Literal, Unpack
 
 import jax
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, matrixwise, optimizer
-from jopt.core.bases import axis_slot
+from jopt.core.bases import axis_slot, of_one
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.numerics import debias, in_shares, lerp, norm
+from jopt.numerics import Together, as_one, debias, in_shares, lerp, norm_of_each, once_if
 from jopt.numerics.eigenbases import alike
 from jopt.numerics.explicit import whole
 from jopt.numerics.noise import IMPL
@@ -118,27 +118,24 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `kron`."""
-    if g.ndim == 2:
-        return (yield g), {}
-    own = {name: x[None] for name, x in vars(s).items()}
-    d, new = batch(g[None], SimpleNamespace(**own), h)
-    return d[0], {name: x[0] for name, x in new.items()}
+    return ((yield g), {}) if g.ndim == 2 else of_one(batch, g, s, h)
 
 
-def batch(x: Any, s: Any, h: Any) -> Any:
-    """What becomes of a stack of wide matrices, and of what is kept beside them."""
+def batch(x: Any, s: Any, h: Any) -> Together:
+    """What becomes of a stack of parameters, and of what is kept beside them."""
     new, m = {}, x
     if h.b1 is not None:
         new["mu"] = lerp(s.mu, x, 1 - h.b1)
-        m = h.k1 * new["mu"]
+        # What is put together reads what is written, and does not make it anew.
+        m = h.k1 * jax.lax.optimization_barrier(new["mu"])
     held = axes_of(x.shape[1:], vars(h))
     if not held:
         return m, new
     names = {k: f"triangle_{k}" if full else f"diagonal_{k}" for k, full in held.items()}
     old = {k: getattr(s, name) for k, name in names.items()}
-    qs = renewed(m if h.momentum_fits else x, old, h)
-    d = jax.vmap(lambda m, qs: directed(m, qs, h))(m, qs)
-    return d, new | {names[k]: q for k, q in qs.items()}
+    qs = yield functools.partial(renewed, h=h), (m if h.momentum_fits else x, old)
+    d = yield as_one(functools.partial(directed, h=h)), (m, qs)
+    return alike(d.reshape(m.shape), m), new | {names[k]: q for k, q in qs.items()}
 
 
 def rows(x: Any) -> Any:
@@ -146,41 +143,57 @@ def rows(x: Any) -> Any:
     return whole(x, *range(x.ndim)).reshape(x.shape or (1,))
 
 
-def renewed(used: Any, old: Any, h: Any) -> Any:
-    """The factors for this step, of all matrices of a stack."""
-    begin = jnp.where(h.t == 1, h.init_scale ** (1 / len(old)), 1)
+def renewed(of: Any, h: Any) -> Any:
+    """The factors for this step, of all parameters of these stacks."""
     # What is learnt with a preconditioner has a derivative, it has none.
-    used, begun = jax.lax.stop_gradient((used, {k: begin * q for k, q in old.items()}))
-
+    of = jax.lax.stop_gradient(of)
+    used, old = [x for x, _ in of], [qs for _, qs in of]
     if h.spread:
-        used, begun = jax.tree.map(lambda x: whole(x, *range(x.ndim)), (used, begun))
+        used = [whole(x, *range(x.ndim)) for x in used]
 
-    def fit(x: Any, qs: Any) -> Any:
-        x = rows(x)
-        v = jax.random.normal(h.key, x.shape, x.dtype)
+    def fit(of: Any) -> Any:
+        x, qs = rows(of[0]), {k: whole(q, *range(q.ndim)) for k, q in of[1].items()}
+        v = drawn(h.key, x)
         damp = float(jnp.finfo(jnp.float32).eps) ** 0.5 * jnp.mean(jnp.abs(x))
-        qs = {k: whole(q, *range(q.ndim)) for k, q in qs.items()}
         qs = jax.lax.cond(h.balancing, balanced, dict, qs)
         return fitted(x + damp * v, v, qs, h.preconditioner_rate)
 
-    def placed(make: Any) -> Any:
-        return lambda: {k: alike(q, old[k]) for k, q in make().items()}
+    def begun(qs: Any) -> Any:
+        begin = jnp.where(h.t == 1, h.init_scale ** (1 / len(old[0])), 1)
+        return jax.tree.map(lambda q: begin * q, qs)
 
-    due, share = in_shares(jax.vmap(fit), used, begun, h.turn, h.update_every, h.spread)
-    which = (h.some & due).astype(jnp.int32)
-    ways = [lambda: begun, share]
+    def all_fitted(qs: Any) -> Any:
+        return as_one(jax.vmap(fit))([*zip(used, qs, strict=True)])
+
+    fit_each = lambda *of: jax.vmap(fit)(of)  # noqa: E731
+    due, some = in_shares(fit_each, used, h.turn, h.update_every, h.spread)
+    ways, which = [lambda qs: qs, some], (h.some & due).astype(jnp.int32)
     if h.spread:
-        ways.append(lambda: jax.vmap(fit)(used, begun))
+        ways.append(all_fitted)
         which = jnp.where(h.all, 2, which)
-    return jax.lax.switch(which, [placed(way) for way in ways])
+
+    def now(qs: Any) -> Any:
+        if h.spread:
+            qs = jax.tree.map(lambda q: whole(q, *range(q.ndim)), qs)
+        return jax.tree.map(alike, jax.lax.switch(which, ways, begun(qs)), old)
+
+    return once_if((which > 0) | (h.t == 1), now, old)
 
 
-def directed(m: Any, qs: Any, h: Any) -> Any:
-    """The direction of one matrix."""
-    d = multiplied(multiplied(rows(m), qs), qs, turned=True)
+def drawn(key: Any, like: Any) -> Any:
+    """Normal numbers, for a tall matrix those of a wide one, turned over."""
+    over = like.ndim == 2 and like.shape[0] > like.shape[1]
+    v = jax.random.normal(key, like.shape[::-1] if over else like.shape, like.dtype)
+    return v.T if over else v
+
+
+def directed(of: Any, h: Any) -> Any:
+    """The directions of a stack."""
+    m, qs = of
+    d = jax.vmap(lambda m, qs: multiplied(multiplied(rows(m), qs), qs, turned=True))(m, qs)
     if h.max_rms is not None:
-        d = d / jnp.maximum(1, norm(d) / (d.size**0.5 * h.max_rms))
-    return alike(d.reshape(m.shape), m)
+        d = d / jnp.maximum(1, norm_of_each(d) / ((d.size // len(d)) ** 0.5 * h.max_rms))
+    return d
 
 
 @optimizer(SPEC, rule, door=matrixwise, batch=batch, alike=True, prepare=prepare)

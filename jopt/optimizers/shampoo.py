@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import functools
 from typing import Any, Literal, Unpack
 
 import jax
@@ -10,16 +10,26 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Slot, Spec, Transform, Value, matrixwise, optimizer
-from jopt.core.bases import axis_slot
+from jopt.core.bases import axis_slot, of_one
 from jopt.core.checks import check_count
 from jopt.core.grafted import Graft, grafting
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import debias, in_shares, lerp, norm, safe_sqrt
-from jopt.numerics.eigenbases import alike, gram, in_basis
+from jopt.numerics import (
+    Together,
+    as_one,
+    debias,
+    in_shares,
+    lerp,
+    norm,
+    norm_of_each,
+    once_if,
+    safe_sqrt,
+)
+from jopt.numerics.eigenbases import alike
 from jopt.numerics.explicit import whole
 from jopt.numerics.inverse_roots import inverse_roots
-from jopt.numerics.tiles import Tiles, cut, joined, tiles_of
+from jopt.numerics.tiles import Tiles, grams, multiplied, tiles_of
 
 AXES = 4
 """How many axes from the last may have a factor."""
@@ -110,15 +120,10 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     kept: dict[str, Any] = {}
     if isinstance(h.graft, Graft):
         other, kept = h.graft.direction(g, s, p, h)
-    d, new = ((yield g), {}) if g.ndim == 2 else lines(g, s, h)
+    d, new = ((yield g), {}) if g.ndim == 2 else of_one(batch, g, s, h)
     if other is not None:
         d = jnp.where(h.begun, as_long(d, other), other) if sides(g.shape, vars(h)) else other
     return d, {**new, **kept}
-
-
-def batch(x: Any, s: Any, h: Any) -> Any:
-    """What becomes of a stack of wide matrices, and of what is kept beside them."""
-    return lines(x, s, h, each=jax.vmap)
 
 
 def as_long(d: Any, other: Any) -> Any:
@@ -127,77 +132,71 @@ def as_long(d: Any, other: Any) -> Any:
     return norm(other) / jnp.where(size > 0, size, 1) * d
 
 
-def lines(g: Any, s: Any, h: Any, each: Any = lambda f: f) -> tuple[Any, dict[str, Any]]:
-    """The direction, of its own length where that is another transform's to say; and new slots.
+def batch(x: Any, s: Any, h: Any) -> Together:
+    """What becomes of a stack of parameters, and of what is kept beside them.
 
-    `each` maps what is said of a leaf over many. Roots are of all at once, to be found in shares.
+    The direction has its own length where that is another transform's to say.
     """
-    seen = lambda g, own: gathered(g, SimpleNamespace(**own), h)  # noqa: E731
-    m, other, factors, new = each(seen)(g, vars(s))
-    if not factors:
-        return other, new
-    roots = renewed(factors, {k: getattr(s, f"root_{k}") for k in factors}, h)
-    d = each(lambda m, other, roots: multiplied(m, other, roots, h))(m, other, roots)
-    return d, new | {f"root_{k}": x for k, x in roots.items()}
-
-
-def gathered(g: Any, s: Any, h: Any) -> tuple[Any, Any, dict[int, Any], dict[str, Any]]:
-    """The momentum, the direction whose length counts, the factors, and all new slots but roots."""
     new: dict[str, Any] = {}
-    m = g
+    m = other = x
     if h.b1 is not None:
-        new["mu"] = lerp(s.mu, g, 1 - h.b1)
-        m = h.k1 * new["mu"]
-    other = m
+        new["mu"] = lerp(s.mu, x, 1 - h.b1)
+        # What is put together reads what is written, and does not make it anew.
+        m, other = (h.k1 * mu for mu in (jax.lax.optimization_barrier(new["mu"]), new["mu"]))
     if h.graft == "adam":
-        nu = new["nu"] = h.b2 * s.nu + h.weight * jnp.square(g)
+        nu = new["nu"] = h.b2 * s.nu + h.weight * jnp.square(x)
         under = safe_sqrt(h.k2 * nu) + h.graft_eps
-        other = m / jnp.where(under > 0, under, 1)
-    held = sides(g.shape, vars(h))
-    factors = {}
-    pieces = cut(whole(g, *range(g.ndim)), _tiles(g.shape, vars(h))) if held else None
+        other = other / jnp.where(under > 0, under, 1)
+    held = sides(x.shape[1:], vars(h))
+    if not held:
+        return other, new
+    tiles = _tiles(x.shape[1:], vars(h))
+    made = yield as_one(jax.vmap(lambda g: grams(g, held, tiles))), x
+    factors, roots = {}, {k: getattr(s, f"root_{k}") for k in held}
+    # Sums of what is finite may not be, and would be NaN ever after.
+    most = float(jnp.finfo(x.dtype).max) / 4
     for k in held:
         before = getattr(s, f"factor_{k}")
-        made = jax.vmap(lambda x, k=k: gram(x, x.ndim - k))(pieces)
-        # Sums of what is finite may not be, and would be NaN ever after.
-        most = float(jnp.finfo(g.dtype).max) / 4
-        sums = jnp.clip(h.b2 * before + h.weight * alike(made, before), -most, most)
-        factors[k] = new[f"factor_{k}"] = sums
-    return m, other, factors, new
+        sums = h.b2 * before + h.weight * alike(made[k], before)
+        factors[k] = new[f"factor_{k}"] = jnp.clip(sums, -most, most)
+    roots = yield functools.partial(renewed, h=h), (factors, roots)
+    length = norm_of_each(other) if isinstance(h.graft, str) else ()
+    d = alike((yield as_one(functools.partial(directed, tiles=tiles)), (m, roots, length)), m)
+    if not isinstance(h.graft, Graft) and h.start > 1:
+        d = jnp.where(h.begun, d, other)
+    return d, new | {f"root_{k}": q for k, q in roots.items()}
 
 
-def multiplied(m: Any, other: Any, roots: Any, h: Any) -> Any:
-    """The direction."""
-    tiles = _tiles(m.shape, vars(h))
-    d = cut(whole(m, *range(m.ndim)), tiles)
-    for k, root in roots.items():
-        d = jax.vmap(lambda x, q, k=k: in_basis(x, -k, q))(d, whole(root, 0, 1, 2))
-    d = alike(joined(d, tiles, m.shape), m)
-    if isinstance(h.graft, Graft):
+def directed(of: Any, tiles: Any) -> Any:
+    """The directions of a stack, which have these lengths if there are some."""
+    m, roots, length = of
+    d = jax.vmap(lambda m, roots: multiplied(m, roots, tiles))(m, roots)
+    if isinstance(length, tuple):
         return d
-    return jnp.where(h.begun, d if h.graft is None else as_long(d, other), other)
+    size = norm_of_each(d)
+    return length / jnp.where(size > 0, size, 1) * d
 
 
-def renewed(factors: Any, old: Any, h: Any) -> Any:
-    """The roots for this step, of all tiles of all leaves of a stack."""
-    p, newton = 2 * len(factors) if h.power is None else h.power, h.method == "newton"
+def renewed(of: Any, h: Any) -> Any:
+    """The roots for this step, of all tiles of these stacks."""
+    old = jax.lax.stop_gradient([roots for _, roots in of])
+    p, newton = 2 * len(old[0]) if h.power is None else h.power, h.method == "newton"
     rows = lambda x: whole(x, *range(x.ndim)).reshape(-1, *x.shape[-2:])  # noqa: E731
-    factors, held = jax.tree.map(rows, jax.lax.stop_gradient((factors, old)))
+    factors = jax.tree.map(rows, jax.lax.stop_gradient([x for x, _ in of]))
 
-    def roots(of: Any, _: Any = None) -> Any:
+    def found(of: Any, _: Any = None) -> Any:
         return {k: inverse_roots(h.k2 * x, p, h.eps, h.ridge, newton=newton) for k, x in of.items()}
 
-    due, some = in_shares(roots, factors, held, h.turn, h.update_every, h.spread)
+    due, some = in_shares(found, factors, h.turn, h.update_every, h.spread)
+    ways = [some]
+    if h.spread:  # all at the first step with roots, and a share at others
+        ways.append(lambda _: as_one(found)(factors))
 
-    def placed(make: Any) -> Any:
-        return lambda: {k: alike(x.reshape(old[k].shape), old[k]) for k, x in make().items()}
+    def now(held: Any) -> Any:
+        made = jax.lax.switch(h.first.astype(jnp.int32), ways, jax.tree.map(rows, held))
+        return jax.tree.map(lambda x, y: alike(x.reshape(y.shape), y), made, held)
 
-    which = (h.begun & due).astype(jnp.int32)
-    ways = [lambda: jax.lax.stop_gradient(old), placed(some)]
-    if h.spread:
-        ways.append(placed(lambda: roots(factors)))
-        which = jnp.where(h.first, 2, which)
-    return jax.lax.switch(which, ways)
+    return once_if(h.begun & (due | h.first), now, old)
 
 
 @optimizer(SPEC, rule, door=grafting(matrixwise), batch=batch, alike=True, prepare=prepare)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from jopt.core import Decoupled, Hyper, Slot, Spec, Value, matrixwise, optimizer
-from jopt.core.bases import SIDES, in_bases, renewed, side_slot
+from jopt.core.bases import SIDES, axis_of, grams_of, in_bases, renewed, side_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, RATE
 from jopt.numerics import (
+    Together,
     adam_moments,
+    as_one,
     debias,
     followed,
-    gram,
     lerp,
     safe_sqrt,
 )
@@ -82,24 +84,31 @@ def seen_root(nu: Any) -> Any:
     return jnp.maximum(root, ROUNDINGS * float(jnp.finfo(nu.dtype).eps) * most)
 
 
-def batch(x: Any, s: Any, h: Any) -> Any:
-    """What becomes of a stack of wide matrices, and of what is kept beside them."""
+def batch(x: Any, s: Any, h: Any) -> Together:
+    """What becomes of a stack of matrices, and of what is kept beside them."""
     held = [name for name in SIDES if hasattr(s, f"basis_{name}")]
     bases = {name: getattr(s, f"basis_{name}") for name in held}
     mu = lerp(s.mu, x, 1 - h.b1)
-    nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(in_bases(x, bases))
     if not held:
+        nu = h.b2 * s.nu + (1 - h.b2) * jnp.square(x)
         return h.k * divided(mu, safe_sqrt(nu), h), {"mu": mu, "nu": nu}
-    d = in_bases(divided(in_bases(mu, bases), seen_root(nu), h), bases, back=True)
+    # What is put together reads what is written, and does not make it anew.
+    given = x, jax.lax.optimization_barrier(mu), s.nu, bases
+    d, nu, grams = yield as_one(functools.partial(seen_in, h=h)), given
     mu, nu, d = (jnp.where(h.first, 0, y) for y in (mu, nu, h.k_behind * d))
     b3 = h.b2 if h.b3 is None else h.b3
-    factors = {}
-    for name in held:
-        grams = jax.vmap(lambda g, name=name: gram(g, SIDES[name] + 2))(x)
-        factors[name] = lerp(getattr(s, f"factor_{name}"), grams, 1 - b3)
-    bases, nu = renewed(_followed, factors, bases, nu, h)
+    factors = {name: lerp(getattr(s, f"factor_{name}"), grams[name], 1 - b3) for name in held}
+    bases, nu = yield functools.partial(renewed, _followed, h=h), (factors, bases, nu)
     new = {f"factor_{name}": factors[name] for name in held}
     return d, {"mu": mu, "nu": nu, **new} | {f"basis_{name}": bases[name] for name in held}
+
+
+def seen_in(of: Any, h: Any) -> Any:
+    """The direction, the new ν, and what gradients have in common along each side."""
+    x, mu, nu, bases = of
+    nu = h.b2 * nu + (1 - h.b2) * jnp.square(in_bases(x, bases))
+    d = in_bases(divided(in_bases(mu, bases), seen_root(nu), h), bases, back=True)
+    return d, nu, {name: grams_of(x, name) for name in bases}
 
 
 def _followed(factors: Any, held: Any) -> Any:
@@ -107,8 +116,8 @@ def _followed(factors: Any, held: Any) -> Any:
     (bases, nu), made = held, {}
     for name, x in factors.items():
         made[name], order = jax.vmap(followed)(x, bases[name])
-        along = order[:, :, None] if name == "short" else order[:, None, :]
-        nu = jnp.take_along_axis(nu, along, SIDES[name])
+        axis = axis_of(name, nu)
+        nu = jnp.take_along_axis(nu, jnp.expand_dims(order, -3 - axis), axis)
     return made, nu
 
 

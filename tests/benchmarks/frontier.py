@@ -31,8 +31,8 @@ LARGEST = 4096
 
 
 class Case(NamedTuple):
-    """An optimizer, how many steps apart its refreshes are, and which of three ways is the first
-    step's alone, if it has one.
+    """An optimizer, how many steps apart its refreshes are, and which way of a conditional is the
+    first step's alone, if one is.
     """
 
     make: Callable[[], Any]
@@ -42,6 +42,8 @@ class Case(NamedTuple):
     """What loops with no number of their own are taken to have, by how deep they lie."""
     order: tuple[float, ...] = ()
     """The same in their order, where the first is one of one turn or none, at refreshes."""
+    once: bool = False
+    """Whether refreshes are loops of one turn or none, and `turns` those of loops within them."""
 
 
 NEWTON = 18
@@ -78,11 +80,13 @@ CASES = {
     "muon+adamw": Case(jopt.recipes.muon_adamw),
     "normuon+adamw": Case(lambda: beside_adamw(jopt.normuon(2e-2))),
     "dion2+adamw": Case(lambda: beside_adamw(jopt.dion2(1e-2))),
-    "soap": Case(lambda: jopt.soap(max_size=LARGEST), 10, first=1),
-    "kl_shampoo+adamw": Case(lambda: beside_adamw(jopt.kl_shampoo()), 10, first=1),
-    "shampoo": Case(lambda: jopt.shampoo(1e-3), 10),
-    "shampoo newton": Case(lambda: jopt.shampoo(1e-3, method="newton"), 10, turns=(NEWTON,)),
-    "kron": Case(lambda: jopt.kron(max_size=LARGEST), 1 / 0.03),
+    "soap": Case(lambda: jopt.soap(max_size=LARGEST), 10, first=1, once=True),
+    "kl_shampoo+adamw": Case(lambda: beside_adamw(jopt.kl_shampoo()), 10, first=1, once=True),
+    "shampoo": Case(lambda: jopt.shampoo(1e-3), 10, once=True),
+    "shampoo newton": Case(
+        lambda: jopt.shampoo(1e-3, method="newton"), 10, turns=(NEWTON,), once=True
+    ),
+    "kron": Case(lambda: jopt.kron(max_size=LARGEST), 1 / 0.03, once=True),
     "adafactor": Case(lambda: jopt.adafactor(1e-2)),
     "came": Case(lambda: jopt.came(2e-4)),
     "adam_mini": Case(lambda: jopt.adam_mini(1e-3)),
@@ -94,10 +98,12 @@ CASES = {
 
 I8: dict[str, Any] = {"state_dtype": "int8"}
 MORE = {
-    "soap int8": Case(lambda: jopt.soap(max_size=LARGEST, **I8), 10, first=1),
-    "kl_shampoo+adamw int8": Case(lambda: beside_adamw(jopt.kl_shampoo(**I8), **I8), 10, first=1),
-    "shampoo int8": Case(lambda: jopt.shampoo(1e-3, **I8), 10),
-    "kron int8": Case(lambda: jopt.kron(max_size=LARGEST, **I8), 1 / 0.03),
+    "soap int8": Case(lambda: jopt.soap(max_size=LARGEST, **I8), 10, first=1, once=True),
+    "kl_shampoo+adamw int8": Case(
+        lambda: beside_adamw(jopt.kl_shampoo(**I8), **I8), 10, first=1, once=True
+    ),
+    "shampoo int8": Case(lambda: jopt.shampoo(1e-3, **I8), 10, once=True),
+    "kron int8": Case(lambda: jopt.kron(max_size=LARGEST, **I8), 1 / 0.03, once=True),
     "optax-shampoo": Case(theirs, 10, turns=(NEWTON, 3), order=(1, NEWTON, NEWTON, 3)),
 }
 """Those that are measured when asked for, the last with `pip install optax-shampoo`."""
@@ -118,7 +124,7 @@ def arithmetic(step: Step, tree: Any, case: Case) -> float:
     """The operations of matrix products of a step, on average, for each number."""
     state = jax.eval_shape(step.init, tree)
     jaxpr = jax.make_jaxpr(step.run)(tree, state, tree).jaxpr
-    rest, most = products(jaxpr, case.first, case.turns, bool(case.order))
+    rest, most = products(jaxpr, case.first, case.turns, bool(case.order) or case.once)
     return (rest + (most - rest) / case.every) / size(tree)
 
 
@@ -141,7 +147,8 @@ def products(
             rest, most = rest + n, most + n
             continue
         within = turns[1:] if name == "while" and not by_loop else turns
-        each = [products(inner, first, within) for inner in inside(e)]
+        outside = by_loop and name != "while"
+        each = [products(inner, first, within, outside) for inner in inside(e)]
         if name == "while" and by_loop:
             most += sum(n for _, n in each)
         elif name == "cond" and each:
@@ -167,8 +174,7 @@ def inside(e: Any) -> list[Any]:
 
 def later(ways: Iterable[Any], first: int | None) -> list[Any]:
     """The ways of a conditional that steps after the first take."""
-    ways = [*ways]
-    return [x for i, x in enumerate(ways) if i != first or len(ways) != 3]
+    return [x for i, x in enumerate(ways) if i != first]
 
 
 def row(name: str, target: str, tree_name: str) -> list[str]:
@@ -180,8 +186,9 @@ def row(name: str, target: str, tree_name: str) -> list[str]:
     text, n = program.as_text(), size(tree)
 
     def counted(pick: Any) -> Counts:
-        order = (float(pick is max), *case.order[1:]) if case.order else ()
-        rest = (*case.turns, 0)[0]
+        due = float(pick is max)
+        order = (due, *case.order[1:]) if case.order else ()
+        rest = (due, *case.turns) if case.once else (*case.turns, 0)[0]
         return count(text, order, rest, lambda ways, key: pick(later(ways, case.first), key=key))
 
     rest, most = counted(min), counted(max)

@@ -63,14 +63,25 @@ class Turns(NamedTuple):
     """Those given for the next loops, and those of loops that nobody knows anything of."""
 
     given: list[float]
-    rest: float | None
+    rest: float | Sequence[float] | None
     branch: Callable[..., Any] = max
+
+    @property
+    def next(self) -> float | None:
+        """Those of such a loop here."""
+        return (*self.rest, 0)[0] if isinstance(self.rest, Sequence) else self.rest
+
+    @property
+    def within(self) -> Turns:
+        """The same for what is in a loop."""
+        rest = self.rest[1:] if isinstance(self.rest, Sequence) else self.rest
+        return self._replace(rest=rest)
 
 
 def count(
     program: str | Program,
     turns: Sequence[float] = (),
-    rest: float | None = None,
+    rest: float | Sequence[float] | None = None,
     branch: Callable[..., Any] = max,
 ) -> Counts:
     """The counts of a program.
@@ -81,7 +92,8 @@ def count(
     - `turns`: how often each loop runs, on average, in the order in which they stand in the
       program, a loop before those within it. After the last of them come the turns that XLA has
       written down, as it does for a loop that counts to a number.
-    - `rest`: the turns of loops after the last of those of which XLA knows none.
+    - `rest`: the turns of loops after the last of those of which XLA knows none; or a list of
+      them, by how deep these lie.
     - `branch`: of a conditional that counts which moves most, with `min` that which moves least.
 
     **Raises:** `ValueError` if `turns` does not fit the loops that there are.
@@ -121,14 +133,15 @@ def _count(program: Program, inside: Computation, turns: Turns) -> Counts:
 
 
 def _loop(program: Program, loop: Instruction, turns: Turns) -> Counts:
-    n = turns.given.pop(0) if turns.given else turns.rest if loop.trips is None else loop.trips
+    n = turns.given.pop(0) if turns.given else turns.next if loop.trips is None else loop.trips
     if loop.trips not in (None, n):
         raise ValueError(f"the loop %{loop.name} runs {loop.trips} times, not {n}")
     if n is None:
         raise ValueError(f"no turns are given for the loop %{loop.name}, and XLA knows none")
     (body,), (condition,) = loop.calls["body"], loop.calls["condition"]
-    cost = _count(program, program.computations[body], turns) * n
-    cost += _count(program, program.computations[condition], turns) * (n + 1)
+    within = turns.within if loop.trips is None else turns
+    cost = _count(program, program.computations[body], within) * n
+    cost += _count(program, program.computations[condition], within) * (n + 1)
     return replace(cost, loops=cost.loops + 1)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import jopt
 from jopt.core.numbers_read import numbers_read
+from jopt.numerics import as_one
 
 NUMBERS = ("learning_rate", "b1", "eps")
 
@@ -72,3 +73,11 @@ def test_groups_are_one_batch_unless_it_reads_what_they_have():
     assert sorted(seen) == [1, 1, 4]  # those of one power, and the groups that have another
     for name, wanted in {"a1": 0.1, "a2": 0.1, "b1": 3, "c1": 2, "d1": 0.2, "e1": 1}.items():
         np.testing.assert_allclose(updates[name], -wanted * np.ones((4, 5)), rtol=1e-6)
+
+
+def test_what_a_batch_reads_that_yields():
+    def batch(x, h):
+        y = yield as_one(lambda x: h.eps * x), x
+        return y
+
+    assert read(batch) == {"eps"}
