@@ -25,6 +25,8 @@ COMPOSED = {
     "muon+adamw": lambda: jopt.route(
         jopt.adamw(0.01), m=("kernel$", jopt.muon(0.01, ns_dtype="float64"))
     ),
+    "soap, spread": lambda: jopt.soap(0.01, update_every=2, spread=True),
+    "shampoo, spread": lambda: jopt.shampoo(0.01, update_every=2, ridge=1e-2, spread=True),
     "newton": lambda: jopt.shampoo(0.01, method="newton", update_every=2, ridge=1e-2),
 }
 ONE_AGE = ("schedule_free_radam", "sophia")
