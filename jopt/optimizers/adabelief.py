@@ -38,7 +38,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     if not h.nesterov:
         return adam_direction(mu, nu, h.eps, h.k1, h.k2), new
     ahead = adam_ahead(g, mu, h.b1, h.k1, h.k1_next)
-    return adam_direction(ahead, nu, h.eps, jnp.ones(()), h.k2), new
+    return adam_direction(ahead, nu, h.eps, jnp.ones_like(h.k1), h.k2), new
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jopt.testing.compare import as_numbers, close, dtype_of, finite, no_nan, pairs, shown, wide
+from jopt.testing.compare import (
+    as_numbers,
+    close,
+    dtype_of,
+    finite,
+    no_nan,
+    pairs,
+    same_aspect,
+    shown,
+    wide,
+)
 from jopt.testing.law import EVERY, HALF, BrokenError, law
 from jopt.testing.subject import Subject
 
@@ -104,6 +114,16 @@ def narrow(subject: Subject, dtype: str) -> None:
     got = subject.compiled(params, subject.tx.init(params), grads)
     want = subject.compiled(params, subject.tx.init(params), widened)
     close("the step of a narrower gradient", got, want, rtol=5e-7)
+
+
+@law(dtypes=("float32", *HALF))
+def x64(subject: Subject, dtype: str) -> None:
+    """With float64 enabled, a step still changes no dtype of parameters and state."""
+    with jax.enable_x64(True):
+        params = subject.params(dtype)
+        state = subject.tx.init(params)
+        after = jax.eval_shape(subject.step, params, state, subject.grads(dtype, 0))
+        same_aspect("what a step gives with float64 enabled", after, (params, state))
 
 
 @law()

@@ -14,7 +14,7 @@ from jopt.core.doors import TreePart
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.spec import NODE_KEYS
 from jopt.core.transform import Flow
-from jopt.numerics import debias, number_dtype
+from jopt.numerics import cast, debias, number_dtype
 from jopt.wrappers.watched import WatchedPart
 
 Measure = Callable[..., Any]
@@ -63,7 +63,7 @@ class MonitorPart(TreePart):
     def _kept(self, old: Array, x: Array, numbers: Mapping[str, Any]) -> Array:
         if "decay" not in numbers:
             return x
-        d, t = numbers["decay"], numbers["t"]
+        d, t, old = numbers["decay"], numbers["t"], cast(old, x.dtype)
         mean = old + (1 - d) / debias(d, t) * (x - old)
         # A mean that has met one infinity would never be a number again.
         return jnp.where(jnp.isnan(old), x, jnp.where(jnp.isfinite(x), mean, old))
