@@ -40,7 +40,7 @@ from jopt.core.offloaded import AHEAD
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
-from jopt.core.side_by_side import Numbers, behind_steps, small_first
+from jopt.core.side_by_side import Numbers, behind_steps
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack
 from jopt.core.transform import ENTRYWISE, Flow, Transform
@@ -106,22 +106,16 @@ class LeafPart(SpecPart):
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
-        done: dict[int, Outcome] = {}
-        waits = self.looks or self.store.measures
-        # Slots are as large as the leaf there, and read twice. (Adafactor's are not: it moves less
-        # in this order, too, but in more copies to the chip.)
-        again = self.spec.reduces is True
-        order = small_first([x.g for x in leaves]) if again else range(len(leaves))
-        for turn, i in enumerate(order):
-            behind = done[order[turn - AHEAD]].stored if turn >= AHEAD else None
-            leaf = self.store.fetched(leaves[i], behind)
-            if turn and waits:
-                last = order[turn - 1]
-                before, out = leaves[last].p if self.spec.steps else None, done[last]
+        done: list[Outcome] = []
+        for i, leaf in enumerate(leaves):
+            behind = done[i - AHEAD].stored if i >= AHEAD else None
+            leaf = self.store.fetched(leaf, behind)
+            if done and (self.looks or self.store.measures):
+                before, out = leaves[i - 1].p if self.spec.steps else None, done[-1]
                 moved = (None, out.moved) if out.update is None else (before, out.update)
                 leaf = replace(leaf, g=behind_steps(leaf.g, moved))
-            done[i] = self.store.returned(leaf, self._one(leaf))
-        return [done[i] for i in range(len(leaves))], {}
+            done.append(self.store.returned(leaf, self._one(leaf)))
+        return done, {}
 
     def _one(self, leaf: Leaf) -> Outcome:
         if self.fuses and fits(self.store.codec, self.slots, leaf):

@@ -142,15 +142,6 @@ def behind_steps(g: Any, *steps: tuple[Array | None, Any]) -> Any:
     return jax.lax.platform_dependent(g, steps, tpu=later, default=lambda g, _: g)
 
 
-def small_first(xs: Sequence[Any]) -> list[int]:
-    """The order in which arrays go that wait for one another.
-
-    While one is at work a TPU brings the next ones to its chip. The first is not brought, and what
-    reads it twice does so in the main memory.
-    """
-    return sorted(range(len(xs)), key=lambda i: xs[i].size)
-
-
 def in_turns(shapes: Iterable[Any], apart: bool = False) -> list[int]:
     """For each of these leaves which array it reads, from 0: `TOGETHER` of one shape read one.
 

@@ -45,18 +45,6 @@ def test_what_is_waited_for_on_a_tpu_is_the_new_parameter():
     assert f"{barrier[1]} = stablehlo.add %arg0, " in text  # the first leaf's, which "b" waits for
 
 
-def test_small_leaves_go_first():
-    # The first is not on the chip when its turn comes, and would be read again and again.
-    shapes = {"a": (8, 8), "b": (2, 2), "c": (4, 4), "d": (2, 2)}
-    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
-    tx = jopt.lamb()
-    step = jax.jit(lambda p, s: jopt.step(tx, p, s, p)[0])
-    traced = step.trace(params, jax.eval_shape(tx.init, params))
-    text = traced.lower(lowering_platforms=("tpu",)).as_text()
-    waits = re.findall(r"optimization_barrier %.*: tensor<(.*)xf32>, tensor<(.*)xf32>", text)
-    assert waits == [("2x2", "2x2"), ("4x4", "2x2"), ("8x8", "4x4")]
-
-
 def test_a_leaf_waits_for_a_parameter_that_its_door_has_moved():
     params = {name: jax.ShapeDtypeStruct((64, 64), jnp.float32) for name in "ab"}
     tx = jopt.adamw(state_dtype="int8", kernel="pallas")
