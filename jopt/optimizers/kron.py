@@ -167,9 +167,14 @@ def renewed(of: Any, h: Any) -> Any:
 
     fit_each = lambda *of: jax.vmap(fit)(of)  # noqa: E731
     due, some = in_shares(fit_each, used, h.turn, h.update_every, h.spread)
-    ways, which = [lambda qs: qs, some], (h.some & due).astype(jnp.int32)
+
+    def lying(way: Any) -> Any:
+        # On a mesh whose axes are explicit all ways must give their results split alike.
+        return lambda qs: jax.tree.map(alike, way(qs), qs)
+
+    ways, which = [lambda qs: qs, lying(some)], (h.some & due).astype(jnp.int32)
     if h.spread:
-        ways.append(all_fitted)
+        ways.append(lying(all_fitted))
         which = jnp.where(h.all, 2, which)
 
     def now(qs: Any) -> Any:
