@@ -89,11 +89,22 @@ def _few_programs():
         gc.collect()
 
 
-def compiled_later(jit, f, **options):
-    """`jax.jit` with what the ordinary run turns off; within a program that program decides."""
-    if not isinstance(jnp.zeros(()), jax.core.Tracer):
-        options["compiler_options"] = {SOONER[2:].partition("=")[0]: True}
-    return jit(f, **options)
+class CompiledLater:
+    """`jax.jit(f)` with what the ordinary run turns off; within a program that program decides."""
+
+    def __init__(self, jit, f, **options):
+        self._within = jit(f, **options)
+        more = {SOONER[2:].partition("=")[0]: True}
+        self._alone = jit(f, **options, compiler_options=more)
+        functools.update_wrapper(self, f)
+
+    def __call__(self, *args, **kwargs):
+        # Known when it is called: what is made outside of a program may be called within.
+        within = isinstance(jnp.zeros(()), jax.core.Tracer)
+        return (self._within if within else self._alone)(*args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self._alone, name)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +114,7 @@ def _optimized(request, monkeypatch):
     if little and request.node.get_closest_marker("optimized"):
         jax.config.update("jax_disable_most_optimizations", False)
         if SOONER in os.environ["XLA_FLAGS"]:
-            monkeypatch.setattr(jax, "jit", functools.partial(compiled_later, jax.jit))
+            monkeypatch.setattr(jax, "jit", functools.partial(CompiledLater, jax.jit))
     yield
     jax.config.update("jax_disable_most_optimizations", little)
 
