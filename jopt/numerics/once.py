@@ -53,7 +53,10 @@ def in_rows(x: Any) -> Any:
     What goes round in a loop lies as its last maker has it, and is copied in and out where
     that is otherwise. On GPUs alone, where decompositions give columns.
     """
-    from jax.experimental.layout import Layout, with_layout_constraint  # which few programs need
+    try:  # which few programs need
+        from jax.experimental.layout import Layout, with_layout_constraint
+    except ImportError:  # an older jax cannot say how an array lies: there it is copied
+        return x
 
     def lying(x: Any) -> Any:
         return jax.tree.map(
