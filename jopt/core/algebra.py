@@ -68,8 +68,8 @@ class Algebra:
         self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team
     ) -> tuple[Array, Kept]:
         """What becomes of a stack `(k, m, n)`, and of what is kept beside each of its matrices."""
-        (found,) = all_of([self._run(x, kept, numbers, *team)])
-        return found  # type: ignore[no-any-return]
+        done: list[tuple[Array, Kept]] = all_of([self._run(x, kept, numbers, *team)])
+        return done[0]
 
     def of_all(
         self, xs: Sequence[Array], kept: Sequence[Kept], numbers: Sequence[Mapping[str, Any]]

@@ -87,7 +87,8 @@ def renewed(
     def now(held: Any) -> Any:
         return in_rows(jax.lax.switch(h.first.astype(jnp.int32), [renew, begin], held))
 
-    return once_if(h.first | due, now, held)  # type: ignore[no-any-return]
+    after: list[Any] = once_if(h.first | due, now, held)
+    return after
 
 
 def in_bases(x: Array, bases: Mapping[str, Array], *, back: bool = False) -> Array:

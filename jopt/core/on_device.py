@@ -43,13 +43,9 @@ def _side_by_side(
 ) -> tuple[list[Array], list[Kept]]:
     """Those of one shape, each leaf's by themselves but for what `batch` yields."""
     leads = [x.shape[:-2] for x in xs]
-
-    def flat(x: Array, lead: tuple[int, ...]) -> Array:
-        return x.reshape(math.prod(lead), *x.shape[len(lead) :])
-
     rows = zip(kept, leads, strict=True)
-    stacks = [flat(x, lead) for x, lead in zip(xs, leads, strict=True)]
-    own = [{k: flat(x, lead) for k, x in mine.items()} for mine, lead in rows]
+    stacks = [_flat(x, lead) for x, lead in zip(xs, leads, strict=True)]
+    own = [{k: _flat(x, lead) for k, x in mine.items()} for mine, lead in rows]
     done = zip(algebra.of_all(stacks, own, numbers), xs, kept, strict=True)
     found = [
         (y.reshape(x.shape), {k: new[k].reshape(old.shape) for k, old in mine.items()})
@@ -80,10 +76,14 @@ def _turned(xs: Sequence[Array], tall: Sequence[bool]) -> list[Array]:
     return [x.mT if over else x for x, over in zip(xs, tall, strict=True)]
 
 
+def _flat(x: Array, lead: tuple[int, ...]) -> Array:
+    """An array whose leading axes number what it holds, with one axis for them."""
+    return x.reshape(math.prod(lead), *x.shape[len(lead) :])
+
+
 def _stacked(xs: Sequence[Array], leads: Sequence[tuple[int, ...]]) -> Array:
     """Arrays whose leading axes number what they hold, as one."""
-    rows = zip(xs, leads, strict=True)
-    return jnp.concatenate([x.reshape(math.prod(n), *x.shape[len(n) :]) for x, n in rows])
+    return jnp.concatenate([_flat(x, lead) for x, lead in zip(xs, leads, strict=True)])
 
 
 def _parted(x: Array, leads: Sequence[tuple[int, ...]]) -> list[Array]:

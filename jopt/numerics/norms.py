@@ -154,6 +154,7 @@ def in_range(
         def again(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             return jnp.zeros_like(carry[0]), look(xs, factors)
 
+        # Not `once_if`: `run` has a derivative of its own, and one for this, too, takes tracing.
         found: tuple[Array, list[Array]] = jax.lax.while_loop(lambda c: c[0], again, (out, first))
         return factors, found[1]
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import jopt
 from jopt import schedules as s
 from tests.catalog import CATALOG, Entry
+from tests.compositions import every_second
 from tests.laws.harness import is_sparse
 
 MATRICES = "kernel$|square$"
@@ -40,11 +41,6 @@ LINKS = (
     jopt.scale(s.linear(1.0, 0.5, 9)),
     jopt.add_decayed_weights(0.01),
 )
-
-
-def every_second(step: Any, **_: Any) -> Any:
-    """A condition of one's own."""
-    return step % 2 == 0
 
 
 Wrap = Callable[[jopt.Transform], jopt.Transform]
