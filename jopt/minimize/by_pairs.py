@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from jopt.core.tree import Tree
-from jopt.minimize.problem import Objective, Packed, traced, untraced
+from jopt.minimize.problem import Objective, Packed, along, traced, untraced
 from jopt.minimize.result import RUNNING, Minimum
 from jopt.minimize.turn import MAX_RESTARTS, Filed, Run, Turn, decided, filed, tried
 from jopt.numerics import (
@@ -79,11 +79,7 @@ def by_pairs(
     tolerances = [limits[f"tolerance_{of}"].astype(dtype) for of in ("value", "params", "grad")]
 
     def look(x: Array) -> tuple[Array, Any, Array]:
-        def value(x: Array) -> tuple[Array, Any]:
-            f, aux = objective(packed.part(x), args)
-            return f.astype(dtype), aux
-
-        (f, aux), g = jax.value_and_grad(value, has_aux=True)(x)
+        (f, aux), g = jax.value_and_grad(along(objective, packed, args), has_aux=True)(x)
         return f, aux, jnp.stack([x, g])
 
     def turn(was: Loop) -> Loop:

@@ -87,6 +87,16 @@ class Packed:
         return self.treedef.unflatten(leaves)
 
 
+def along(objective: Objective, packed: Packed, args: tuple[Any, ...]) -> Callable[[Array], Any]:
+    """The objective as a function of the vector, with the value in the vector's dtype."""
+
+    def value(x: Array) -> tuple[Array, Any]:
+        f, aux = objective(packed.part(x), args)
+        return f.astype(packed.dtype), aux
+
+    return value
+
+
 def untraced(trace: int, dtype: Any) -> Array | None:
     """Room for the values at the start and after each of `trace` steps; `None` for 0."""
     return jnp.full(trace + 1, jnp.nan, dtype) if trace else None

@@ -12,7 +12,7 @@ from jax import Array
 from jopt.core import State
 from jopt.core.tree import Tree
 
-RUNNING, GRADIENT, VALUE, PARAMS, STALLED, NOT_FINITE, PRECISION, SEARCH = range(8)
+RUNNING, GRADIENT, VALUE, PARAMS, STALLED, NOT_FINITE, PRECISION, SEARCH, REGION = range(9)
 
 MESSAGES = (
     "stopped at max_steps, not converged",
@@ -23,6 +23,7 @@ MESSAGES = (
     "stopped: the value or gradient is not finite; params are the last at which they were",
     "converged: no decrease of the value can be represented",
     "stopped: the line search found no lower value along the gradient",
+    "stopped: no step lowers the value, however small the region of trust",
 )
 
 IN_SCIPY = (
@@ -34,6 +35,7 @@ IN_SCIPY = (
     "ABNORMAL: F OR ITS GRADIENT IS NOT FINITE",
     "CONVERGENCE: RELATIVE REDUCTION OF F <= FACTR*EPSMCH",
     "ABNORMAL: NO LOWER F ALONG THE SEARCH DIRECTION",
+    "ABNORMAL: NO LOWER F IN THE TRUST REGION",
 )
 """The same in the words of SciPy's L-BFGS-B, where it has any."""
 
@@ -44,7 +46,8 @@ class Minimum(NamedTuple):
     **Attributes:** `params`; `value`, `aux` (`None` without `has_aux`) and `grad_norm`, the
     largest entry of the gradient, all at `params`; `steps`, the updates made; `evaluations`, how
     often the function was evaluated with its gradient; `status`, why it stopped; `state`, the
-    transform's, or the pairs of L-BFGS; `trace`, the values as asked for, or `None`.
+    transform's, the pairs of L-BFGS, or the radius of "newton_cg"; `trace`, the values as asked
+    for, or `None`; `products`, of the Hessian and a vector, how many "newton_cg" took, or `None`.
     """
 
     params: Tree
@@ -56,6 +59,7 @@ class Minimum(NamedTuple):
     status: Array
     state: State
     trace: Array | None = None
+    products: Array | None = None
 
     @property
     def converged(self) -> Array:
@@ -77,6 +81,11 @@ class Minimum(NamedTuple):
     def njev(self) -> Array:
         """How often the gradient was evaluated, by SciPy's name: with every value."""
         return self.evaluations
+
+    @property
+    def nhev(self) -> Array | None:
+        """The same as `products`, by SciPy's name."""
+        return self.products
 
     @property
     def nit(self) -> Array:
@@ -116,11 +125,12 @@ class Minimum(NamedTuple):
         """A `scipy.optimize.OptimizeResult`, for code written for SciPy. Not inside `jit`.
 
         It has `x`, `fun`, `nit`, `nfev`, `njev`, `success`, `message` and `status`, which is 0
-        for success, 1 at the limit of steps and 2 for the rest.
+        for success, 1 at the limit of steps and 2 for the rest; of "newton_cg" also `nhev`.
         """
         from scipy.optimize import OptimizeResult  # type: ignore[import-untyped]
 
         success, evaluations = bool(self.success), int(self.evaluations)
+        products = {} if self.products is None else {"nhev": int(self.products)}
         return OptimizeResult(
             x=jax.tree.map(np.asarray, self.params),
             fun=float(self.value),
@@ -130,4 +140,5 @@ class Minimum(NamedTuple):
             success=success,
             status=0 if success else 1 if int(self.status) == RUNNING else 2,
             message=IN_SCIPY[int(self.status)],
+            **products,
         )

@@ -1,4 +1,4 @@
-"""`by_pairs` for few parameters, compiled in less time."""
+"""A method of `minimize` for few parameters, compiled in less time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jopt.minimize.by_newton import by_newton
 from jopt.minimize.by_pairs import by_pairs
 from jopt.minimize.problem import Objective, Packed
 from jopt.minimize.result import Minimum
@@ -21,14 +22,16 @@ refused: list[str] = []
 """What XLA said if it knows that no more."""
 
 
-def soon(objective: Objective, packed: Packed, *args: Any) -> Minimum:
-    """`by_pairs`, compiled quickly where that can be asked for: on a CPU, and not within a program.
+def soon(method: str, objective: Objective, packed: Packed, *args: Any) -> Minimum:
+    """One of the loops, compiled quickly where that can be asked for: on a CPU, not in a program.
 
     What a caller compiles himself is compiled as he says.
     """
+    pairs = method == "lbfgs"
     if packed.size <= FEW and jax.default_backend() == "cpu" and not refused:
         try:
-            found: Minimum = _quick(objective, packed, *args)
+            quick = _quick if pairs else _quick_newton
+            found: Minimum = quick(objective, packed, *args)
             return found
         except ValueError as error:  # within `jax.jit`, which has options of its own
             if "compiler_options" not in str(error):
@@ -37,9 +40,13 @@ def soon(objective: Objective, packed: Packed, *args: Any) -> Minimum:
             if "No such compile option" not in str(error):
                 raise
             refused.append(str(error))
-    slowly: Minimum = by_pairs(objective, packed, *args)
+    loop: Any = by_pairs if pairs else by_newton
+    slowly: Minimum = loop(objective, packed, *args)
     return slowly
 
 
-_loop: Any = by_pairs
-_quick = jax.jit(_loop.__wrapped__, static_argnums=(0, 1, 2), compiler_options=QUICK)
+def _quickly(loop: Any) -> Any:
+    return jax.jit(loop.__wrapped__, static_argnums=(0, 1, 2), compiler_options=QUICK)
+
+
+_quick, _quick_newton = _quickly(by_pairs), _quickly(by_newton)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -64,6 +65,38 @@ def noise(f: Array) -> Array:
     return NOISE * jnp.finfo(f.dtype).eps * jnp.abs(f)
 
 
+def is_flat(scaled_max: Array, f: Array) -> Array:
+    """Whether |g|·max(1, |x|), at its largest, is small beside f."""
+    flat: Array = scaled_max <= jnp.cbrt(jnp.finfo(f.dtype).eps) * jnp.maximum(1, jnp.abs(f))
+    return flat
+
+
+def by_rules(
+    status: Array,
+    did: tuple[Array, Array, Array],
+    values: tuple[Array, Array],
+    sizes: Sequence[Array] | Array,
+    limits: Array,
+) -> Array:
+    """Why it stops at a point, by the caller's limits; `status` where by none of them.
+
+    **Arguments:** `did`: is it the first point, was there a step to it, is it looked at? `values`,
+    before and at it; `sizes` and `limits`, see `decided`.
+    """
+    (first, moved, over), (before, f) = did, values
+    (x_max, g_max, step_max), (f_limit, x_limit, g_limit) = sizes[:3], limits
+    f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(before), jnp.abs(f)))
+    rules = (
+        (moved & (x_limit > 0) & (step_max <= x_limit * jnp.maximum(1, x_max)), PARAMS),
+        (moved & (f_limit > 0) & (jnp.abs(f - before) <= f_limit * f_scale), VALUE),
+        (over & (g_max <= g_limit), GRADIENT),
+        (first & ~(jnp.isfinite(f) & jnp.isfinite(g_max)), NOT_FINITE),
+    )
+    for met, reason in rules:
+        status = jnp.where(met, reason, status)
+    return status.astype(jnp.int32)
+
+
 def tried(s: Search, run: Run, slope: Array, t_max: Array, f_new: Array, slope_new: Array) -> Step:
     """What a trial says; of a search's first the ends are yet to be made."""
     begins, none = run.trials == 0, jnp.inf
@@ -90,8 +123,7 @@ def decided(
     point the largest entries of |x|, |g|, |x − x₀|, |g|·max(1, |x|) and |g − g₀|; `limits`, the
     tolerances for value, parameters and gradient.
     """
-    x_max, g_max, step_max, scaled_max, y_max = sizes
-    f_limit, x_limit, g_limit = limits
+    _, g_max, _, scaled_max, y_max = sizes
     eps = jnp.finfo(f_new.dtype).eps
     # The slope is 0 at first; where rounding errors make it rise the search is over at once.
     search, rises, first = off_the_ends(trial.search), ~(slope < 0), run.evaluations == 0
@@ -111,21 +143,13 @@ def decided(
     no_use = f >= run.mark - jnp.sqrt(eps) * jnp.abs(f)
     counted = failed & ~rises
     stop = failed & (in_vain | no_use | (counted & (run.restarts <= 0)))
-    f_scale = jnp.maximum(1, jnp.maximum(jnp.abs(run.f), jnp.abs(f)))
     # No decrease can be seen along the gradient, or the gradient is small by the measure of
     # Dennis and Schnabel (1983, section 7.2).
     promise = -slope * jnp.where(moved, search.low[0], search.high[0])
     unseen = ~rises & (promise <= noise(run.f))
-    flat = scaled_max <= jnp.cbrt(eps) * jnp.maximum(1, jnp.abs(f))
+    flat = is_flat(scaled_max, f)
     status = jnp.where(stop, jnp.where(unseen | flat, PRECISION, SEARCH), RUNNING)
-    rules = (
-        (moved & (x_limit > 0) & (step_max <= x_limit * jnp.maximum(1, x_max)), PARAMS),
-        (moved & (f_limit > 0) & (jnp.abs(f - run.f) <= f_limit * f_scale), VALUE),
-        (over & (g_max <= g_limit), GRADIENT),
-        (first & ~(jnp.isfinite(f) & jnp.isfinite(g_max)), NOT_FINITE),
-    )
-    for met, reason in rules:
-        status = jnp.where(met, reason, status)
+    status = by_rules(status, (first, moved, over), (run.f, f), sizes, limits)
     steps = run.steps + moved.astype(jnp.int32)
     best_f, best_g = either(better, (f, g_max), (run.best_f, run.best_g))
     now = Run(
@@ -138,7 +162,7 @@ def decided(
         evaluations=run.evaluations + 1,
         idle=idle,
         restarts=run.restarts - counted.astype(jnp.int32),
-        status=status.astype(jnp.int32),
+        status=status,
         trials=jnp.where(over, 0, run.trials + 1),
     )
     goes_on = (now.status == RUNNING) & (steps < max_steps)

@@ -31,6 +31,18 @@ WRONG = [
     (lambda: jopt.minimize(bowl, X, has_aux=1), "has_aux is yes or no", "found:    1"),
     (lambda: jopt.minimize(bowl, X, has_aux=True), "fun gives no pair", "has_aux=True"),
     (lambda: jopt.minimize(bowl, X, key="seed"), "key= is no random key", "jax.random.key"),
+    (lambda: jopt.minimize(bowl, X, method="newton"), "there is no such method", "'newton_cg'"),
+    (lambda: jopt.minimize(bowl, X, method=None), "there is no such method", "found:    None"),
+    (
+        lambda: jopt.minimize(bowl, X, method="newton_cg", bounds=(0.0, None)),
+        "method='newton_cg' knows no bounds",
+        "method='lbfgs' for bounds=",
+    ),
+    (
+        lambda: jopt.minimize(bowl, X, method="newton_cg", tx=jopt.sgd(0.1)),
+        "takes no transform",
+        "no method= for tx=",
+    ),
     (lambda: jopt.minimize(lambda x: "s", X), "a leaf is no array", "the value of fun"),
     (
         lambda: jopt.minimize(lambda x: bowl(x) if x[0] > 0 else 0.0, X),

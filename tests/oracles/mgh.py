@@ -34,6 +34,11 @@ class Problem:
         """Both, compiled, for oracles that are no jax programs."""
         return jax.jit(jax.value_and_grad(self.value))
 
+    @functools.cached_property
+    def product(self) -> Callable[[Any, Any], Any]:
+        """Of the Hessian at a point with a vector."""
+        return jax.jit(lambda x, d: jax.jvp(jax.grad(self.value), (x,), (d,))[1])
+
 
 def stack(*xs: Any) -> Any:
     return jnp.stack(xs)

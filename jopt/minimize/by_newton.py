@@ -1,0 +1,157 @@
+"""A method of `minimize`: Newton's, its steps by conjugate gradients within a region of trust.
+
+A turn is one step: the Hessian is seen through products alone, of the gradient made linear where
+the run is; then the function is evaluated once, and the step is taken or the region made smaller.
+The first turn goes nowhere, so that the function stands in what is compiled twice, not thrice.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.core.tree import Tree
+from jopt.minimize.problem import Objective, Packed, along, traced, untraced
+from jopt.minimize.result import PRECISION, REGION, RUNNING, Minimum
+from jopt.minimize.turn import by_rules, is_flat, noise
+from jopt.numerics import either, truncated_newton
+
+ENOUGH, POOR, GOOD = 0.15, 0.25, 0.75
+"""Of what the model promised: this a step must hold to be taken, here the region gets smaller,
+and here larger. The first is SciPy's, the others are of algorithm 4.1."""
+LOOSEST = 0.5
+"""Of the gradient's norm so much may be left of the model's at the end of a step."""
+
+
+class Point(NamedTuple):
+    """Where the run is."""
+
+    x: Array
+    f: Array
+    g: Array
+    aux: Any
+
+
+class Loop(NamedTuple):
+    """The loop's state; `norm`, the gradient's at the start.
+
+    `calm`: where a step last was taken that did not lower the value, the gradient's largest entry.
+    """
+
+    goes_on: Array
+    here: Point
+    radius: Array
+    norm: Array
+    calm: Array
+    steps: Array
+    evaluations: Array
+    products: Array
+    status: Array
+    trace: Array | None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def by_newton(
+    objective: Objective, packed: Packed, trace: int, x0: Tree, args: Any, limits: Any
+) -> Minimum:
+    """Minimise it from `x0`; see `minimize`."""
+    value = along(objective, packed, args)
+    start = packed.join(x0)
+    dtype = start.dtype
+    tolerances = [limits[f"tolerance_{of}"].astype(dtype) for of in ("value", "params", "grad")]
+
+    def look(x: Array) -> Point:
+        (f, aux), g = jax.value_and_grad(value, has_aux=True)(x)
+        return Point(x, f, g, aux)
+
+    def turn(was: Loop) -> Loop:
+        here, first = was.here, was.evaluations == 0
+        _, product = jax.linearize(jax.grad(lambda x: value(x)[0]), here.x)
+        now = _norm(here.g)
+        accuracy = jnp.sqrt(now / jnp.where(was.norm > 0, was.norm, 1))
+        accuracy = jnp.clip(accuracy, jnp.sqrt(jnp.finfo(dtype).eps), LOOSEST)
+        way = truncated_newton(product, here.g, was.radius, accuracy, ~first)
+        new = look(here.x + way.step)
+
+        # Both reductions are wrong by the last places of the value: where it is all that there is
+        # of them the step is as good as promised, and the gradient says whether it is one.
+        blur, g_new, g_max = noise(here.f), _most(new.g), _most(here.g)
+        finite = jnp.isfinite(new.f) & jnp.isfinite(g_new)
+        kept = jnp.where(finite, (here.f - new.f + blur) / (way.decrease + blur), -jnp.inf)
+        lower = new.f < here.f
+        calmer = (new.f <= here.f + blur) & (g_new <= jnp.minimum(g_max, was.calm) / 2)
+        moved = ~first & (kept > ENOUGH) & (lower | calmer)
+        length = _norm(way.step)
+        small = jnp.where(length < way.radius, length, way.radius) / 4
+        large = jnp.where((kept > GOOD) & way.on_edge, 2 * way.radius, way.radius)
+        radius = jnp.where(moved & (kept >= POOR), large, small)
+
+        unseen = way.decrease <= blur
+        still = jnp.all(new.x == here.x)
+        stop = ~first & ~moved & (unseen | still)
+        at = either(moved | first, new, here)
+        down = jnp.abs(at.g)
+        scaled = down * jnp.maximum(1, jnp.abs(at.x))
+        sizes = [_most(x) for x in (at.x, down, at.x - here.x, scaled)]
+        seen = (unseen & ~way.on_edge) | is_flat(sizes[3], at.f)
+        status = jnp.where(stop, jnp.where(seen, PRECISION, REGION), RUNNING)
+        did = first, moved, jnp.asarray(True)
+        status = by_rules(status, did, (here.f, at.f), sizes, jnp.stack(tolerances))
+        steps = was.steps + moved.astype(jnp.int32)
+        return Loop(
+            goes_on=(status == RUNNING) & (steps < limits["max_steps"]),
+            here=at,
+            radius=jnp.where(first, was.radius, radius),
+            norm=jnp.where(first, _norm(at.g), was.norm),
+            calm=jnp.where(moved & ~lower, g_new, was.calm),
+            steps=steps,
+            evaluations=was.evaluations + 1,
+            products=was.products + way.products,
+            status=status,
+            trace=traced(was.trace, moved | first, steps, at.f),
+        )
+
+    shapes = jax.eval_shape(look, start).aux
+    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    infinite, count = jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
+    begin = Loop(
+        goes_on=jnp.asarray(True),
+        here=Point(start, infinite, jnp.zeros_like(start), aux),
+        radius=infinite,
+        norm=infinite,
+        calm=infinite,
+        steps=count,
+        evaluations=count,
+        products=count,
+        status=count + RUNNING,
+        trace=untraced(trace, dtype),
+    )
+    end = jax.lax.while_loop(lambda loop: loop.goes_on, turn, begin)
+    state: Any = {"radius": end.radius}
+    return Minimum(
+        params=packed.part(end.here.x),
+        value=end.here.f,
+        aux=end.here.aux,
+        grad_norm=_most(end.here.g),
+        steps=end.steps,
+        evaluations=end.evaluations,
+        status=end.status,
+        state=state,
+        trace=end.trace,
+        products=end.products,
+    )
+
+
+def _most(x: Array) -> Array:
+    return jnp.max(jnp.abs(x), initial=0)
+
+
+def _norm(x: Array) -> Array:
+    # Of no square there is an overflow.
+    most = _most(x)
+    unit = jnp.where(most > 0, most, 1)
+    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2))

@@ -1,0 +1,103 @@
+"""Newton's step by conjugate gradients, cut off where the quadratic model is trusted no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jopt.numerics.scales import power_below
+
+FIRST = 10.0
+"""The first radius, in lengths of the step to the model's minimum along −g."""
+LEAST_PRODUCTS = 20
+"""So many products are allowed in few dimensions, too, where rounding takes more than n."""
+
+
+class Truncated(NamedTuple):
+    """A step; by how much the model says that it lowers the value; whether it ends on the edge.
+
+    The radius, and how many products with the Hessian it took.
+    """
+
+    step: Array
+    decrease: Array
+    on_edge: Array
+    radius: Array
+    products: Array
+
+
+class _Way(NamedTuple):
+    goes_on: Array
+    r: Array
+    d: Array
+    square: Array
+    taken: Truncated
+
+
+def truncated_newton(
+    product: Callable[[Array], Array], g: Array, radius: Array, accuracy: Array, asked: Array
+) -> Truncated:
+    """A step z with ‖z‖ ≤ Δ that lowers m(z) = gᵀz + ½·zᵀHz, by conjugate gradients.
+
+        α ← rᵀr/dᵀHd;  z ← z + α·d;  r ← r + α·Hd;  d ← −r + (rᵀr)/(rᵀr before)·d
+
+    from z = 0, r = g, d = −g, until ‖r‖ < η·‖g‖; at a direction of no positive curvature, or where
+    z would leave the region, along d to its edge, forwards or, if that is lower, backwards.
+
+    **Arguments:** `product`: from d to H·d. `radius`: Δ; where it is infinite that is made of the
+    first product: 10 times the length of the minimum along −g, or 1 where there is none.
+    `accuracy`: η. `asked`: where false the step is 0.
+
+    All is done in units of the largest entry of g, by a power of two: no square overflows.
+
+    Source: Steihaug, 1983; Nocedal and Wright, 2006, algorithm 7.2. m is summed up on the way.
+    """
+    dtype = g.dtype
+    unit = power_below(jnp.max(jnp.abs(g), initial=0))
+    first = g / unit
+    start = jnp.sum(first * first)
+    enough = accuracy * jnp.sqrt(start)
+    most = max(LEAST_PRODUCTS, 2 * g.size)
+
+    def turn(was: _Way) -> _Way:
+        r, d, square, taken = was[1:]
+        z = taken.step
+        along = product(d)
+        curvature, zd, dd, zz = (jnp.sum(a * b) for a, b in ((d, along), (z, d), (d, d), (z, z)))
+        up = curvature > 0
+        length = square / jnp.where(up, curvature, 1)
+        found = jnp.where(up, FIRST * length * jnp.sqrt(square), 1 / unit)
+        limit = jnp.where(jnp.isinf(taken.radius), found, taken.radius / unit)
+        further = z + length * d
+        beyond = ~(up & (jnp.sqrt(jnp.sum(further * further)) < limit))
+        # The ends of the line within the region, without a difference of like numbers.
+        left = (limit - jnp.sqrt(zz)) * (limit + jnp.sqrt(zz))
+        q = zd + jnp.copysign(jnp.sqrt(zd * zd + dd * left), zd)
+        ends = jnp.sort(jnp.stack([-q / dd, left / q]))
+        gains = ends * square - ends * ends * curvature / 2
+        backwards = ~up & (gains[0] > gains[1])
+        t = jnp.where(beyond, jnp.where(backwards, ends[0], ends[1]), length)
+        gain = jnp.where(beyond, jnp.where(backwards, gains[0], gains[1]), length * square / 2)
+        z, r = z + t * d, r + t * along
+        rest = jnp.sum(r * r)
+        taken = Truncated(
+            step=z,
+            decrease=taken.decrease + gain,
+            on_edge=beyond,
+            radius=limit * unit,
+            products=taken.products + 1,
+        )
+        goes_on = ~beyond & ~(jnp.sqrt(rest) < enough) & (taken.products < most)
+        return _Way(goes_on, r, rest / square * d - r, rest, taken)
+
+    nowhere = jnp.zeros_like(g)
+    none = Truncated(
+        nowhere, jnp.zeros((), dtype), jnp.asarray(False), radius, jnp.zeros((), jnp.int32)
+    )
+    begin = _Way(asked & (start > 0), first, -first, start, none)
+    taken = jax.lax.while_loop(lambda way: way.goes_on, turn, begin).taken
+    return taken._replace(step=taken.step * unit, decrease=taken.decrease * unit * unit)
