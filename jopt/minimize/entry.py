@@ -62,8 +62,8 @@ def minimize(
     products H·d alone, until ‖g + Hd‖ < min(½, √(‖g‖/‖g₀‖))·‖g‖, and goes as far as it can along
     negative curvature. Of what m promises a step must keep 0.15; below 0.25, Δ is a quarter of its
     length, above 0.75 and at the edge twice what it was. Δ is made of the first product, and ‖g₀‖
-    is of the start, so that nothing depends on units. It is at the limit of rounding where that is
-    missed and the promise was below the last places of f, or as above.
+    is of the start, so that nothing depends on units. It is at the limit of rounding where a step
+    within the region was promised less than the last places of f and is not taken, or as above.
 
     **Arguments:**
 
@@ -92,8 +92,8 @@ def minimize(
     the lowest.
 
     **Raises:** `ConfigError` for a limit below 0, a `tx` that is none, a `method` that there is not
-    or that does not go with the rest, or a `fun` whose value is no real scalar; `TreeError` for a leaf of integers, or bounds
-    that do not fit a leaf.
+    or that does not go with the rest, or a `fun` whose value is no real scalar; `TreeError` for a
+    leaf of integers, or bounds that do not fit a leaf.
 
     Source: Liu and Nocedal, 1989; with bounds Byrd, Lu, Nocedal and Zhu, 1995, and Morales and
     Nocedal, 2011; the limit of rounding by Hager and Zhang, 2005,
