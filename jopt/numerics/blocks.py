@@ -17,7 +17,8 @@ that this entry is 1, exactly: the signed map has no −1, and a block that is s
 again would shrink. Rounding is dithered, see `numerics.dither`. And unsigned, nothing above 0 is
 stored as 0: what divides by a second moment would be thrown far off.
 
-All but `scales` and `spread` works without tables or gathers: kernels call it on their tiles.
+Kernels call all but `scales` and `spread` on their tiles: there are no tables or gathers but for
+a CPU's decoding.
 
 One entry that is infinite or NaN leaves its block's neighbours alone: it is no part of the scale.
 A second moment that is infinite, as 10²⁰ squared is, has to stay so: it is why the entry rests.
@@ -28,9 +29,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jopt.numerics.dither import thresholds
@@ -85,10 +88,14 @@ def scales(x: Array, block: int, signed: bool) -> Array:
     def default(x: Array) -> Array:
         return scales_of_rows(apart(x), signed, two=signed)
 
+    def on_cpu(x: Array) -> Array:
+        flagged = functools.partial(_of_parts, of=_flagged)
+        return scales_of_rows(apart(x), signed, of=_of_parts, flagged=flagged)
+
     of_columns = functools.partial(scales_of_columns, block=block, signed=signed)
     found: Array = jax.lax.platform_dependent(
         x,
-        cpu=lambda x: scales_of_rows(apart(x), signed, of=_of_parts),
+        cpu=on_cpu,
         tpu=of_columns if _as_columns(x, x.shape, block) else default,
         default=default,
     )
@@ -124,26 +131,42 @@ PART = 32
 """XLA for CPUs makes the maximum of a longer row in two passes, and writes down what it is of."""
 
 
-def _of_parts(x: Array) -> Array:
-    """The maximum along the last axis."""
-    if x.shape[-1] % PART:
-        return _of_rows(x)
-    parts = _of_rows(x.reshape(*x.shape[:-1], x.shape[-1] // PART, PART))
-    return _of_rows(jax.lax.optimization_barrier(parts))
-
-
 def _of_rows(x: Array) -> Array:
     most: Array = jnp.max(x, axis=-1)
     return most
 
 
+def _of_parts(x: Array, of: Callable[[Array], Array] = _of_rows) -> Array:
+    """The maximum along the last axis, or what else `of` finds there."""
+    if x.shape[-1] % PART:
+        return of(x)
+    parts = of(x.reshape(*x.shape[:-1], x.shape[-1] // PART, PART))
+    return of(jax.lax.optimization_barrier(parts))
+
+
+def _flagged(x: Array) -> Array:
+    """The maximum along the last axis of what is below the sign bits, and any sign bit."""
+    sign = np.asarray(jnp.iinfo(x.dtype).min, x.dtype)
+
+    def join(a: Array, b: Array) -> Array:
+        return jnp.maximum(a & ~sign, b & ~sign) | ((a | b) & sign)
+
+    found: Array = jax.lax.reduce(x, np.zeros((), x.dtype), join, [x.ndim - 1])
+    return found
+
+
 def scales_of_rows(
-    x: Array, signed: bool, two: bool = False, of: Callable[[Array], Array] = _of_rows
+    x: Array,
+    signed: bool,
+    two: bool = False,
+    of: Callable[[Array], Array] = _of_rows,
+    flagged: Callable[[Array], Array] | None = None,
 ) -> Array:
     """The same for an array whose last axis is a block each.
 
     With `two` the largest above 0 and the largest below are found apart: a GPU reads the array
-    once for both, and a CPU twice. `of` makes the maximum of rows of integers.
+    once for both, and a CPU twice. `of` makes the maximum of rows of integers. `flagged` makes
+    that of their sizes and says whether a sign bit is set: in one kernel, on a CPU.
     """
     # As integers, for a maximum of floats takes no notice of NaN on a CPU or in Triton.
     integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
@@ -155,8 +178,13 @@ def scales_of_rows(
     size = bits & ~sign
     finite = jnp.where(size < beyond, size, 0)
     if not signed:
-        flawed = of(size) >= beyond
-        most = jax.lax.bitcast_convert_type(of(finite), x.dtype)
+        if flagged is None:
+            flawed, largest = of(size) >= beyond, of(finite)
+        else:
+            # Turned once more, for XLA to make the maximum and what is done with it one kernel.
+            key = flagged(jnp.where(size < beyond, size, sign)) ^ sign
+            flawed, largest = key >= 0, key & ~sign
+        most = jax.lax.bitcast_convert_type(largest, x.dtype)
         # Not 0 for what is above it, and of a sign.
         some = jax.lax.bitcast_convert_type(most, integer) > 0
         most = jnp.maximum(most, float(jnp.finfo(x.dtype).tiny))
@@ -233,26 +261,39 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     return (127 + jnp.where(y < 0, -jnp.minimum(k, 127), k)).astype(jnp.uint8)
 
 
-def of_blocks(codes: Array, scale: Array, signed: bool) -> Array:
-    """The entries with these codes and scales: what `to_codes` was given, nearly."""
-    value = of_codes(codes, signed).astype(scale.dtype) * scale
+def of_blocks(codes: Array, scale: Array, signed: bool, by_table: bool = False) -> Array:
+    """The entries with these codes and scales: what `to_codes` was given, nearly.
+
+    `by_table` looks their values up: on a CPU that is less to compile and takes less time.
+    """
+    found = _looked_up(codes, signed) if by_table else of_codes(codes, signed)
+    value = found.astype(scale.dtype) * scale
     if signed:
         return value
     beyond = (scale < 0) & (codes == 255)
     return jnp.where(beyond, jnp.asarray(jnp.inf, value.dtype), jnp.abs(value))
 
 
-def of_codes(codes: Array, signed: bool) -> Array:
-    """The values of the codes, in [−1, 1], in float32."""
-    rank = codes.astype(jnp.int32) - 127 if signed else codes.astype(jnp.int32) + 1
-    k = jnp.abs(rank)
-    bits = jax.lax.bitcast_convert_type(k.astype(jnp.float32), jnp.int32)
+def of_codes(codes: Any, signed: bool, xp: Any = jnp) -> Any:
+    """The values of the codes, in [−1, 1], in float32; `xp` is the module of the arrays."""
+    rank = codes.astype(xp.int32) - 127 if signed else codes.astype(xp.int32) + 1
+    k = xp.abs(rank)
+    bits = k.astype(xp.float32).view(xp.int32)
     i = (bits >> 23) - 127
-    power = jax.lax.bitcast_convert_type((bits >> 23) << 23, jnp.float32)
-    five = jnp.float32(1 / 2e7 if signed else 1 / 2e8)
+    power = ((bits >> 23) << 23).view(xp.float32)
+    five = xp.float32(1 / 2e7 if signed else 1 / 2e8)
     for bit, factor in ((1, 5.0), (2, 25.0), (4, 625.0)):
-        five = jnp.where(i & bit, five * factor, five)
-    value = (18 * k.astype(jnp.float32) + 9 - 16 * power) * five
+        five = xp.where(i & bit, five * factor, five)
+    value = (18 * k.astype(xp.float32) + 9 - 16 * power) * five
     least, most = (0, 128) if signed else (1, 256)
-    value = jnp.where(k == least, 0, jnp.where(k == most, 1, value))
-    return jnp.where(rank < 0, -value, value) if signed else value
+    value = xp.where(k == least, 0, xp.where(k == most, 1, value))
+    return xp.where(rank < 0, -value, value) if signed else value
+
+
+def _looked_up(codes: Array, signed: bool) -> Array:
+    """The same, of a table."""
+    table = jnp.asarray(of_codes(np.arange(256, dtype=np.uint8), signed, np), jnp.float32)
+    of_one = jax.lax.GatherDimensionNumbers((), (0,), (0,))
+    at = codes.astype(jnp.int32)[..., None]
+    found: Array = jax.lax.gather(table, at, of_one, (1,), mode="promise_in_bounds")
+    return found

@@ -60,6 +60,16 @@ def test_the_values_are_the_published_ones(signed):
 
 
 @SIGNS
+def test_a_table_of_them_has_the_very_numbers(signed):
+    codes, sizes = (
+        jnp.arange(256, dtype=jnp.uint8)[None],
+        jnp.float32([[1], [-3.7e-5], [0], [1e38]]),
+    )
+    ways = [of_blocks(codes, sizes, signed, by_table=table) for table in (False, True)]
+    assert np.asarray(ways[0]).tobytes() == np.asarray(ways[1]).tobytes()
+
+
+@SIGNS
 def test_every_code_comes_back_at_every_step_and_scale(signed):
     codes = jnp.arange(256, dtype=jnp.uint8)
     values = of_codes(codes, signed)
@@ -278,11 +288,12 @@ def test_a_kernel_computes_the_same_on_its_tiles(signed):
 
 
 @SIGNS
-def test_the_two_ways_to_a_scale_agree(signed):
+def test_all_ways_to_a_scale_agree(signed):
     x = sample((40, 256), signed)
     x[::3, 7], x[::5, 9], x[1::7, 11] = np.nan, np.inf, -np.inf
     x[20:30] = 0
     x[25, 3], x[26, 3], x[26, 4] = -2.0, 2.0, -2.0
     one, two = (scales_of_rows(jnp.asarray(x), signed, two=two) for two in (False, True))
     np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, scales(jnp.asarray(x), 256, signed)[:, 0])
     assert np.isfinite(one).all()
