@@ -17,8 +17,11 @@ from jax import Array
 from jopt.core.leaf import Leaf, Outcome
 from jopt.core.stack import Held, Stack
 
-Run = Generator[Array, Array, tuple[Array, dict[str, Array]]]
-"""A rule under way: it yields matrices, and gets back what `batch` makes of them."""
+Run = Generator[Any, Any, tuple[Array, dict[str, Array]]]
+"""A rule under way: it yields matrices, and gets back what `batch` makes of them.
+
+Or other tensors, each with what is kept beside it.
+"""
 Start = Callable[[Leaf, Any, Mapping[str, Any], Any], Run]
 
 
@@ -30,7 +33,7 @@ class Waiting:
     waits for nothing, as where the rule of a leaf that is no matrix never yields.
     """
 
-    x: Array
+    x: Any
     kept: dict[str, Array]
     outcome: Outcome
     done: bool = False
@@ -41,14 +44,19 @@ class Waiting:
         self.run: Run = start(leaf, leaf.g, without(leaf.slots, owned), leaf.p)
         self.done = not self._sent(None)
 
-    def goes_on(self, x: Array, kept: dict[str, Array]) -> bool:
+    @property
+    def other(self) -> bool:
+        """Whether `x` is no matrix, but a tensor and what is kept beside it."""
+        return isinstance(self.x, tuple)
+
+    def goes_on(self, x: Any, kept: dict[str, Array]) -> bool:
         """Whether the rule waits again, now that it knows what became of `x`."""
         self.kept = kept
         return self._sent(x)
 
-    def _sent(self, x: Array | None) -> bool:
+    def _sent(self, x: Any) -> bool:
         try:
-            self.x = self.run.send(x)  # type: ignore[arg-type]
+            self.x = self.run.send(x)
             return True
         except StopIteration as done:
             update, slots = done.value
@@ -70,10 +78,10 @@ class WaitingStack(Waiting):
         self.kept = {k: x for k, x in slots.items() if k in owned}
         p = None if leaf.p is None else stack.apart(leaf.p)
         self.seen: tuple[Any, ...] = stack.apart(leaf.g), without(slots, owned), p
-        self.sent: list[Array] = []
+        self.sent: list[Any] = []
         self.done: bool = not self._replay()
 
-    def goes_on(self, x: Array, kept: dict[str, Array]) -> bool:
+    def goes_on(self, x: Any, kept: dict[str, Array]) -> bool:
         """See `Waiting.goes_on`."""
         self.kept: dict[str, Array] = kept
         self.sent.append(x)
@@ -82,7 +90,7 @@ class WaitingStack(Waiting):
     def _replay(self) -> bool:
         waits: list[bool] = []
 
-        def one(seen: tuple[Any, ...], sent: list[Array]) -> Any:
+        def one(seen: tuple[Any, ...], sent: list[Any]) -> Any:
             run = self.start(self.leaf, *seen)
             try:
                 x = next(run)

@@ -46,6 +46,7 @@ from jopt.core.leaf import Leaf, Outcome
 from jopt.core.matrix_runs import Run, Waiting, begun
 from jopt.core.numbers_read import numbers_read
 from jopt.core.one_leaf import cast_numbers, view
+from jopt.core.other_tensors import others_through
 from jopt.core.ownership import Lie, lie_of
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.side_by_side import traced
@@ -86,7 +87,9 @@ def matrixwise(
       `alike`, without slots that are owned.
 
     The spec declares `ndim=2`, or other numbers of axes beside: the rule of a leaf that is no
-    matrix sees all of its slots, also those that are owned, and never yields.
+    matrix sees all of its slots, also those that are owned. It yields nothing, or where `batch` is
+    a generator, a pair `x, slots`, a dict, and gets back what `batch` makes of both: on one device
+    of all leaves of a shape, as it does with matrices, on a mesh of each alone, as it lies.
     """
     given = {"spread": spread, "work": work}
     more = {name: function for name, function in given.items() if function is not None}
@@ -196,7 +199,7 @@ class MatrixPart(DealtPart):
         takes long.
         """
         xs = [w.x for w in waiting]
-        if self.owned or not traced(xs) or any(map(self._lie, waiting)):
+        if self.owned or not traced(xs) or any(w.other or self._lie(w) for w in waiting):
             return []
         loads = loads_of(xs)
         return loads if len(loads) > len({(x.shape[-2:], x.dtype) for x in xs}) else []
@@ -205,7 +208,7 @@ class MatrixPart(DealtPart):
         self, algebra: Algebra, waiting: Sequence[Waiting], stacks: Stacks, layout: Layout
     ) -> Stacks:
         """Rules that wait, to their end."""
-        while waiting:
+        while waiting := self._others(algebra, waiting):
             lies = [self._lie(w) for w in waiting]
             of = [w.x for w in waiting], [w.kept for w in waiting], lies
             paths = [layout.paths[w.leaf.index] for w in waiting]
@@ -215,14 +218,24 @@ class MatrixPart(DealtPart):
             ]
         return stacks
 
+    def _others(self, algebra: Algebra, waiting: Sequence[Waiting]) -> list[Waiting]:
+        """Those that wait for matrices, when none waits for other tensors any more."""
+        while others := [w for w in waiting if w.other]:
+            given = others_through(algebra, others, map(self._lie, others))
+            for w, found in zip(others, given, strict=True):
+                w.done = not w.goes_on(found, w.kept)
+            waiting = [w for w in waiting if not w.done]
+        return [*waiting]
+
     def _lie(self, waiting: Waiting) -> Lie | None:
-        """How the matrices of a leaf lie; `None` if there is no mesh."""
-        if waiting.x.size == 0:
+        """How the tensors of a leaf lie; `None` if there is no mesh."""
+        x = waiting.x[0] if waiting.other else waiting.x
+        if x.size == 0:
             return None
         told, stack = self.told.get(waiting.leaf.name), waiting.leaf.stack
         if told is not None and stack is not None:
             told = told.update(spec=parted_spec(told, stack))
-        return lie_of(waiting.x, told)
+        return lie_of(x, told)
 
     def _started(self, leaf: Leaf, g: Any, slots: Mapping[str, Any], p: Any) -> Run:
         """The rule on a matrix of a leaf, and its ending."""

@@ -1,6 +1,6 @@
-"""Many matrices on one device, each through the linear algebra once: those of a shape as a stack.
+"""Many tensors on one device, each through the linear algebra once: those of a shape as a stack.
 
-Or, where `batch` says itself what is done to all at once, each leaf's matrices as a stack.
+Or, where `batch` says itself what is done to all at once, each leaf's as a stack.
 """
 
 from __future__ import annotations
@@ -15,20 +15,29 @@ from jax import Array
 
 from jopt.core.algebra import Algebra, Kept
 
+Lead = tuple[int, ...]
+
 
 def on_device(
-    algebra: Algebra, xs: Sequence[Array], kept: Sequence[Kept]
+    algebra: Algebra,
+    xs: Sequence[Array],
+    kept: Sequence[Kept],
+    leads: Sequence[Lead] | None = None,
 ) -> tuple[list[Array], list[Kept]]:
-    """What becomes of each array of matrices, `(*lead, m, n)`, and of what is kept beside it."""
+    """What becomes of each array of tensors, and of what is kept beside it.
+
+    Its axes are those that number them, `leads`, and theirs: two, where nothing is said.
+    """
+    leads = [x.shape[:-2] for x in xs] if leads is None else leads
     results: dict[int, Array] = {}
     after: dict[int, Kept] = {}
     of_shape: dict[Any, list[int]] = {}
     for i, x in enumerate(xs):
-        shape = x.shape[-2:]
+        shape = x.shape[len(leads[i]) :]
         of_shape.setdefault((shape[::-1] if algebra.turns(x) else shape, x.dtype), []).append(i)
     numbers = algebra.numbers_for(len(xs)) if algebra.yields else []
     for members in of_shape.values():
-        of = [xs[i] for i in members], [kept[i] for i in members]
+        of = [xs[i] for i in members], [kept[i] for i in members], [leads[i] for i in members]
         if algebra.yields:
             done = _side_by_side(algebra, *of, [numbers[i] for i in members])
         else:
@@ -39,10 +48,9 @@ def on_device(
 
 
 def _side_by_side(
-    algebra: Algebra, xs: list[Array], kept: list[Kept], numbers: list[Any]
+    algebra: Algebra, xs: list[Array], kept: list[Kept], leads: list[Lead], numbers: list[Any]
 ) -> tuple[list[Array], list[Kept]]:
     """Those of one shape, each leaf's by themselves but for what `batch` yields."""
-    leads = [x.shape[:-2] for x in xs]
     rows = zip(kept, leads, strict=True)
     stacks = [_flat(x, lead) for x, lead in zip(xs, leads, strict=True)]
     own = [{k: _flat(x, lead) for k, x in mine.items()} for mine, lead in rows]
@@ -54,11 +62,12 @@ def _side_by_side(
     return [y for y, _ in found], [new for _, new in found]
 
 
-def _here(algebra: Algebra, xs: list[Array], kept: list[Kept]) -> tuple[list[Array], list[Kept]]:
+def _here(
+    algebra: Algebra, xs: list[Array], kept: list[Kept], leads: list[Lead]
+) -> tuple[list[Array], list[Kept]]:
     """Those of one shape, all at once."""
     # The barrier lets a leaf's kernel write what joins beside its slots; without it XLA
     # reads gradient and slots again to stack them.
-    leads = [x.shape[:-2] for x in xs]
     tall = [algebra.turns(x) for x in xs]
     stack = _stacked(_turned(jax.lax.optimization_barrier(xs), tall), leads)
     # Matrices of one shape have the same slots; not all shapes need have all.
@@ -76,17 +85,17 @@ def _turned(xs: Sequence[Array], tall: Sequence[bool]) -> list[Array]:
     return [x.mT if over else x for x, over in zip(xs, tall, strict=True)]
 
 
-def _flat(x: Array, lead: tuple[int, ...]) -> Array:
+def _flat(x: Array, lead: Lead) -> Array:
     """An array whose leading axes number what it holds, with one axis for them."""
     return x.reshape(math.prod(lead), *x.shape[len(lead) :])
 
 
-def _stacked(xs: Sequence[Array], leads: Sequence[tuple[int, ...]]) -> Array:
+def _stacked(xs: Sequence[Array], leads: Sequence[Lead]) -> Array:
     """Arrays whose leading axes number what they hold, as one."""
     return jnp.concatenate([_flat(x, lead) for x, lead in zip(xs, leads, strict=True)])
 
 
-def _parted(x: Array, leads: Sequence[tuple[int, ...]]) -> list[Array]:
+def _parted(x: Array, leads: Sequence[Lead]) -> list[Array]:
     found: list[Array] = []
     at = 0
     for lead in leads:

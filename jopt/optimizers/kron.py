@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, matrixwise, optimizer
-from jopt.core.bases import axis_slot, of_one
+from jopt.core.bases import axis_slot
 from jopt.core.checks import check_count
 from jopt.core.matrix_runs import Run
 from jopt.core.vocabulary import DECAY, RATE
@@ -118,7 +118,7 @@ def prepare(h: Any) -> dict[str, Any]:
 
 def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     """See `kron`."""
-    return ((yield g), {}) if g.ndim == 2 else of_one(batch, g, s, h)
+    return ((yield g), {}) if g.ndim == 2 else (yield g, vars(s))
 
 
 def batch(x: Any, s: Any, h: Any) -> Together:
@@ -127,10 +127,10 @@ def batch(x: Any, s: Any, h: Any) -> Together:
     if h.b1 is not None:
         new["mu"] = lerp(s.mu, x, 1 - h.b1)
         # What is put together reads what is written, and does not make it anew.
-        m = h.k1 * jax.lax.optimization_barrier(new["mu"])
+        m = jax.lax.optimization_barrier(new["mu"])
     held = axes_of(x.shape[1:], vars(h))
     if not held:
-        return m, new
+        return h.k1 * m, new
     names = {k: f"triangle_{k}" if full else f"diagonal_{k}" for k, full in held.items()}
     old = {k: getattr(s, name) for k, name in names.items()}
     qs = yield functools.partial(renewed, h=h), (m if h.momentum_fits else x, old)
@@ -144,15 +144,20 @@ def rows(x: Any) -> Any:
 
 
 def renewed(of: Any, h: Any) -> Any:
-    """The factors for this step, of all parameters of these stacks."""
+    """The factors for this step, of all parameters of these stacks.
+
+    Only matrices take turns: a vector alone, as it is on a mesh, would have another one.
+    """
     # What is learnt with a preconditioner has a derivative, it has none.
     of = jax.lax.stop_gradient(of)
     used, old = [x for x, _ in of], [qs for _, qs in of]
-    if h.spread:
+    spread = h.spread and used[0].ndim == 3
+    if spread:
         used = [whole(x, *range(x.ndim)) for x in used]
 
     def fit(of: Any) -> Any:
         x, qs = rows(of[0]), {k: whole(q, *range(q.ndim)) for k, q in of[1].items()}
+        x = h.k1 * x if h.momentum_fits else x
         v = drawn(h.key, x)
         damp = float(jnp.finfo(jnp.float32).eps) ** 0.5 * jnp.mean(jnp.abs(x))
         qs = jax.lax.cond(h.balancing, balanced, dict, qs)
@@ -166,21 +171,20 @@ def renewed(of: Any, h: Any) -> Any:
         return as_one(jax.vmap(fit))([*zip(used, qs, strict=True)])
 
     fit_each = lambda *of: jax.vmap(fit)(of)  # noqa: E731
-    due, some = in_shares(fit_each, used, h.turn, h.update_every, h.spread)
+    due, some = in_shares(fit_each, used, h.turn, h.update_every, spread)
+    ways, which = [lambda qs: qs, some], (h.some & due).astype(jnp.int32)
+    if h.spread:
+        ways.append(all_fitted)
+        which = jnp.where(h.all, 2, which)
 
     def lying(way: Any) -> Any:
         # On a mesh whose axes are explicit all ways must give their results split alike.
-        return lambda qs: jax.tree.map(alike, way(qs), qs)
-
-    ways, which = [lambda qs: qs, lying(some)], (h.some & due).astype(jnp.int32)
-    if h.spread:
-        ways.append(lying(all_fitted))
-        which = jnp.where(h.all, 2, which)
+        return lambda qs: jax.tree.map(alike, way(qs), old)
 
     def now(qs: Any) -> Any:
-        if h.spread:
+        if spread:
             qs = jax.tree.map(lambda q: whole(q, *range(q.ndim)), qs)
-        return jax.tree.map(alike, jax.lax.switch(which, ways, begun(qs)), old)
+        return jax.lax.switch(which, [*map(lying, ways)], begun(qs))
 
     return once_if((which > 0) | (h.t == 1), now, old)
 
@@ -195,6 +199,7 @@ def drawn(key: Any, like: Any) -> Any:
 def directed(of: Any, h: Any) -> Any:
     """The directions of a stack."""
     m, qs = of
+    m = h.k1 * m
     d = jax.vmap(lambda m, qs: multiplied(multiplied(rows(m), qs), qs, turned=True))(m, qs)
     if h.max_rms is not None:
         d = d / jnp.maximum(1, norm_of_each(d) / ((d.size // len(d)) ** 0.5 * h.max_rms))

@@ -27,6 +27,9 @@ COMPOSED = {
     ),
     "soap, spread": lambda: jopt.soap(0.01, update_every=2, spread=True),
     "shampoo, spread": lambda: jopt.shampoo(0.01, update_every=2, ridge=1e-2, spread=True),
+    "kron, spread": lambda: jopt.kron(
+        0.01, update_every=2, update_probability=0.7, max_size=8, spread=True
+    ),
     "newton": lambda: jopt.shampoo(0.01, method="newton", update_every=2, ridge=1e-2),
 }
 ONE_AGE = ("schedule_free_radam", "sophia")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jopt
+from jopt.testing import compare
 
 RNG = np.random.default_rng(0)
 COUNT, EVERY, STEPS = 5, 3, 6
@@ -50,3 +51,28 @@ def test_as_often_as_asked_for():
     often = np.any(np.diff(found, axis=0) != 0, axis=(2, 3))
     assert abs(often.mean() - 0.5) < 0.06
     assert 0.2 < often.all(1).mean() < 0.45  # a third, and a quarter of the rest for each
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(5,), (2, 2, 3)])
+def test_what_is_no_matrix_is_fitted_together_as_each_is_alone(shape):
+    """Bit for bit: those of a shape are one stack, with those that a leaf holds many of."""
+    shapes = {"a": shape, "many": (3, *shape)}
+    drawn = {k: jnp.asarray(RNG.normal(size=shape), jnp.float32) for k, shape in shapes.items()}
+
+    @jax.jit
+    def run(params):
+        axes = {"many": f"layer {' '.join('hijk'[: len(shape)])}"} if "many" in params else None
+        tx = jopt.kron(0.1, update_probability=0.7, axes=axes)
+
+        def one(carry, t):
+            p, state = carry
+            updates, state = tx.update(jax.tree.map(lambda p: jnp.sin(9 * p + t), p), state, p)
+            return (jopt.apply_updates(p, updates), state), None
+
+        p, state = jax.lax.scan(one, (params, tx.init(params)), jnp.arange(4.0))[0]
+        slots = {k: x for k, x in state["kron"].items() if isinstance(x, dict)}
+        return {name: {k: x[name] for k, x in {"p": p, **slots}.items() if name in x} for name in p}
+
+    alone = run({"a": drawn["a"]})
+    compare.same_bits("kron", {"a": run(drawn)["a"]}, alone)
