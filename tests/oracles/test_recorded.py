@@ -10,7 +10,7 @@ import pytest
 
 import jopt
 from tests.oracles.problems import problem
-from tests.oracles.recorded.kept import STEPS, kept, lively
+from tests.oracles.recorded.kept import STEPS, kept, lively, off
 from tests.oracles.torch_live import jopt_run
 
 THEIRS = kept("steps.json") | kept("steps_torch.json")
@@ -97,9 +97,6 @@ def test_ours_leads_where_theirs_did(name):
     if name in LIVELY:
         grads = {k: lively(g) for k, g in grads.items()}
     found = jopt_run(OURS[name](), params, grads, np.float64).params
-    gap = 0.0
-    for k, way in THEIRS[name].items():
-        off = np.max(np.abs(found[k] - params[k] - way)) / np.max(np.abs(way))
-        gap = max(gap, float(off))
+    gap = off(found, params, THEIRS[name])
     # Roots there are 10⁻⁶ off at the most, what balances factors is in float32.
     assert gap >= 1e-5 if name in APART else gap <= 1e-6

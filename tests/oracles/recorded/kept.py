@@ -22,6 +22,12 @@ def kept(name: str) -> dict[str, Any]:
     return json.loads((HERE / name).read_text())
 
 
+def off(found: Any, params: Any, ways: dict[str, Any]) -> float:
+    """How far parameters are from where these ways lead, over their length."""
+    gaps = [np.max(np.abs(found[k] - params[k] - x)) / np.max(np.abs(x)) for k, x in ways.items()]
+    return float(max(gaps))
+
+
 def lively(g: np.ndarray) -> np.ndarray:
     """Gradients of which none is 0 as a whole."""
     g = g.copy()

@@ -1,6 +1,7 @@
 """Records where two packages for JAX lead that do not run beside the present one.
 
-distributed-kron 2.0.0 cannot be imported, and optax-shampoo 0.0.6 asks for functions that are gone.
+distributed-kron 2.0.0 cannot be imported, and optax-shampoo 0.0.6 asks for functions that are gone
+(with them put back it runs live, too: `test_optax_shampoo.py`).
 With jax 0.4.33, jaxlib 0.4.33, optax 0.2.3, flax 0.9.0 and both packages, in an environment of its
 own and from the root of the repository:
 
