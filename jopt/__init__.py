@@ -82,6 +82,7 @@ from jopt.transforms import clip_by_value as clip_by_value
 from jopt.transforms import differentially_private as differentially_private
 from jopt.transforms import grokfast as grokfast
 from jopt.transforms import grokfast_ma as grokfast_ma
+from jopt.transforms import hessian_diagonal as hessian_diagonal
 from jopt.transforms import identity as identity
 from jopt.transforms import keep_params_nonnegative as keep_params_nonnegative
 from jopt.transforms import normalize_by_update_norm as normalize_by_update_norm

@@ -191,6 +191,11 @@ OF_OPTAX: tuple[Entry, ...] = (
         settings={"learning_rate": 0.01, "weight_decay": 0.1, "update_interval": 2},
     ),
     Entry(
+        # Its oracle has a file of its own: it takes second derivatives.
+        jopt.adahessian,
+        settings={"learning_rate": 0.01, "weight_decay": 0.1, "update_interval": 2},
+    ),
+    Entry(
         # Here without its noise, which is that of `add_noise`: see tests/transforms/test_noise.py.
         jopt.noisy_sgd,
         settings={"learning_rate": 0.01, "weight_decay": 0.01},

@@ -10,6 +10,8 @@ from jopt.numerics.adam import adam_rule as adam_rule
 from jopt.numerics.beside import global_norms as global_norms
 from jopt.numerics.bounded import bounded_step as bounded_step
 from jopt.numerics.bounded import longest as longest
+from jopt.numerics.curvature import hutchinson as hutchinson
+from jopt.numerics.curvature import squared_slopes as squared_slopes
 from jopt.numerics.dtypes import as_complex as as_complex
 from jopt.numerics.dtypes import as_pairs as as_pairs
 from jopt.numerics.dtypes import cast as cast

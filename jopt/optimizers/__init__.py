@@ -6,6 +6,7 @@ from jopt.optimizers.adabound import adabound as adabound
 from jopt.optimizers.adadelta import adadelta as adadelta
 from jopt.optimizers.adafactor import adafactor as adafactor
 from jopt.optimizers.adagrad import adagrad as adagrad
+from jopt.optimizers.adahessian import adahessian as adahessian
 from jopt.optimizers.adam import adam as adam
 from jopt.optimizers.adam_mini import adam_mini as adam_mini
 from jopt.optimizers.adamax import adamax as adamax

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, Unpack
 
-import jax
 import jax.numpy as jnp
-from jax import Array
 
 from jopt.base import ConfigError, is_one_of
-from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Transform, Value, optimizer
-from jopt.core.checks import check_count, check_node
-from jopt.core.doors import LeafPart
-from jopt.core.ending import Ending
-from jopt.core.extras_seen import function_seen, leaves_seen
-from jopt.core.leaf import Outcome
-from jopt.core.one_leaf import view
-from jopt.core.transform import Add, Flow, Leaves, Node
+from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, optimizer
+from jopt.core.checks import check_count
+from jopt.core.curvature import NEEDS, CurvaturePart, check_batch_size, curved
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE
-from jopt.core.without_params import check_spared
-from jopt.numerics import as_complex, debias, drawn, is_complex, once_if, signs
-from jopt.numerics.noise import IMPL
+from jopt.numerics import debias
 from jopt.transforms.noise import KEY, MOST_SEED, check_seed
 
 Estimator = Literal["hutchinson", "gauss_newton_bartlett", "given"]
 """What the diagonal of the Hessian is estimated from, see `jopt.sophia`."""
-NEEDS = {"hutchinson": "value_fn", "gauss_newton_bartlett": "sampled_fn", "given": "hessian"}
 
-DIAGONAL = Slot("nu")
 SPEC = Spec(
     name="sophia",
     hypers=(
@@ -43,7 +31,7 @@ SPEC = Spec(
         Hyper("seed", f"[0, {MOST_SEED}]", scheduled=False, optional=True),
         DECAY,
     ),
-    slots=(MU, DIAGONAL, replace(KEY, when=lambda on: on["estimator"] != "given")),
+    slots=(MU, Slot("nu"), replace(KEY, when=lambda on: on["estimator"] != "given")),
     options={"estimator": None, "update_interval": None, "bias_correction": None},
     extra=lambda on: (NEEDS[on["estimator"]],),
     gives="direction",
@@ -73,94 +61,13 @@ def renewal(estimate: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]
     return estimate, {"nu": h.b2 * s.nu + (1 - h.b2) * (size * estimate)}
 
 
-class SophiaPart(LeafPart):
-    """The rule for each leaf; the diagonal is estimated before, for all leaves at once."""
+class SophiaPart(CurvaturePart):
+    """Its own mean of estimates."""
 
-    def __init__(self, spec: Spec, rule: Any, *more: Any) -> None:
-        super().__init__(spec, rule, *more)
-        self.seen: tuple[()] = ()  # no leaf's rule reads what only all of them together make use of
-        alone = replace(spec, slots=(DIAGONAL,), counts=False, steps=False, gives="update")
-        _, options, arguments = self.made_of
-        own = {k: v for k, v in arguments.items() if k not in ("maximize", "decoupled", "skips")}
-        stored = arguments.get("state_dtype")
-        if isinstance(stored, Mapping):
-            own["state_dtype"] = {k: v for k, v in stored.items() if k == DIAGONAL.name}
-        alone = replace(alone, decay=None, needs_params=True, extra=())
-        self.renewal: LeafPart = LeafPart(alone, renewal, None, options, own, Ending())
-
-    def _turn(self, flow: Flow, node: Node, add: Add | None) -> tuple[dict[int, Outcome], Node]:
-        if flow.params is None:
-            check_spared(self.spec, self.numbers, self.groups)
-        check_node(self.name, node, self._entries())
-        new = self._renewed(flow, node)
-        outcomes, after = super()._turn(flow, {**node, **new}, add)
-        return outcomes, {**after, **new}
-
-    def _renewed(self, flow: Flow, node: Node) -> Node:
-        """The diagonal, and the key of the next estimate; untouched where none is due."""
-        every = self.options["update_interval"]
-        held = {k: v for k, v in node.items() if k not in ("mu", "nu", "key", "leaf_count")}
-
-        def renewed(old: Node) -> Node:
-            keys = old.get("key", {})
-            following = {group: drawn(key)[1] for group, key in keys.items()}
-            own = drawn(next(iter(keys.values())))[0] if keys else None
-            seen = replace(flow, updates=self._estimate(flow, own), stepped=False)
-            _, after = self.renewal._turn(seen, {**held, "nu": old["nu"]}, None)
-            return {**({"key": following} if keys else {}), "nu": after["nu"]}
-
-        old = {k: jax.tree.map(jnp.asarray, node[k]) for k in ("key", "nu") if k in node}
-        new: Node = once_if(jnp.mod(jnp.asarray(node["count"]), every) == 0, renewed, old)
-        return new
-
-    def _estimate(self, flow: Flow, own: Array | None) -> Leaves:
-        """An estimate for each leaf that has a gradient."""
-        members = [i for i, g in enumerate(flow.updates) if g is not None]
-        params = flow.params or []
-        estimator, extra = self.options["estimator"], flow.extra
-        found: Leaves = [None] * len(params)
-        sign = -1 if self.ending.maximize else 1
-        if estimator == "given":
-            given = leaves_seen(self.name, "hessian", extra["hessian"], members, flow)
-            estimates = [x if x is None or sign == 1 else -x for x in given]
-        else:
-            key = own if extra.get("key") is None else extra["key"]
-            function = function_seen(extra[NEEDS[estimator]], members, flow)
-            at = [_seen(params[i]) for i in members]
-            if estimator == "hutchinson":
-                names = [flow.layout.names[i] for i in members]
-                along = signs(_typed(key), names, at)
-                _, product = jax.jvp(jax.grad(function), (at,), (along,))
-                estimates = [sign * u * x for u, x in zip(along, product, strict=True)]
-            else:
-                slopes = jax.grad(lambda x: function(x, _typed(key)))(at)
-                estimates = [jnp.square(x) for x in slopes]
-            pairs = [is_complex(params[i].dtype) for i in members]
-            estimates = [as_complex(x) if c else x for c, x in zip(pairs, estimates, strict=True)]
-        for i, x in zip(members, estimates, strict=True):
-            found[i] = x
-        return found
+    renew = staticmethod(renewal)
 
 
-def _seen(p: Any) -> Array:
-    seen: Array = view(jnp.asarray(p), {}, jnp.asarray(p))[0]
-    return seen
-
-
-def _typed(key: Any) -> Array:
-    typed = jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key)
-    made: Array = key if typed else jax.random.wrap_key_data(key, impl=IMPL)
-    return made
-
-
-def door(
-    spec: Spec, rule: Any, *, prepare: Any, options: Mapping[str, Any], **arguments: Any
-) -> Transform:
-    """A rule for a leaf, and what it makes of the function of all of them."""
-    return Transform({spec.name: SophiaPart(spec, rule, prepare, options, arguments)})
-
-
-@optimizer(SPEC, rule, door=door, prepare=prepare)
+@optimizer(SPEC, rule, door=curved(SophiaPart), prepare=prepare)
 def sophia(
     learning_rate: Value = 1e-4,
     b1: Value = 0.965,
@@ -237,13 +144,7 @@ def sophia(
             expected=", ".join(map(repr, NEEDS)),
             found=repr(estimator)[:100],
         )
-    if (batch_size is not None) != (estimator == "gauss_newton_bartlett"):
-        raise ConfigError(
-            "sophia",
-            "batch_size belongs to the estimator of Gauss, Newton and Bartlett, and to no other",
-            expected="estimator='gauss_newton_bartlett' and a batch_size, or neither",
-            found=f"estimator={estimator!r}, batch_size={batch_size!r}",
-        )
+    check_batch_size("sophia", estimator, batch_size)
     check_seed("sophia", seed)
     every = {"update_interval": check_count("sophia", "update_interval", update_interval, 1)}
     return every | {"seed": None} if estimator == "given" else every

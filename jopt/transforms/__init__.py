@@ -7,6 +7,7 @@ from jopt.transforms.clip import clip_by_value as clip_by_value
 from jopt.transforms.clip import normalize_by_update_norm as normalize_by_update_norm
 from jopt.transforms.grokfast import grokfast as grokfast
 from jopt.transforms.grokfast import grokfast_ma as grokfast_ma
+from jopt.transforms.hessian_diagonal import hessian_diagonal as hessian_diagonal
 from jopt.transforms.limits import keep_params_nonnegative as keep_params_nonnegative
 from jopt.transforms.limits import zero_nans as zero_nans
 from jopt.transforms.line_search import (

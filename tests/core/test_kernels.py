@@ -35,7 +35,7 @@ HAVE_CODES = {name for name, slots in SLOTS.items() if slots and all(s.compress 
 # left of such a difference, Sophia divides by a curvature that is smaller still.
 ULPS = {"adabelief": 4, "sophia": 32}
 # How many kernels a leaf has: one where there is a new estimate, and one where there is none.
-WAYS = {"sophia": 2}
+WAYS = {"adahessian": 2, "sophia": 2}
 
 
 def tree(seed=0):

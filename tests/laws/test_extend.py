@@ -32,7 +32,7 @@ COMPOSED = {
     ),
     "newton": lambda: jopt.shampoo(0.01, method="newton", update_every=2, ridge=1e-2),
 }
-ONE_AGE = ("schedule_free_radam", "sophia")
+ONE_AGE = ("adahessian", "schedule_free_radam", "sophia")
 """One sum of weights, or one turn to look at curvature, for all: what joins counts as old."""
 
 

@@ -89,5 +89,5 @@ def test_optax(entry, run):
 
 
 def test_every_optimizer_has_an_oracle_here_or_a_file_of_its_own():
-    own = {"lbfgs", "muon", "sophia"}
+    own = {"adahessian", "lbfgs", "muon", "sophia"}
     assert {e.name for e in CATALOG if not (e.torch or e.runs)} == own
