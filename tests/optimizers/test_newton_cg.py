@@ -12,8 +12,8 @@ from tests.oracles.mgh import BY_NAME, PROBLEMS
 
 ROUNDING = "converged: no decrease of the value can be represented"
 FOLLOWED = [
-    ("helical_valley", 8),
-    pytest.param("wood", 20, marks=pytest.mark.slow),
+    ("wood", 20),
+    pytest.param("helical_valley", 8, marks=pytest.mark.slow),
     pytest.param("brown_dennis", 6, marks=pytest.mark.slow),
     pytest.param("extended_rosenbrock", 15, marks=pytest.mark.slow),
     pytest.param("biggs_exp6", 20, marks=pytest.mark.slow),
@@ -115,7 +115,7 @@ def test_gradients_of_which_the_square_overflows():
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_it_ends_no_higher_than_scipys(problem):
+def test_it_finds_a_minimum_of_the_paper_wherever_scipys_does(problem):
     x0 = np.asarray(problem.start, float)
     found = newton(problem.value, x0, tolerance_grad=1e-8)
     theirs = scipy.optimize.minimize(
@@ -126,4 +126,10 @@ def test_it_ends_no_higher_than_scipys(problem):
         method="trust-ncg",
         options={"gtol": 1e-8, "maxiter": 2000},
     )
-    assert any(found.value <= m + 1e-6 * m + 1e-12 for m in problem.minima) or not theirs.success
+    # A gradient of 1e-8 is not always that near: not in SciPy's either.
+    ours, scipys = (
+        any(value <= m + 1e-6 * m + 1e-12 for m in problem.minima)
+        for value in (found.value, theirs.fun)
+    )
+    assert ours or not scipys
+    assert found.success
