@@ -20,6 +20,7 @@ from jopt.core.entrance import arrays, limit, real_scalar, start_point, wrong
 from jopt.core.transform import check_transform
 from jopt.core.tree import Tree, layout_of
 from jopt.numerics import debias, number_dtype
+from jopt.numerics.loops import while_loop
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,4 +258,4 @@ def _swept(
         none,
         none,
     )
-    return jax.lax.while_loop(lambda run: ~run.over & (run.step < rates.size), body, first)
+    return while_loop(lambda run: ~run.over & (run.step < rates.size), body, first)

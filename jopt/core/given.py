@@ -20,7 +20,7 @@ from jax import Array
 
 from jopt.base import StateError, plain
 from jopt.core.checks import OLD
-from jopt.numerics import number_dtype
+from jopt.numerics import explicit, number_dtype
 
 Key = tuple[str, str]
 """A number's group and name."""
@@ -38,7 +38,7 @@ def as_vector(numbers: Mapping[Key, Any], dtype: Any = None) -> Any:
     row = [plain(numbers[key]) for key in sorted(numbers)]
     if not any(isinstance(x, jax.core.Tracer) for x in row):
         return np.asarray(row, dtype)
-    return jnp.stack([jax.lax.stop_gradient(jnp.asarray(x, dtype)) for x in row])
+    return explicit.stacked([jax.lax.stop_gradient(jnp.asarray(x, dtype)) for x in row])
 
 
 def new_given(numbers: Mapping[Key, Any]) -> dict[str, Any]:

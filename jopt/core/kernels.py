@@ -28,7 +28,7 @@ from jopt.core.transform import Add
 from jopt.numerics import compute_dtype, is_complex, widest
 from jopt.numerics.blocks import folded, of_blocks, scales_of_rows, to_codes
 from jopt.numerics.dither import turns_at
-from jopt.numerics.explicit import sharded
+from jopt.numerics.explicit import sharded, stacked
 
 Kernel = Literal["xla", "pallas"]
 """What runs a step of 8-bit slots, see `jopt.Common`."""
@@ -159,7 +159,7 @@ def fused(
     rows = math.gcd(count, BLOCKS)
     scalars = {**numbers, **alone}
     flags = {k for k, x in scalars.items() if x.dtype == bool}
-    row = jnp.stack([x.astype(jnp.float32) for x in scalars.values()])
+    row = stacked([x.astype(jnp.float32) for x in scalars.values()])
 
     def body(*refs: Any) -> None:
         ins, outs = refs[: HELD + PAIR * len(coded)], refs[HELD + PAIR * len(coded) :]

@@ -32,6 +32,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import jax
+from jax.sharding import NamedSharding
 
 from jopt.base import ConfigError, called, configured
 from jopt.core.algebra import Algebra, Batch, WorkOf
@@ -47,7 +48,7 @@ from jopt.core.matrix_runs import Run, Waiting, begun
 from jopt.core.numbers_read import numbers_read
 from jopt.core.one_leaf import cast_numbers, view
 from jopt.core.other_tensors import others_through
-from jopt.core.ownership import Lie, lie_of
+from jopt.core.ownership import Lie, lies_of
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.side_by_side import traced
 from jopt.core.spec import Spec
@@ -199,7 +200,9 @@ class MatrixPart(DealtPart):
         takes long.
         """
         xs = [w.x for w in waiting]
-        if self.owned or not traced(xs) or any(w.other or self._lie(w) for w in waiting):
+        if self.owned or not traced(xs) or any(w.other for w in waiting):
+            return []
+        if any(self._lies(waiting)):
             return []
         loads = loads_of(xs)
         return loads if len(loads) > len({(x.shape[-2:], x.dtype) for x in xs}) else []
@@ -209,7 +212,7 @@ class MatrixPart(DealtPart):
     ) -> Stacks:
         """Rules that wait, to their end."""
         while waiting := self._others(algebra, waiting):
-            lies = [self._lie(w) for w in waiting]
+            lies = self._lies(waiting)
             of = [w.x for w in waiting], [w.kept for w in waiting], lies
             paths = [layout.paths[w.leaf.index] for w in waiting]
             results, kept, stacks = with_stacks(algebra, *of, paths, stacks)
@@ -221,21 +224,22 @@ class MatrixPart(DealtPart):
     def _others(self, algebra: Algebra, waiting: Sequence[Waiting]) -> list[Waiting]:
         """Those that wait for matrices, when none waits for other tensors any more."""
         while others := [w for w in waiting if w.other]:
-            given = others_through(algebra, others, map(self._lie, others))
+            given = others_through(algebra, others, self._lies(others))
             for w, found in zip(others, given, strict=True):
                 w.done = not w.goes_on(found, w.kept)
             waiting = [w for w in waiting if not w.done]
         return [*waiting]
 
-    def _lie(self, waiting: Waiting) -> Lie | None:
-        """How the tensors of a leaf lie; `None` if there is no mesh."""
-        x = waiting.x[0] if waiting.other else waiting.x
-        if x.size == 0:
-            return None
-        told, stack = self.told.get(waiting.leaf.name), waiting.leaf.stack
-        if told is not None and stack is not None:
-            told = told.update(spec=parted_spec(told, stack))
-        return lie_of(x, told)
+    def _lies(self, waiting: Sequence[Waiting]) -> list[Lie | None]:
+        """How the tensors of leaves lie; `None` where there is no mesh."""
+        told: list[NamedSharding | None] = []
+        for w in waiting:
+            own, stack = self.told.get(w.leaf.name), w.leaf.stack
+            if own is not None and stack is not None:
+                own = own.update(spec=parted_spec(own, stack))
+            told.append(own)
+        xs = [w.x[0] if w.other else w.x for w in waiting]
+        return [lie if x.size else None for x, lie in zip(xs, lies_of(xs, told), strict=True)]
 
     def _started(self, leaf: Leaf, g: Any, slots: Mapping[str, Any], p: Any) -> Run:
         """The rule on a matrix of a leaf, and its ending."""

@@ -17,6 +17,7 @@ from jax import Array
 
 from jopt.core.checks import is_sparse
 from jopt.numerics import cast, number_dtype, wide_sum
+from jopt.numerics.explicit import stacked
 from jopt.numerics.pieces import SMALL
 
 TOGETHER = 8
@@ -210,6 +211,6 @@ def _row(numbers: list[Array]) -> Array:
     # The barrier keeps XLA from looking through the array. A TPU runs no kernels together, and has
     # scalars in a memory of their own: what reads them from an array there needs room beside.
     row: Array = jax.lax.platform_dependent(
-        jnp.stack(numbers), tpu=lambda x: x, default=jax.lax.optimization_barrier
+        stacked(numbers), tpu=lambda x: x, default=jax.lax.optimization_barrier
     )
     return row

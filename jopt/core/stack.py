@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jopt.core.declared import Axes, Options, Shape, Slot
 from jopt.numerics import explicit
+from jopt.numerics.explicit import stacked
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Stack:
     def stacked(self, trees: Sequence[Any]) -> Any:
         """What `each` took apart."""
         return jax.tree.map(
-            lambda *xs: explicit.reshaped(jnp.stack(xs), (*self.lead, *xs[0].shape)), *trees
+            lambda *xs: explicit.reshaped(stacked(xs), (*self.lead, *xs[0].shape)), *trees
         )
 
     def of(self, slot: Slot) -> Slot:

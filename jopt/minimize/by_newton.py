@@ -19,6 +19,8 @@ from jopt.minimize.problem import Objective, Packed, along, traced, untraced
 from jopt.minimize.result import PRECISION, REGION, RUNNING, Minimum
 from jopt.minimize.turn import by_rules, is_flat, noise
 from jopt.numerics import either, truncated_newton
+from jopt.numerics.explicit import stacked
+from jopt.numerics.loops import while_loop
 
 ENOUGH, POOR, GOOD = 0.15, 0.25, 0.75
 """Of what the model promised: this a step must hold to be taken, here the region gets smaller,
@@ -100,7 +102,7 @@ def by_newton(
         seen = (unseen & ~way.on_edge) | is_flat(sizes[3], at.f)
         status = jnp.where(stop, jnp.where(seen, PRECISION, REGION), RUNNING)
         did = first, moved, jnp.asarray(True)
-        status = by_rules(status, did, (here.f, at.f), sizes, jnp.stack(tolerances))
+        status = by_rules(status, did, (here.f, at.f), sizes, stacked(tolerances))
         steps = was.steps + moved.astype(jnp.int32)
         return Loop(
             goes_on=(status == RUNNING) & (steps < limits["max_steps"]),
@@ -130,7 +132,7 @@ def by_newton(
         status=count + RUNNING,
         trace=untraced(trace, dtype),
     )
-    end = jax.lax.while_loop(lambda loop: loop.goes_on, turn, begin)
+    end = while_loop(lambda loop: loop.goes_on, turn, begin)
     state: Any = {"radius": end.radius}
     return Minimum(
         params=packed.part(end.here.x),

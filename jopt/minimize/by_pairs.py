@@ -30,6 +30,8 @@ from jopt.numerics import (
     once_if,
     one_kernel,
 )
+from jopt.numerics.explicit import stacked
+from jopt.numerics.loops import while_loop
 
 HISTORY = 100
 
@@ -66,7 +68,7 @@ def by_pairs(
 ) -> Minimum:
     """Minimise it from `x0`; see `minimize`."""
     box = None if bounds is None else tuple(packed.join(side) for side in bounds)
-    boxed = box is not None and jnp.all(jnp.isfinite(jnp.stack(box)))
+    boxed = box is not None and jnp.all(jnp.isfinite(stacked(box)))
 
     def inside(x: Array) -> Array:
         return x if box is None else jnp.clip(x, *box)
@@ -80,7 +82,7 @@ def by_pairs(
 
     def look(x: Array) -> tuple[Array, Any, Array]:
         (f, aux), g = jax.value_and_grad(along(objective, packed, args), has_aux=True)(x)
-        return f, aux, jnp.stack([x, g])
+        return f, aux, stacked([x, g])
 
     def turn(was: Loop) -> Loop:
         run, pairs = was.run, was.pairs
@@ -97,7 +99,7 @@ def by_pairs(
         change = low - was.here
         down = downhill(*low)
         scaled = down * jnp.maximum(1, jnp.abs(low[0]))
-        rows = jnp.stack([low[0], down, change[0], scaled, change[1]])
+        rows = stacked([low[0], down, change[0], scaled, change[1]])
         sizes = jnp.max(jnp.abs(rows), axis=1) if start.size else jnp.zeros(5, dtype)
         run, then = one_kernel(
             decided,
@@ -110,14 +112,14 @@ def by_pairs(
             f_new,
             sizes,
             pairs.n,
-            jnp.stack(tolerances),
+            stacked(tolerances),
             limits["max_steps"],
         )
         # Of no square there is an overflow. Of the gradient it is the sum without bounds.
         unit = None if box is None else jnp.maximum(1, run.g)
         length = jnp.abs(down) if unit is None else (down / unit) ** 2
         curve = (change[1] * then.per_y) ** 2
-        sums = jnp.sum(jnp.stack([change[0] * change[1], curve, length]), axis=1)
+        sums = jnp.sum(stacked([change[0] * change[1], curve, length]), axis=1)
         keep, scale, gamma, *counts, size = one_kernel(
             functools.partial(filed, rows=HISTORY),
             was.goes_on,
@@ -159,7 +161,7 @@ def by_pairs(
 
     shapes = jax.eval_shape(look, start)[1]
     aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    at = jnp.stack([start, jnp.zeros_like(start)])
+    at = stacked([start, jnp.zeros_like(start)])
     zero, infinite = (jnp.asarray(x, dtype) for x in (0, jnp.inf))
     # An array that is not of one number throughout is a constant, and costs no kernel.
     nowhere: Any = np.asarray([0, np.inf, 0], dtype)
@@ -189,7 +191,7 @@ def by_pairs(
         auxes=(aux, aux),
         trace=untraced(trace, dtype),
     )
-    end = jax.lax.while_loop(lambda loop: loop.goes_on, turn, begin)
+    end = while_loop(lambda loop: loop.goes_on, turn, begin)
     n, pairs = end.run, end.pairs
     tables: Any = {"s": pairs.s, "y": pairs.y, "inverse": pairs.inverse}
     return Minimum(

@@ -26,6 +26,7 @@ from jopt.minimize.result import (
     Minimum,
 )
 from jopt.numerics import either, number_dtype, vector_max
+from jopt.numerics.loops import while_loop
 
 
 class _Run(NamedTuple):
@@ -94,7 +95,7 @@ def by_transform(
     zero = jnp.int32(0)
     values = traced(untraced(trace, value.dtype), jnp.asarray(True), zero, value)
     start = _Run(x0, value, aux, grads, state, zero, zero, status.astype(jnp.int32), values)
-    end = jax.lax.while_loop(
+    end = while_loop(
         lambda run: (run.status == RUNNING) & (run.steps < limits["max_steps"]), body, start
     )
     evaluations = end.steps + 1 + _searched(end.state) - _searched(state)

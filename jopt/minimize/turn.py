@@ -11,6 +11,7 @@ from jax import Array
 
 from jopt.minimize.result import GRADIENT, NOT_FINITE, PARAMS, PRECISION, RUNNING, SEARCH, VALUE
 from jopt.numerics import Search, Step, advance, counted, either, off_the_ends
+from jopt.numerics.explicit import stacked
 
 MAX_TRIALS, FEW_TRIALS = 25, 4
 PATIENCE = 5
@@ -100,7 +101,7 @@ def by_rules(
 def tried(s: Search, run: Run, slope: Array, t_max: Array, f_new: Array, slope_new: Array) -> Step:
     """What a trial says; of a search's first the ends are yet to be made."""
     begins, none = run.trials == 0, jnp.inf
-    low = jnp.where(begins, jnp.stack([jnp.zeros_like(slope), run.f, slope]), s.low)
+    low = jnp.where(begins, stacked([jnp.zeros_like(slope), run.f, slope]), s.low)
     s = s._replace(low=low, high=jnp.where(begins, none, s.high))
     step = advance(s, f_new, slope_new, f=run.f, slope=slope, noise=noise(run.f), t_max=t_max)
     return step._replace(lower=step.lower | (run.evaluations == 0))

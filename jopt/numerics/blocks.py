@@ -37,7 +37,7 @@ import numpy as np
 from jax import Array
 
 from jopt.numerics.dither import thresholds
-from jopt.numerics.explicit import may_be_split, sharded, whole
+from jopt.numerics.explicit import may_be_split, sharded, stacked, whole
 
 DECADES = 7
 
@@ -107,7 +107,7 @@ def scales_of_columns(x: Array, block: int, signed: bool) -> Array:
 
     def of_columns(x: Array) -> Array:
         each = (x[..., i : i + block] for i in range(0, x.shape[-1], block))
-        return jnp.stack([_of_rows(one) for one in each], -1)
+        return stacked([_of_rows(one) for one in each], -1)
 
     return scales_of_rows(x, signed, of=of_columns)
 

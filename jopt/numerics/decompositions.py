@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.explicit import whole
+from jopt.numerics.explicit import laid, like, whole
 
 Decomposition = Callable[..., Any]
 """Of matrices that have the last two axes of its arguments."""
@@ -32,7 +32,10 @@ def _apart(f: Decomposition) -> Decomposition:
             moving = iter(each)
             return alone(*(next(moving) if s else x for s, x in zip(split, xs, strict=True)))
 
-        found = jax.lax.map(given, tuple(whole(x, 0) for s, x in zip(split, xs, strict=True) if s))
+        moving = [x for s, x in zip(split, xs, strict=True) if s]
+        found = jax.lax.map(given, tuple(whole(x, 0) for x in moving))
+        # Split again as the batch was, as a batch that is decomposed at once would be.
+        found = jax.tree.map(lambda y: like(y, laid(moving[0], 0, *(None,) * (y.ndim - 1))), found)
         return found, jax.tree.map(lambda _: True, found)
 
     @jax.custom_jvp

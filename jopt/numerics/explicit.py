@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -77,13 +78,63 @@ def whole(x: Array, *axes: int) -> Array:
     return like(x, laid(x, *(None if i in axes else i for i in range(x.ndim))))
 
 
+def on_mesh(x: Array) -> Array:
+    """`x`, whole on each device of a mesh of explicit axes if there is one, and it is on none."""
+    if not _explicit() or not jax.typeof(x).sharding.mesh.empty:
+        return x
+    placed: Array = jax.sharding.reshard(x, PartitionSpec())
+    return placed
+
+
+def mapped_alike(xs: Sequence[Array]) -> tuple[Array, ...]:
+    """The same arrays, of one shape; over what `jax.vmap` maps one of them over, all are mapped.
+
+    A reduction of several arrays some of which are not forgets how the others are split.
+    """
+    if not _explicit():
+        return tuple(xs)
+    others: dict[int, Array] = {id(y): y for y in xs}
+
+    def mapped(x: Array) -> Array:
+        for y in others.values():
+            x = x if y is x else jax.lax.select(jnp.zeros_like(y, bool), y.astype(x.dtype), x)
+        return x
+
+    return tuple(map(mapped, xs))
+
+
+def zeros_of(shape: jax.ShapeDtypeStruct) -> Array:
+    """Zeros as `jax.eval_shape` says, split as it says on explicit axes."""
+    where = shape.sharding
+    x = jnp.zeros(shape.shape, shape.dtype)
+    return x if where is None or where.mesh.empty or not _explicit() else like(x, where)
+
+
+def stacked(xs: Sequence[Array], axis: int = 0) -> Array:
+    """`jnp.stack`, under a `jax.vmap` over what is split on explicit axes too.
+
+    There jax does not stack what depends on the axis with what does not, but puts it end to end.
+    """
+    if not _explicit():
+        return jnp.stack(xs, axis)
+    return jnp.concatenate([jnp.expand_dims(on_mesh(x), axis) for x in xs], axis)
+
+
+def _explicit() -> bool:
+    """Whether the mesh that there is has explicit axes."""
+    return AxisType.Explicit in jax.sharding.get_abstract_mesh().axis_types
+
+
 def reshaped(x: Array, shape: tuple[int, ...]) -> Array:
-    """`x.reshape(shape)`; on explicit axes it says how the result is split.
+    """`x.reshape(shape)`, with one −1 at most; on explicit axes it says how the result is split.
 
     An axis that stays as it is, is split as before. Of those that become one, and of those that one
     becomes, the first is: where the others are split, or it cannot be, they are gathered.
     """
     own: NamedSharding = jax.typeof(x).sharding
+    if -1 in shape:
+        rest = -math.prod(shape)
+        shape = tuple(x.size // rest if n == -1 else n for n in shape)
     if x.shape == shape:
         return x
     if AxisType.Explicit not in own.mesh.axis_types:

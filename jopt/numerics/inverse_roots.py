@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.decompositions import eigh
 from jopt.numerics.eigenbases import EXACT
+from jopt.numerics.loops import while_loop
 
 MOST_STEPS = 100
 """So often Newton's iteration is applied at most; it needs fifteen to forty."""
@@ -79,5 +79,5 @@ def _newton(a: Array, eye: Array, p: int) -> Array:
     n = a * z
     error = off(n)
     start = jnp.int32(0), eye * z ** (1 / p), n, error, jnp.full_like(error, jnp.inf)
-    found: Array = jax.lax.while_loop(better, once, start)[1]
+    found: Array = while_loop(better, once, start)[1]
     return found

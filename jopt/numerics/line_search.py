@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.explicit import stacked
+from jopt.numerics.loops import while_loop
+
 Evaluate = Callable[[Array], tuple[Array, Any, Array]]
 
 BRACKETING, ZOOMING, FINISHED = 0, 1, 2
@@ -138,7 +141,7 @@ def strong_wolfe(
         enclosed = ~spent & (above | (~wolfe & (slope_new >= 0)))
         outwards = bracketing & ~(spent | done | enclosed)
         near = either(spent, start, either(done, new, s.prev))
-        ends_b = Point(*(jnp.stack(pair) for pair in zip(near, new, strict=True)))
+        ends_b = Point(*(stacked(pair) for pair in zip(near, new, strict=True)))
         low_b = _lower(ends_b)
         phase_b = jnp.where(enclosed, ZOOMING, jnp.where(outwards, BRACKETING, FINISHED))
         take_b = outwards | (low_b == 1) | done
@@ -185,10 +188,10 @@ def strong_wolfe(
         )
 
     zero = jnp.int32(0)
-    both = Point(*(jnp.stack([x, x]) for x in start))
+    both = Point(*(stacked([x, x]) for x in start))
     first = jnp.where(jnp.asarray(go), BRACKETING, FINISHED)
     init = _Search(first, t, start, both, zero, g, jnp.asarray(False), zero, zero)
-    end = jax.lax.while_loop(lambda s: s.phase != FINISHED, body, init)
+    end = while_loop(lambda s: s.phase != FINISHED, body, init)
     return Found(end.ends.t[end.low], end.ends.f[end.low], end.g, end.evaluations)
 
 
@@ -236,5 +239,5 @@ def backtracking(
         t, found, n = carry
         return ~low(t, found) & (n <= max_steps)
 
-    t, found, n = jax.lax.while_loop(goes_on, body, (t, evaluate(t), jnp.int32(1)))
+    t, found, n = while_loop(goes_on, body, (t, evaluate(t), jnp.int32(1)))
     return jnp.where(jnp.isfinite(found) & (low(t, found) | (found < f)), t, 0), n

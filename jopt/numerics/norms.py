@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, real_dtype, widest
+from jopt.numerics.explicit import mapped_alike
+from jopt.numerics.loops import while_loop
 from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, Side, each_in_pieces, in_pieces
 from jopt.numerics.roots import safe_sqrt
 
@@ -155,7 +157,7 @@ def in_range(
             return jnp.zeros_like(carry[0]), look(xs, factors)
 
         # Not `once_if`: `run` has a derivative of its own, and one for this, too, takes tracing.
-        found: tuple[Array, list[Array]] = jax.lax.while_loop(lambda c: c[0], again, (out, first))
+        found: tuple[Array, list[Array]] = while_loop(lambda c: c[0], again, (out, first))
         return factors, found[1]
 
     def at_once(xs: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -250,7 +252,7 @@ def sums_after(x: Side, each: Sequence[Each], axes: Sequence[int]) -> list[Array
         return (*map(jnp.zeros_like, a[:count]), *totals)
 
     start, none = jnp.zeros((), first.dtype), jnp.zeros_like(first)
-    operands = (*x, *[none] * len(each))
+    operands = mapped_alike((*x, *[none] * len(each)))
     found: list[Array] = jax.lax.reduce(operands, (start,) * len(operands), add, axes)
     return found[count:]
 

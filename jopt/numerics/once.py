@@ -8,6 +8,8 @@ from typing import Any
 import jax
 from jax import Array
 
+from jopt.numerics.loops import while_loop
+
 
 def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
     """`f(operand)` where `condition` holds, else `operand`.
@@ -32,7 +34,7 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
         def turn(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             return jax.numpy.zeros_like(carry[0]), pure(carry[1], *consts)
 
-        done: list[Array] = jax.lax.while_loop(lambda c: c[0], turn, (condition, xs))[1]
+        done: list[Array] = while_loop(lambda c: c[0], turn, (condition, xs))[1]
         return done
 
     @run.defjvp

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.loops import while_loop
+
 Numbers = Any
 
 
@@ -33,7 +35,7 @@ def one_kernel(f: Callable[..., Numbers], yes: Array, like: Numbers, *args: Numb
         def turn(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             return jnp.zeros_like(carry[0]), plain(*carry[:1], *leaves)
 
-        return jax.lax.while_loop(lambda carry: carry[0], turn, (yes, [*leaves[:n]]))[1]
+        return while_loop(lambda carry: carry[0], turn, (yes, [*leaves[:n]]))[1]
 
     # Leaves alone: a batch of derivatives fails on a tree in which there is a `None`.
     @jax.custom_batching.custom_vmap

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.explicit import stacked
+
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -77,7 +79,7 @@ def newton_step(
     s, y = written(p.s, pair[0], 0), written(p.y, pair[1], 0)
     # All is done for two vectors at once, y and g, though of most products only that of g is
     # needed: XLA has products of matrices ready for a CPU, and compiles one with a vector.
-    products = jnp.matmul(jnp.stack([pair[1], g]), s.T, precision=HIGHEST)
+    products = jnp.matmul(stacked([pair[1], g]), s.T, precision=HIGHEST)
     products = jnp.where(live[None], products, 0)
     above = jnp.matmul(products, p.inverse.T, precision=HIGHEST)[0]
     # A column that overflowed would outlive its pair.
@@ -87,7 +89,7 @@ def newton_step(
     alpha = jnp.matmul(products, inverse.T, precision=HIGHEST)
     moved = jnp.matmul(alpha, y, precision=HIGHEST)[1]
     # Yᵀ(g + Y·α) at once would cost evaluations: g + Y·α is small beside either.
-    of_y = jnp.matmul(jnp.stack([g, moved]), y.T, precision=HIGHEST)
+    of_y = jnp.matmul(stacked([g, moved]), y.T, precision=HIGHEST)
     inner = jnp.where(live, p.gamma * (of_y[0] - of_y[1]) - alpha[1], 0)
     weights = jnp.matmul(jnp.broadcast_to(inner, (2, m)), inverse, precision=HIGHEST)
     step = jnp.matmul(weights, s, precision=HIGHEST)[0] - p.gamma * (g - moved)

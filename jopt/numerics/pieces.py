@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.explicit import may_be_split, sharded
+from jopt.numerics.explicit import may_be_split, sharded, stacked
 
 SMALL = 65_536
 """An array of at most so many entries is read together with the other small ones."""
@@ -115,7 +115,7 @@ def in_pieces(
         found.append([*over(table, axis=1)])
     if len(found) == 1:
         return found[0]
-    return [over(jnp.stack(numbers)) for numbers in zip(*found, strict=True)]
+    return [over(stacked(numbers)) for numbers in zip(*found, strict=True)]
 
 
 def _alike(small: Sequence[Side]) -> tuple[list[Side], list[Side]]:
@@ -176,7 +176,7 @@ def each_in_pieces(
         for i in members:
             side, axes = _cut((xs[i],), cut.most)
             pieces += [_flat(total) for total in made(side, ways[i], axes)]
-        joint = iter(over(jnp.stack(jax.lax.optimization_barrier(pieces)), axis=1))
+        joint = iter(over(stacked(jax.lax.optimization_barrier(pieces)), axis=1))
         for i in members:
             whole[i] = [next(joint) for _ in each]
     return [*map(list, zip(*whole, strict=True))]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.line_search import strong_wolfe
+from jopt.numerics.loops import while_loop
 from jopt.numerics.quasi_newton import QuasiNewton, turned
 from jopt.numerics.scales import Scale
 from jopt.numerics.vectors import Vector, vector_dot, vector_max, vector_step, vector_within
@@ -85,7 +86,7 @@ def iterations(
         return Iterate(x, g, loss, i.loss, new._replace(t=t), later, n, evaluations, ~stop)
 
     start = Iterate(p, g, loss, loss, model, first, jnp.int32(0), jnp.int32(1), go)
-    return jax.lax.while_loop(lambda i: i.go, body, start)
+    return while_loop(lambda i: i.go, body, start)
 
 
 def descends(model: QuasiNewton, g: Vector, first: Array, tolerance: Array, scale: Scale) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.explicit import stacked
 from jopt.numerics.vectors import Vector, vector_l1
 
 
@@ -61,7 +62,7 @@ def scale_for(g: Vector, sy: Array, yy: Array, pairs: Array, go: Array) -> Scale
 
 def _lost(sy: Array, yy: Array, pairs: Array) -> Array:
     info: Any = jnp.finfo(yy.dtype)
-    both = jnp.stack([jnp.diagonal(sy), jnp.diagonal(yy)])
+    both = stacked([jnp.diagonal(sy), jnp.diagonal(yy)])
     kept = (both >= float(info.tiny) / float(info.eps)) & (both < jnp.inf)
     live = jnp.arange(yy.shape[0], dtype=pairs.dtype) < pairs
     return jnp.any(live[None] & ~kept)

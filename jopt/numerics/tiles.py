@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.eigenbases import gram, in_basis
-from jopt.numerics.explicit import whole
+from jopt.numerics.explicit import reshaped, whole
 
 Tiles = tuple[tuple[int, int], ...]
 """For each axis how many tiles stand along it, and how long they are."""
@@ -29,18 +29,19 @@ def cut(x: Array, tiles: Tiles) -> Array:
     """
     shape = x.shape
     x = jnp.pad(x, [(0, k * b - n) for (k, b), n in zip(tiles, x.shape, strict=True)])
-    x = x.reshape([n for tile in tiles for n in tile])
+    x = reshaped(x, tuple(n for tile in tiles for n in tile))
     x = x.transpose(*_numbered(tiles, shape), *range(1, x.ndim, 2))
-    return x.reshape(-1, *(b for _, b in tiles))
+    count = math.prod(k for k, _ in tiles)
+    return reshaped(x, (count, *(b for _, b in tiles)))
 
 
 def joined(x: Array, tiles: Tiles, shape: tuple[int, ...]) -> Array:
     """What `cut` took apart."""
     order = [i // 2 for i in _numbered(tiles, shape)]
     d = len(tiles)
-    x = x.reshape(*(tiles[i][0] for i in order), *(b for _, b in tiles))
+    x = reshaped(x, (*(tiles[i][0] for i in order), *(b for _, b in tiles)))
     x = x.transpose([i for axis in range(d) for i in (order.index(axis), d + axis)])
-    x = x.reshape([k * b for k, b in tiles])
+    x = reshaped(x, tuple(k * b for k, b in tiles))
     return x[tuple(slice(n) for n in shape)]
 
 

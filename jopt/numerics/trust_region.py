@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.explicit import stacked
+from jopt.numerics.loops import while_loop
 from jopt.numerics.scales import power_below
 
 FIRST = 10.0
@@ -77,7 +78,7 @@ def truncated_newton(
         # The ends of the line within the region, without a difference of like numbers.
         left = (limit - jnp.sqrt(zz)) * (limit + jnp.sqrt(zz))
         q = zd + jnp.copysign(jnp.sqrt(zd * zd + dd * left), zd)
-        ends = jnp.sort(jnp.stack([-q / dd, left / q]))
+        ends = jnp.sort(stacked([-q / dd, left / q]))
         gains = ends * square - ends * ends * curvature / 2
         backwards = ~up & (gains[0] > gains[1])
         t = jnp.where(beyond, jnp.where(backwards, ends[0], ends[1]), length)
@@ -99,5 +100,5 @@ def truncated_newton(
         nowhere, jnp.zeros((), dtype), jnp.asarray(False), radius, jnp.zeros((), jnp.int32)
     )
     begin = _Way(asked & (start > 0), first, -first, start, none)
-    taken = jax.lax.while_loop(lambda way: way.goes_on, turn, begin).taken
+    taken = while_loop(lambda way: way.goes_on, turn, begin).taken
     return taken._replace(step=taken.step * unit, decrease=taken.decrease * unit * unit)

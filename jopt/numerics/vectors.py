@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dtypes import real_dtype, widest
-from jopt.numerics.explicit import laid, sharded
+from jopt.numerics.explicit import laid, sharded, stacked
 from jopt.numerics.pieces import in_pieces
 
 Vector = list[Array]
@@ -59,7 +59,7 @@ def in_one_array(*numbers: Array) -> list[Array]:
 
     It does so for those that read an array in common; a number in common is not enough.
     """
-    return [*jax.lax.optimization_barrier(jnp.stack(numbers))]
+    return [*jax.lax.optimization_barrier(stacked(numbers))]
 
 
 def vector_dot(x: Vector, y: Vector) -> Array:

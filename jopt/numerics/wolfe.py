@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.explicit import stacked
 from jopt.numerics.line_search import Point, cubic_minimum
 
 C1, C2 = 1e-4, 0.9
@@ -69,7 +70,7 @@ def advance(
     """
     bad = ~(jnp.isfinite(f_new) & jnp.isfinite(slope_new))
     f_new = jnp.where(bad, jnp.inf, f_new)
-    new = jnp.stack([s.t, f_new, slope_new])
+    new = stacked([s.t, f_new, slope_new])
     above = bad | (f_new > jnp.minimum(f + C1 * s.t * slope, s.low[1]) + noise)
     at_end = (s.t >= t_max) & (slope_new < 0)
     done = ~above & ((jnp.abs(slope_new) <= -C2 * slope) | at_end)

@@ -20,6 +20,7 @@ from jopt.numerics import (
     turned,
     vector_within,
 )
+from jopt.numerics.explicit import stacked
 
 
 def _evaluates(options: Options) -> bool:
@@ -81,7 +82,7 @@ def rule(g: Vector, s: Any, p: Vector, h: Any) -> tuple[Vector, dict[str, Any]]:
     """See `lbfgs`."""
     model = QuasiNewton(*(getattr(s, name) for name in QuasiNewton._fields))
     # The pairs belong to the leaves of the last iteration. With others it starts anew.
-    iters = jnp.stack(s.leaf_iter)
+    iters = stacked(s.leaf_iter)
     first = jnp.any(iters != s.n_iter) | (s.n_leaves != len(g)) | (s.n_iter == 0)
     model = model._replace(n_pairs=jnp.where(first, 0, s.n_pairs))
     go = ~vector_within(g, h.tolerance_grad)

@@ -13,6 +13,7 @@ from jopt.core import Common, Hyper, Spec, Transform, Value, leafwise, treewise
 from jopt.core.axes import check_axes
 from jopt.core.side_by_side import apart, in_turns
 from jopt.numerics import cast, scaled_norm, scaled_norms
+from jopt.numerics.explicit import stacked
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
 BY_NORM = Spec("clip_by_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
@@ -84,7 +85,7 @@ def _short(factor: Any, norm: Any, most: Any) -> Any:
     to_one = jax.lax.bitcast_convert_type(to_one << info.nmant, number)
     scale = cast(most, number) / (shifted * to_one)
     passes = scale * (factor * to_one) >= 1
-    return jnp.stack([jnp.where(passes, 1, x) for x in (factor * to_one, scale)]), passes
+    return stacked([jnp.where(passes, 1, x) for x in (factor * to_one, scale)]), passes
 
 
 def _shortened(x: Any, to_one: Any, scale: Any, passes: Any) -> Any:

@@ -11,6 +11,7 @@ from jopt.base import ConfigError, configured, is_one_of
 from jopt.core import Hyper, Number, Spec, Transform, Value
 from jopt.core.doors import TreePart
 from jopt.numerics import cast, drawn, gaussian, scaled_norms_along, widest
+from jopt.numerics.explicit import stacked
 from jopt.transforms.noise import KEY, SEED, check_seed
 
 SPEC = Spec(
@@ -67,7 +68,7 @@ def _clipped(g: list[Any], most: Any) -> list[Any]:
     each = [scaled_norms_along(cast(x, dtype), range(1, x.ndim)) for x in g]
     flat = [(f.reshape(-1), n.reshape(-1)) for f, n in each]
     # The norms of the leaves are numbers like others: theirs is that of the example, f times.
-    joint = jnp.stack([n / f for f, n in flat], axis=1)
+    joint = stacked([n / f for f, n in flat], axis=1)
     factor, norm = (x[:, 0] for x in scaled_norms_along(joint, (1,)))
     finite = jnp.isfinite(norm)
     passes = norm <= most * factor

@@ -22,6 +22,7 @@ from jopt.core.transform import Add, Flow, Leaves, Node, Part, State, like_given
 from jopt.core.tree import Layout, match_leaves
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import compute_dtype, number_dtype, once_if
+from jopt.numerics.explicit import zeros_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class AccumulatePart(WrapperPart):
 
         start = (None, None, node["inner"], nodes)
         shapes = jax.eval_shape(lambda: one(start)[:2])
-        none = jax.tree.map(lambda u: jnp.zeros(u.shape, u.dtype), shapes)
+        none = jax.tree.map(zeros_of, shapes)
         updates, took, inner, others = once_if(turn.last, one, (*none, *start[2:]))
         after = replace(flow, updates=updates, stepped=flow.stepped or steps, extra=turn.extra)
         after = replace(after, took=turn.last if took is None else took)

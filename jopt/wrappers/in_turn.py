@@ -20,6 +20,7 @@ from jopt.core.transform import Add, Flow, Leaves, Node, Part, State
 from jopt.core.tree import Layout
 from jopt.core.wrap import WrapperPart
 from jopt.numerics import once_if
+from jopt.numerics.explicit import zeros_of
 from jopt.wrappers.averages import ANCHOR, ASCENDED
 from jopt.wrappers.judged import left, made_up_for
 
@@ -79,10 +80,10 @@ class InTurnPart(WrapperPart):
                 self.name, "there is no optimizer in it", expected="a transform that makes steps"
             )
         moves = [
-            x if x is None else jnp.zeros(x.shape, x.dtype) if u is None else u.astype(x.dtype)
+            x if x is None else zeros_of(x) if u is None else u.astype(x.dtype)
             for u, x in zip(up, shapes[0], strict=True)
         ]
-        first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+        first = jax.tree.map(zeros_of, shapes[1])
         start = (moves, first, inner, nodes)
         updates, took, inner, others = self._only_if(down, one, start, rest)
         after = replace(flow, updates=updates, stepped=flow.stepped or steps)

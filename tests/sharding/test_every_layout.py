@@ -85,6 +85,19 @@ def test_types_stand_still(label):
     assert_types_stand_still(CASES[label])
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize("label", CASES | STACKS)
+def test_types_stand_still_where_the_mesh_is_set(label):
+    # There what is made anew, zeros in a loop's first turn say, is on the mesh, and on no mesh else.
+    with jax.set_mesh(mesh_of((2, 2, 2), EXPLICIT)):
+        assert_types_stand_still((CASES | STACKS)[label])
+
+
+def test_rounds_where_the_mesh_is_set():
+    with jax.set_mesh(mesh_of((2, 2), EXPLICIT)):
+        check(replace(CASES["accumulate()"], ndims=(0, 2)), (2, 2), EXPLICIT)
+
+
 def few(mesh):
     """Of the stacks those of which both are split, what numbers tensors and what they hold."""
     found = {k: {n: x for n, x in of.items() if n == "by_both"} for k, of in stacks(mesh).items()}

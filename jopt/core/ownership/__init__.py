@@ -19,8 +19,8 @@ from jopt.core.ownership.exchange import lying_so as lying_so
 from jopt.core.ownership.exchange import on_owners as on_owners
 from jopt.core.ownership.in_place import in_place as in_place
 from jopt.core.ownership.lies import Lie as Lie
-from jopt.core.ownership.lies import lie_of as lie_of
 from jopt.core.ownership.lies import lie_told as lie_told
+from jopt.core.ownership.lies import lies_of as lies_of
 from jopt.core.ownership.lies import parts_on as parts_on
 from jopt.core.ownership.stacks import KEY as KEY
 from jopt.core.ownership.stacks import OwnedStack as OwnedStack

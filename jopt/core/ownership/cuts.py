@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jopt.numerics.explicit import reshaped
+
 Shape = tuple[int, ...]
 FLAT = -1
 
@@ -64,33 +66,33 @@ class Cut:
     def cut(self, x: Array, which: Array | int) -> Array:
         """One piece each of `k` shards, from `(k, *shard)` to `(k, *piece)`."""
         if self.axis == FLAT:
-            x = padded(x.reshape(len(x), -1), self.piece[0] * self.parts)
+            x = padded(reshaped(x, (len(x), -1)), self.piece[0] * self.parts)
         if self.parts == 1:
             return x
         at = max(self.axis, 0) + 1
         split = (*x.shape[:at], self.parts, x.shape[at] // self.parts, *x.shape[at + 1 :])
-        mine: Array = jax.lax.dynamic_index_in_dim(x.reshape(split), which, at, keepdims=False)
+        mine: Array = jax.lax.dynamic_index_in_dim(reshaped(x, split), which, at, keepdims=False)
         return mine
 
     def mended(self, pieces: Array) -> Array:
         """The shards again, from all pieces of each: `(parts, k, *piece)` to `(k, *shard)`."""
         at = max(self.axis, 0) + 1
         x = jnp.moveaxis(pieces, 0, at)
-        x = x.reshape(*x.shape[:at], -1, *x.shape[at + 2 :])
+        x = reshaped(x, (*x.shape[:at], -1, *x.shape[at + 2 :]))
         if self.axis == FLAT:
             x = x[:, : math.prod(self.shard)]
-        return x.reshape(len(x), *self.shard)
+        return reshaped(x, (len(x), *self.shard))
 
     def together(self, x: Array) -> Array:
         """Whole tensors from what each device sent, `(k, devices, *piece)` to `(k, *tensor)`."""
         k, piece = len(x), self.piece
-        x = x.reshape(k, *self.sizes, *piece).transpose(self._order)
+        x = reshaped(x, (k, *self.sizes, *piece)).transpose(self._order)
         if self.axis != FLAT:
-            return x.reshape(k, *self.tensor)
+            return reshaped(x, (k, *self.tensor))
         splits = self._splits
-        x = x.reshape(k, *splits, -1)[..., : math.prod(self.shard)]
-        x = x.reshape(k, *splits, *self.shard)
-        return x.transpose(self._woven).reshape(k, *self.tensor)
+        x = reshaped(x, (k, *splits, -1))[..., : math.prod(self.shard)]
+        x = reshaped(x, (k, *splits, *self.shard))
+        return reshaped(x.transpose(self._woven), (k, *self.tensor))
 
     def apart(self, x: Array) -> Array:
         """What each device is to get: `together` undone."""
@@ -98,12 +100,12 @@ class Cut:
         if self.axis == FLAT:
             splits = self._splits
             shards = zip(splits, self.shard, strict=True)
-            x = x.reshape(k, *(n for pair in shards for n in pair))
-            x = x.transpose(_inverse(self._woven)).reshape(k, *splits, -1)
+            x = reshaped(x, (k, *(n for pair in shards for n in pair)))
+            x = reshaped(x.transpose(_inverse(self._woven)), (k, *splits, -1))
             x = padded(x, piece[0] * self.parts)
         sizes = (k, *self.sizes, *piece)
-        x = x.reshape([sizes[i] for i in order]).transpose(_inverse(order))
-        return x.reshape(k, math.prod(self.sizes), *piece)
+        x = reshaped(x, tuple(sizes[i] for i in order)).transpose(_inverse(order))
+        return reshaped(x, (k, math.prod(self.sizes), *piece))
 
     @property
     def _size(self) -> Mapping[str, int]:

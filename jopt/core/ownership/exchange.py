@@ -23,6 +23,7 @@ from jax.sharding import AxisType, PartitionSpec
 from jopt.core.ownership.classes import Class, Member
 from jopt.core.ownership.cuts import Cut, padded
 from jopt.numerics import moved
+from jopt.numerics.explicit import reshaped
 
 Beside = dict[str, Array]
 NONE: Mapping[str, Array] = MappingProxyType({})
@@ -142,7 +143,7 @@ class Exchange:
             else jnp.zeros((member.count, *self.piece), dtype)
             for i, (member, way) in enumerate(zip(cls.members, self.ways, strict=True))
         ]
-        x = self._dealt(pieces).reshape(cls.share, self.outer, self.inner, *self.piece)
+        x = reshaped(self._dealt(pieces), (cls.share, self.outer, self.inner, *self.piece))
         x = jax.lax.dynamic_index_in_dim(x, _at(self.beyond), 1, keepdims=False)
         x = self._exchanged(x)
         return jnp.concatenate([self._whole(x[places], places, w) for places, w in self._runs])
@@ -153,7 +154,7 @@ class Exchange:
         x = self._exchanged(jnp.concatenate(made))[:, None]
         if self.beyond:
             x = _gathered(x, self.beyond, 1)
-        x = self._collected(x.reshape(-1, *self.piece))
+        x = self._collected(reshaped(x, (-1, *self.piece)))
         found: list[Array] = []
         at = 0
         for way, cut in enumerate(self.cuts):
@@ -197,7 +198,7 @@ class Exchange:
     def _sent(self, member: Member, way: int, x: Array) -> Array:
         """This device's piece of each matrix of an array, `(count, *piece)`."""
         cut = self.cuts[way]
-        x = x.reshape(member.count, *x.shape[len(member.lead) :])
+        x = reshaped(x, (member.count, *x.shape[len(member.lead) :]))
         x = x.mT if member.turned else x
         return self._level(cut.cut(x, _at(cut.spare)))
 
@@ -211,7 +212,7 @@ class Exchange:
         for member in members:
             one = x[at : at + member.count]
             one = one.mT if member.turned else one
-            found.append(one.reshape(*member.lead, *one.shape[1:]))
+            found.append(reshaped(one, (*member.lead, *one.shape[1:])))
             at += member.count
         return found
 
@@ -229,7 +230,7 @@ class Exchange:
         x = made[0]
         if len(made) > 1:
             own = jnp.asarray(self._way_at)[places, _at(self.cls.names)]
-            own = own.reshape(-1, *(1,) * (x.ndim - 1))
+            own = reshaped(own, (-1, *(1,) * (x.ndim - 1)))
             for way, other in zip(ways[1:], made[1:], strict=True):
                 x = jnp.where(own == way, other, x)
         return x
@@ -260,13 +261,13 @@ class Exchange:
         """Pieces in the one shape that all of the class have."""
         if x.shape[lead:] == self.piece:
             return x
-        x = x.reshape(*x.shape[:lead], -1)
+        x = reshaped(x, (*x.shape[:lead], -1))
         return padded(x, self.piece[0])
 
     def _unlevel(self, cut: Cut, x: Array, lead: int) -> Array:
         if x.shape[lead:] == cut.piece:
             return x
-        return x[..., : math.prod(cut.piece)].reshape(*x.shape[:lead], *cut.piece)
+        return reshaped(x[..., : math.prod(cut.piece)], (*x.shape[:lead], *cut.piece))
 
 
 def _at(names: tuple[str, ...]) -> Array | int:

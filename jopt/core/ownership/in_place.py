@@ -15,6 +15,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from jopt.core.ownership.classes import Class, Member
+from jopt.numerics.explicit import reshaped
 
 
 def in_place(
@@ -45,7 +46,7 @@ def in_place(
 
 
 def _columns(cls: Class, member: Member, x: Array) -> Array:
-    x = x.reshape(member.count, *x.shape[len(member.lead) :])
+    x = reshaped(x, (member.count, *x.shape[len(member.lead) :]))
     x = x.mT if member.turned else x
     for name in reversed(member.over[0]):  # the last one splits finest
         x = jax.lax.all_to_all(x, name, split_axis=2, concat_axis=1, tiled=True)
@@ -62,7 +63,7 @@ def _back(cls: Class, member: Member, x: Array) -> Array:
     for name in member.over[0]:
         x = jax.lax.all_to_all(x, name, split_axis=1, concat_axis=2, tiled=True)
     x = x.mT if member.turned else x
-    return x.reshape(*member.lead, *x.shape[1:])
+    return reshaped(x, (*member.lead, *x.shape[1:]))
 
 
 def _spare(cls: Class, member: Member) -> tuple[str, ...]:
