@@ -88,7 +88,7 @@ def test_types_stand_still(label):
 @pytest.mark.sampled
 @pytest.mark.parametrize("label", CASES | STACKS)
 def test_types_stand_still_where_the_mesh_is_set(label):
-    # There what is made anew, zeros in a loop's first turn say, is on the mesh, and on no mesh else.
+    # What is made anew, as zeros for a loop's first turn, is on the mesh there, and else on none.
     with jax.set_mesh(mesh_of((2, 2, 2), EXPLICIT)):
         assert_types_stand_still((CASES | STACKS)[label])
 

@@ -22,7 +22,7 @@ from tests.sharding.test_every_layout import types as types_of
 pytestmark = pytest.mark.usefixtures("x64", "optax_promotes")
 
 RUNS = 2
-SOME = ("adamw", "muon", "soap", "kron", "lbfgs", "accumulate()")
+SOME = ("adamw", "muon", "soap", "lbfgs", "accumulate()")
 WHOLE = ("lbfgs", "kron", "subspaces()")
 """Where a loop or branch of one run is not that of another; jax maps those of whole arrays only."""
 
