@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jopt
-from jopt.core.ownership import classes_of, lie_of, on_owners
+from jopt.core.ownership import classes_of, lies_of, on_owners
 from tests.benchmarks.on_mesh import cost, laid, step
 from tests.sharding.meshes import AUTO, EXPLICIT
 
@@ -66,7 +66,7 @@ def test_every_layout_goes_to_its_owners_and_back(kind):
     @jax.jit
     def run(xs):
         found = [None] * len(xs)
-        for cls in classes_of(xs, [*map(lie_of, xs, told)], alike=True):
+        for cls in classes_of(xs, lies_of(xs, told), alike=True):
             mine = [xs[m.index] for m in cls.members]
             ys, _, _ = on_owners(algebra, cls, mine, [{}] * len(mine), {}, jnp.float32(2))
             for member, y in zip(cls.members, ys, strict=True):
@@ -80,7 +80,7 @@ def test_every_layout_goes_to_its_owners_and_back(kind):
 
 def test_matrices_are_dealt_out_evenly_and_wide():
     xs = placed(mesh_of(EXPLICIT))
-    found = classes_of(xs, [*map(lie_of, xs)], alike=True)
+    found = classes_of(xs, lies_of(xs, [None] * len(xs)), alike=True)
     assert [(c.shape, c.count, c.devices, c.share) for c in found] == [
         ((8, 24), 13, 8, 2),
         ((8, 24), 2, 4, 1),  # of a leaf that experts have apart: none of its matrices leaves them

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jopt
-from jopt.core.ownership import Lie, classes_of, costs, lie_of, team_size
+from jopt.core.ownership import Lie, classes_of, costs, lies_of, team_size
 from jopt.numerics import Team, Work, newton_schulz_work
 from jopt.numerics.newton_schulz import lean
 from tests.benchmarks.on_mesh import cost, laid, step
@@ -68,7 +68,7 @@ def test_what_a_matrix_costs():
 def test_places_of_a_class():
     mesh = jax.make_mesh((8,), ("f",))
     x = jax.device_put(np.ones((11, 4, 8), np.float32), NamedSharding(mesh, P(None, None, "f")))
-    (cls,) = classes_of([x], [lie_of(x)], alike=True)
+    (cls,) = classes_of([x], lies_of([x], [None]), alike=True)
     assert cls.places.tolist() == [[*range(8)], [8, 9, 10, -1, -1, -1, -1, -1]]
     by_two = cls.__class__(**{**vars(cls), "team": 2})
     assert by_two.places.tolist() == [[*range(8)], [8, 8, 9, 9, 10, 10, -1, -1]]
