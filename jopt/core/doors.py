@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.base import configured
+from jopt.core import together
 from jopt.core.extras import FUNCTIONS, TREES
 from jopt.core.extras_seen import function_seen, leaves_seen
 from jopt.core.groups import Steps
@@ -106,8 +107,14 @@ class LeafPart(SpecPart):
         self, leaves: Sequence[Leaf], shared: dict[str, Array], flow: Flow
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
+        joint: dict[int, Outcome] = {}
+        if self.spec.elementwise and not self.fuses:
+            joint = together.ran(leaves, self.store, self._apply, self._stepped)
         done: list[Outcome] = []
         for i, leaf in enumerate(leaves):
+            if i in joint:
+                done.append(joint[i])
+                continue
             behind = done[i - AHEAD].stored if i >= AHEAD else None
             leaf = self.store.fetched(leaf, behind)
             if done and (self.looks or self.store.measures):
@@ -148,17 +155,23 @@ class LeafPart(SpecPart):
             update, slots = self._tensors(leaf.stack, g, again, p, numbers)
         return Outcome(update, slots=slots, measured=measured)
 
+    def _stepped(
+        self, leaf: Leaf, g: Array, p: Array, stored: Any, numbers: Numbers, step: Array
+    ) -> tuple[Array, dict[str, Any]]:
+        """The update of a leaf of which these are the arrays, and what its slots are stored as."""
+        slots = self.store.decoded_all(stored, leaf.name, p)
+        at = replace(leaf, g=g, p=p, stored=stored, slots=slots, numbers=numbers, step=step)
+        out = self._applied(at)
+        held = [s for s in self.slots if s.name in stored]
+        return out.update, {s.name: self.store.of(s, at, out) for s in held}
+
     def _fused(self, leaf: Leaf) -> Outcome:
         add = leaf.add if leaf.add in ENTRYWISE else None
         held = tuple(s for s in self.slots if s.name in leaf.stored)
 
         def elsewhere(g: Array, p: Array, stored: Any, numbers: Any, step: Array) -> Any:
-            slots = self.store.decoded_all(stored, leaf.name, p)
-            at = replace(leaf, g=g, p=p, stored=stored, slots=slots, step=step)
-            at = replace(at, numbers=Numbers.of(numbers))
-            out = self._applied(at)
-            u = out.update.astype(compute_dtype(p.dtype))
-            after = {s.name: self.store.of(s, at, out) for s in held}
+            u, after = self._stepped(leaf, g, p, stored, Numbers.of(numbers), step)
+            u = u.astype(compute_dtype(p.dtype))
             return (u if add is None else add(leaf.name, p, u)), after
 
         kernel = functools.partial(

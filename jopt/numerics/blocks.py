@@ -89,8 +89,8 @@ def scales(x: Array, block: int, signed: bool) -> Array:
         return scales_of_rows(apart(x), signed, two=signed)
 
     def on_cpu(x: Array) -> Array:
-        flagged = functools.partial(_of_parts, of=_flagged)
-        return scales_of_rows(apart(x), signed, of=_of_parts, flagged=flagged)
+        least = functools.partial(_of_parts, of=_least_of_rows)
+        return scales_of_rows(apart(x), signed, of=_of_parts, least=least)
 
     of_columns = functools.partial(scales_of_columns, block=block, signed=signed)
     found: Array = jax.lax.platform_dependent(
@@ -144,15 +144,9 @@ def _of_parts(x: Array, of: Callable[[Array], Array] = _of_rows) -> Array:
     return of(jax.lax.optimization_barrier(parts))
 
 
-def _flagged(x: Array) -> Array:
-    """The maximum along the last axis of what is below the sign bits, and any sign bit."""
-    sign = np.asarray(jnp.iinfo(x.dtype).min, x.dtype)
-
-    def join(a: Array, b: Array) -> Array:
-        return jnp.maximum(a & ~sign, b & ~sign) | ((a | b) & sign)
-
-    found: Array = jax.lax.reduce(x, np.zeros((), x.dtype), join, [x.ndim - 1])
-    return found
+def _least_of_rows(x: Array) -> Array:
+    least: Array = jnp.min(x, axis=-1)
+    return least
 
 
 def scales_of_rows(
@@ -160,13 +154,13 @@ def scales_of_rows(
     signed: bool,
     two: bool = False,
     of: Callable[[Array], Array] = _of_rows,
-    flagged: Callable[[Array], Array] | None = None,
+    least: Callable[[Array], Array] | None = None,
 ) -> Array:
     """The same for an array whose last axis is a block each.
 
     With `two` the largest above 0 and the largest below are found apart: a GPU reads the array
-    once for both, and a CPU twice. `of` makes the maximum of rows of integers. `flagged` makes
-    that of their sizes and says whether a sign bit is set: in one kernel, on a CPU.
+    once for both, and a CPU twice. `of` makes the maximum of rows of integers; `least` the minimum,
+    for a CPU to find both that a block needs in one kernel, which it does not of two maxima.
     """
     # As integers, for a maximum of floats takes no notice of NaN on a CPU or in Triton.
     integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
@@ -178,12 +172,12 @@ def scales_of_rows(
     size = bits & ~sign
     finite = jnp.where(size < beyond, size, 0)
     if not signed:
-        if flagged is None:
+        if least is None:
             flawed, largest = of(size) >= beyond, of(finite)
         else:
-            # Turned once more, for XLA to make the maximum and what is done with it one kernel.
-            key = flagged(jnp.where(size < beyond, size, sign)) ^ sign
-            flawed, largest = key >= 0, key & ~sign
+            # Turned over, for XLA to make them and what is done with them one kernel.
+            flawed = (least(beyond - 1 - size) ^ sign) >= 0
+            largest = (of(finite) ^ sign) & ~sign
         most = jax.lax.bitcast_convert_type(largest, x.dtype)
         # Not 0 for what is above it, and of a sign.
         some = jax.lax.bitcast_convert_type(most, integer) > 0
@@ -248,7 +242,8 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     t = (size * to_one - 0.1) * (n / 0.9) - 0.5
     last = n - 1
     slope = jnp.where(size >= firsts[-1], 2.0, 1 / 3)
-    rank = n + jnp.minimum(t, last) + jnp.maximum(t - last, 0) * slope
+    beyond = t > last  # no minimum and maximum, which a CPU takes longer for: they mind NaN
+    rank = n + jnp.where(beyond, last, t) + jnp.where(beyond, t - last, 0) * slope
     least = cells[0] - 1
     # A mean of squares that became 0 would make a step without measure: it becomes the least value.
     below = least + (size / firsts[0] if signed else jnp.where(size > 0, 1.0, 0.0))
