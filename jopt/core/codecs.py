@@ -21,7 +21,7 @@ from jopt.core.spec import Options, Shape, Slot
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
 from jopt.numerics.blocks import folded, grain, of_blocks, scales, spread, to_codes
 from jopt.numerics.dither import to_bfloat16, turns
-from jopt.numerics.explicit import placed, sharded
+from jopt.numerics.explicit import by_types, placed
 
 WHOLE_UNDER = 4096
 """Slots of fewer entries are stored as computed: they take little, and biases want precision."""
@@ -243,7 +243,7 @@ def _of_int8(codes: Array, scale: Array, block: int, signed: bool) -> Array:
 
     def on_cpu(codes: Array, scale: Array) -> Array:
         # Each result of a rule is a loop of its own there, and would decode anew.
-        value: Array = jax.lax.optimization_barrier(of(codes, scale, by_table=not sharded(codes)))
+        value: Array = jax.lax.optimization_barrier(of(codes, scale, by_table=not by_types(codes)))
         return value
 
     value: Array = jax.lax.platform_dependent(codes, each, cpu=on_cpu, default=of)

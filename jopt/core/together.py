@@ -26,7 +26,7 @@ from jopt.core.slots import Store
 from jopt.core.spec import Slot
 from jopt.numerics.blocks import of_blocks, scales, to_codes
 from jopt.numerics.dither import turns_at
-from jopt.numerics.explicit import may_be_split
+from jopt.numerics.explicit import by_types, may_be_split
 from jopt.numerics.pieces import SMALL
 
 MOST = 16 * SMALL
@@ -81,7 +81,7 @@ def _joins(codec: Codec, slots: Sequence[Slot], leaf: Leaf) -> bool:
         return False
     small = leaf.p.ndim > 1 and leaf.p.size <= SMALL
     coded = all(isinstance(x, dict) for x in leaf.stored.values())
-    return small and coded and not may_be_split(leaf.p)
+    return small and coded and not (by_types(leaf.p) or may_be_split(leaf.p))
 
 
 def _as_one(

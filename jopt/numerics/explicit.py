@@ -21,6 +21,11 @@ def sharded(x: Array) -> bool:
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
+def by_types(x: Array) -> bool:
+    """Whether types say how `x` is split, but for what a `jax.vmap` around may split it by."""
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
+
+
 def may_be_split(x: Array) -> bool:
     """Whether `x` is on a mesh of automatic axes: split in a way that nothing says, or not."""
     mesh = jax.typeof(x).sharding.mesh
@@ -34,7 +39,7 @@ def laid(like: Array, *axes: int | None) -> NamedSharding | None:
     `None` where types say nothing.
     """
     own: NamedSharding = jax.typeof(like).sharding
-    if AxisType.Explicit not in own.mesh.axis_types:
+    if not by_types(like):
         return None
     spec = PartitionSpec(*(None if i is None else own.spec[i] for i in axes))
     found: NamedSharding = own.update(spec=spec)
@@ -137,7 +142,7 @@ def reshaped(x: Array, shape: tuple[int, ...]) -> Array:
         shape = tuple(x.size // rest if n == -1 else n for n in shape)
     if x.shape == shape:
         return x
-    if AxisType.Explicit not in own.mesh.axis_types:
+    if not by_types(x):
         return x.reshape(shape)
     before: list[Any] = list(own.spec) if x.size else [None] * x.ndim
     after: list[Any] = [None] * len(shape)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jopt
 from jopt.core import together
@@ -90,3 +90,27 @@ def test_several_runs_at_once():
     found = jax.jit(jax.vmap(moved))(jnp.float32([1, -2]))
     wanted = jax.jit(moved)(jnp.float32(-2))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1], y, rtol=1e-6), found, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "spec", [PartitionSpec("x"), PartitionSpec("x", "y"), PartitionSpec(None, "y")], ids=str
+)
+def test_of_many_runs_on_explicit_axes(spec):
+    # There each is stepped alone: what is small within a run may be split by what numbers runs.
+    tx = jopt.adamw(0.01, state_dtype="int8")
+    params = {"a": jnp.ones((2, 64, 128)), "b": jnp.ones((2, 32, 256))}
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)
+
+    def steps(params):
+        state = tx.init(params)
+        for _ in range(2):
+            updates, state = tx.update(params, state, params)
+            params = jopt.apply_updates(params, updates)
+        return params, state
+
+    wanted = jax.jit(jax.vmap(steps))(params)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, NamedSharding(mesh, spec))
+        found = jax.jit(jax.vmap(steps))(placed)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
