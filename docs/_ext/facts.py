@@ -170,6 +170,8 @@ class Facts:
     def _axes(self) -> str:
         if "axes" not in self.takes:
             return "no"
+        if averages := getattr(self.part, "averages", None):
+            return f"with ``{averages}=True`` says which tensors a leaf holds"
         return (
             "says which tensors a leaf holds" if self.part.looks else "not needed: each entry alone"
         )

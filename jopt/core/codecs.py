@@ -21,7 +21,7 @@ from jopt.core.spec import Options, Shape, Slot
 from jopt.numerics import as_complex, as_pairs, compute_dtype, is_complex, real_dtype
 from jopt.numerics.blocks import folded, grain, of_blocks, scales, spread, to_codes
 from jopt.numerics.dither import to_bfloat16, turns
-from jopt.numerics.explicit import by_types, placed
+from jopt.numerics.explicit import placed
 
 WHOLE_UNDER = 4096
 """Slots of fewer entries are stored as computed: they take little, and biases want precision."""
@@ -238,16 +238,12 @@ def _to_int8(x: Array, scale: Array, step: Array, block: int, signed: bool, seed
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _of_int8(codes: Array, scale: Array, block: int, signed: bool) -> Array:
-    each = spread(scale, codes.shape, block)
-    of = functools.partial(of_blocks, signed=signed)
-
-    def on_cpu(codes: Array, scale: Array) -> Array:
-        # Each result of a rule is a loop of its own there, and would decode anew.
-        value: Array = jax.lax.optimization_barrier(of(codes, scale, by_table=not by_types(codes)))
-        return value
-
-    value: Array = jax.lax.platform_dependent(codes, each, cpu=on_cpu, default=of)
-    return value
+    value = of_blocks(codes, spread(scale, codes.shape, block), signed)
+    # A CPU makes each result of a rule in a loop of its own, and would decode in each of them.
+    held: Array = jax.lax.platform_dependent(
+        value, cpu=jax.lax.optimization_barrier, default=lambda x: x
+    )
+    return held
 
 
 def seed_of(slot: Slot) -> int:

@@ -105,7 +105,7 @@ def _as_one(
     @jax.jit  # is traced for its shapes, and not once more in the branch
     def stepped(g: Array, p: Array, old: Any) -> Any:
         signs = [(s.name, s.signed) for s in slots]
-        seen = {k: of_blocks(old[k][0], old[k][1], sign, by_table=True) for k, sign in signs}
+        seen = {k: of_blocks(old[k][0], old[k][1], sign) for k, sign in signs}
         u, new = apply(g, jax.lax.optimization_barrier(seen), p, numbers[0])
         at = jnp.asarray(place).reshape(*lead, -1, 1)
         at = at + jax.lax.broadcasted_iota(jnp.uint32, g.shape, g.ndim - 1)

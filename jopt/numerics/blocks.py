@@ -17,8 +17,7 @@ that this entry is 1, exactly: the signed map has no −1, and a block that is s
 again would shrink. Rounding is dithered, see `numerics.dither`. And unsigned, nothing above 0 is
 stored as 0: what divides by a second moment would be thrown far off.
 
-Kernels call all but `scales` and `spread` on their tiles: there are no tables or gathers but for
-a CPU's decoding.
+All but `scales` and `spread` works without tables or gathers: kernels call it on their tiles.
 
 One entry that is infinite or NaN leaves its block's neighbours alone: it is no part of the scale.
 A second moment that is infinite, as 10²⁰ squared is, has to stay so: it is why the entry rests.
@@ -29,11 +28,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jopt.numerics.dither import thresholds
@@ -256,39 +253,26 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     return (127 + jnp.where(y < 0, -jnp.minimum(k, 127), k)).astype(jnp.uint8)
 
 
-def of_blocks(codes: Array, scale: Array, signed: bool, by_table: bool = False) -> Array:
-    """The entries with these codes and scales: what `to_codes` was given, nearly.
-
-    `by_table` looks their values up: on a CPU that is less to compile and takes less time.
-    """
-    found = _looked_up(codes, signed) if by_table else of_codes(codes, signed)
-    value = found.astype(scale.dtype) * scale
+def of_blocks(codes: Array, scale: Array, signed: bool) -> Array:
+    """The entries with these codes and scales: what `to_codes` was given, nearly."""
+    value = of_codes(codes, signed).astype(scale.dtype) * scale
     if signed:
         return value
     beyond = (scale < 0) & (codes == 255)
     return jnp.where(beyond, jnp.asarray(jnp.inf, value.dtype), jnp.abs(value))
 
 
-def of_codes(codes: Any, signed: bool, xp: Any = jnp) -> Any:
-    """The values of the codes, in [−1, 1], in float32; `xp` is the module of the arrays."""
-    rank = codes.astype(xp.int32) - 127 if signed else codes.astype(xp.int32) + 1
-    k = xp.abs(rank)
-    bits = k.astype(xp.float32).view(xp.int32)
+def of_codes(codes: Array, signed: bool) -> Array:
+    """The values of the codes, in [−1, 1], in float32."""
+    rank = codes.astype(jnp.int32) - 127 if signed else codes.astype(jnp.int32) + 1
+    k = jnp.abs(rank)
+    bits = jax.lax.bitcast_convert_type(k.astype(jnp.float32), jnp.int32)
     i = (bits >> 23) - 127
-    power = ((bits >> 23) << 23).view(xp.float32)
-    five = xp.float32(1 / 2e7 if signed else 1 / 2e8)
+    power = jax.lax.bitcast_convert_type((bits >> 23) << 23, jnp.float32)
+    five = jnp.float32(1 / 2e7 if signed else 1 / 2e8)
     for bit, factor in ((1, 5.0), (2, 25.0), (4, 625.0)):
-        five = xp.where(i & bit, five * factor, five)
-    value = (18 * k.astype(xp.float32) + 9 - 16 * power) * five
+        five = jnp.where(i & bit, five * factor, five)
+    value = (18 * k.astype(jnp.float32) + 9 - 16 * power) * five
     least, most = (0, 128) if signed else (1, 256)
-    value = xp.where(k == least, 0, xp.where(k == most, 1, value))
-    return xp.where(rank < 0, -value, value) if signed else value
-
-
-def _looked_up(codes: Array, signed: bool) -> Array:
-    """The same, of a table."""
-    table = jnp.asarray(of_codes(np.arange(256, dtype=np.uint8), signed, np), jnp.float32)
-    of_one = jax.lax.GatherDimensionNumbers((), (0,), (0,))
-    at = codes.astype(jnp.int32)[..., None]
-    found: Array = jax.lax.gather(table, at, of_one, (1,), mode="promise_in_bounds")
-    return found
+    value = jnp.where(k == least, 0, jnp.where(k == most, 1, value))
+    return jnp.where(rank < 0, -value, value) if signed else value

@@ -195,6 +195,7 @@ OPTIMIZERS = tuple(optimizer(entry) for entry in CATALOG)
 WIDE = tuple(optimizer(entry, x64=True) for entry in CATALOG if not is_sparse(entry))
 COMPOSITIONS = (
     Case("schedules", scheduled(), flat, also=ALSO),
+    Case("curvature", jopt.chain(jopt.hessian_diagonal(seed=3), jopt.sgd(0.1)), few, also=ALSO),
     *(
         Case(name, tx, **{"tree": lively, "also": ALSO, **MANNERS.get(name, {})})
         for name, tx in WRAPPERS.items()
