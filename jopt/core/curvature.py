@@ -6,7 +6,7 @@ it goes into the slot `nu`, by a rule of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.base import ConfigError
+from jopt.base import ConfigError, is_one_of
 from jopt.core.checks import check_node
 from jopt.core.doors import LeafPart
 from jopt.core.ending import Ending
@@ -138,6 +138,17 @@ def curved(part: type[CurvaturePart]) -> Callable[..., Transform]:
         return Transform({spec.name: part(spec, rule, prepare, options, arguments)})
 
     return door
+
+
+def check_estimator(who: str, estimator: Any, known: Sequence[str]) -> None:
+    """Raise `ConfigError` for one that `who` does not have."""
+    if not is_one_of(estimator, *known):
+        raise ConfigError(
+            who,
+            "there is no such estimator",
+            expected=", ".join(map(repr, known)),
+            found=repr(estimator)[:100],
+        )
 
 
 def check_batch_size(who: str, estimator: str, batch_size: Any) -> None:

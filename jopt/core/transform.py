@@ -31,6 +31,7 @@ from jopt.core.offloaded import entered, left
 from jopt.core.outline import is_stand_in, outline
 from jopt.core.places import boxed
 from jopt.core.row import through
+from jopt.core.side_by_side import traced
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics.explicit import on_mesh
 
@@ -90,7 +91,7 @@ class Transform(Configured):
             return outline(self.init, params)
         layout, leaves = self.layout(params)
         state = {label: part.init(layout, leaves) for label, part in self.parts.items()}
-        if any(isinstance(x, jax.core.Tracer) for x in leaves):
+        if traced(leaves):
             # Of a number that is on no mesh `jax.vmap` would make many that are not split.
             state = jax.tree.map(on_mesh, state)
         return self.boxed(state, layout, leaves)

@@ -19,7 +19,7 @@ from jopt.minimize.problem import Objective, Packed, along, traced, untraced
 from jopt.minimize.result import PRECISION, REGION, RUNNING, Minimum
 from jopt.minimize.turn import by_rules, is_flat, noise
 from jopt.numerics import either, truncated_newton
-from jopt.numerics.explicit import stacked
+from jopt.numerics.explicit import stacked, zeros_of
 from jopt.numerics.loops import while_loop
 
 ENOUGH, POOR, GOOD = 0.15, 0.25, 0.75
@@ -118,7 +118,7 @@ def by_newton(
         )
 
     shapes = jax.eval_shape(look, start).aux
-    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    aux = jax.tree.map(zeros_of, shapes)
     infinite, count = jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
     begin = Loop(
         goes_on=jnp.asarray(True),

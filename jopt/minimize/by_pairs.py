@@ -30,7 +30,7 @@ from jopt.numerics import (
     once_if,
     one_kernel,
 )
-from jopt.numerics.explicit import stacked
+from jopt.numerics.explicit import stacked, zeros_of
 from jopt.numerics.loops import while_loop
 
 HISTORY = 100
@@ -160,7 +160,7 @@ def by_pairs(
         )
 
     shapes = jax.eval_shape(look, start)[1]
-    aux = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    aux = jax.tree.map(zeros_of, shapes)
     at = stacked([start, jnp.zeros_like(start)])
     zero, infinite = (jnp.asarray(x, dtype) for x in (0, jnp.inf))
     # An array that is not of one number throughout is a constant, and costs no kernel.

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, get_args
 
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, is_one_of
+from jopt.base import ConfigError
 from jopt.core import Decoupled, Hyper, Number, Spec, Value, optimizer
 from jopt.core.checks import check_count
-from jopt.core.curvature import NEEDS, CurvaturePart, curved
+from jopt.core.curvature import NEEDS, CurvaturePart, check_estimator, curved
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE, SQUARES
 from jopt.numerics import Ratio, debias, lerp, safe_sqrt
 from jopt.transforms.noise import KEY, MOST_SEED, check_seed
 
 Estimator = Literal["hutchinson", "given"]
 """Where the diagonal of the Hessian comes from, see `jopt.adahessian`."""
-OWN = "hutchinson", "given"
 
 SPEC = Spec(
     name="adahessian",
@@ -141,13 +140,7 @@ def adahessian(
     >>> updates["w"].round(4)  # a Newton step times 0.1, whatever the curvature
     Array([-0.05, -0.05], dtype=float32)
     """
-    if not is_one_of(estimator, *OWN):
-        raise ConfigError(
-            "adahessian",
-            "there is no such estimator",
-            expected=", ".join(map(repr, OWN)),
-            found=repr(estimator)[:100],
-        )
+    check_estimator("adahessian", estimator, get_args(Estimator))
     if not isinstance(average, bool):
         raise ConfigError(
             "adahessian",

@@ -7,10 +7,9 @@ from typing import Any, Literal, Unpack
 
 import jax.numpy as jnp
 
-from jopt.base import ConfigError, is_one_of
 from jopt.core import Decoupled, Hyper, Number, Slot, Spec, Value, optimizer
 from jopt.core.checks import check_count
-from jopt.core.curvature import NEEDS, CurvaturePart, check_batch_size, curved
+from jopt.core.curvature import NEEDS, CurvaturePart, check_batch_size, check_estimator, curved
 from jopt.core.vocabulary import B1, B2, DECAY, EPS, MU, RATE
 from jopt.numerics import debias
 from jopt.transforms.noise import KEY, MOST_SEED, check_seed
@@ -137,13 +136,7 @@ def sophia(
     >>> updates["w"].round(4)  # a Newton step times 0.1, whatever the curvature
     Array([-0.05, -0.05], dtype=float32)
     """
-    if not is_one_of(estimator, *NEEDS):
-        raise ConfigError(
-            "sophia",
-            "there is no such estimator",
-            expected=", ".join(map(repr, NEEDS)),
-            found=repr(estimator)[:100],
-        )
+    check_estimator("sophia", estimator, [*NEEDS])
     check_batch_size("sophia", estimator, batch_size)
     check_seed("sophia", seed)
     every = {"update_interval": check_count("sophia", "update_interval", update_interval, 1)}

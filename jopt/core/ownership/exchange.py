@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from jopt.core.ownership.classes import Class, Member
 from jopt.core.ownership.cuts import Cut, padded
 from jopt.numerics import moved
-from jopt.numerics.explicit import reshaped
+from jopt.numerics.explicit import by_types, reshaped
 
 Beside = dict[str, Array]
 NONE: Mapping[str, Array] = MappingProxyType({})
@@ -110,7 +110,7 @@ def _some(here: Sequence[int], xs: Sequence[Array]) -> tuple[Array, ...]:
 def lying_so(x: Array, spec: PartitionSpec) -> Array:
     """`x`, which lies like this where types say how arrays lie."""
     own = jax.typeof(x).sharding
-    if AxisType.Explicit not in own.mesh.axis_types or own.spec == spec:
+    if not by_types(x) or own.spec == spec:
         return x
     laid: Array = jax.sharding.reshard(x, own.update(spec=spec))
     return laid
