@@ -1,13 +1,16 @@
 """Optimizers of single leaves that divide by an estimate of the Hessian's diagonal.
 
 The estimate is one for all leaves, whatever their group, and made every few steps: before the rule
-it goes into the slot `nu`, by a rule of its own.
+it goes into the slot `nu`, by a rule of its own. Where `nu` is rounded to be stored, the two are
+one rule in a step that has an estimate: parameters move by what was computed, not by what is kept.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,12 +23,17 @@ from jopt.core.doors import LeafPart
 from jopt.core.ending import Ending
 from jopt.core.extras_seen import function_seen, leaves_seen
 from jopt.core.leaf import Outcome
-from jopt.core.one_leaf import view
-from jopt.core.spec import Spec
-from jopt.core.transform import Add, Flow, Leaves, Node, Transform
+from jopt.core.nested import nest
+from jopt.core.one_leaf import Rule, view
+from jopt.core.plan import Plan
+from jopt.core.spec import Slot, Spec
+from jopt.core.stack import fitted
+from jopt.core.transform import Add, Flow, Leaves, Node, Transform, moved
 from jopt.core.without_params import check_spared
 from jopt.numerics import (
     as_complex,
+    cast,
+    compute_dtype,
     drawn,
     hutchinson,
     is_complex,
@@ -33,11 +41,14 @@ from jopt.numerics import (
     signs,
     squared_slopes,
 )
+from jopt.numerics.explicit import zeros_of
 from jopt.numerics.noise import IMPL
 
 NEEDS = {"hutchinson": "value_fn", "gauss_newton_bartlett": "sampled_fn", "given": "hessian"}
 """The estimators, with the extra argument that each is made from."""
 DIAGONAL = "nu"
+ESTIMATE, KNOWN = "estimate", "estimate_known"
+"""What the rule that is both reads as slots: an estimate, and whether there is one of the leaf."""
 
 
 class CurvaturePart(LeafPart):
@@ -63,6 +74,87 @@ class CurvaturePart(LeafPart):
         one = self.averages is None or not options[self.averages]
         alone = replace(alone, decay=None, needs_params=True, extra=(), elementwise=one)
         self.renewal: LeafPart = LeafPart(alone, self.renew, None, options, own, Ending())
+        more = (Slot(ESTIMATE, compress=False), Slot(KNOWN, "scalar", 1.0, compress=False))
+        both = replace(spec, slots=(*spec.slots, *more), extra=(), elementwise=one)
+        rest = {k: v for k, v in arguments.items() if k != "kernel"}
+        made = self.prepare, options
+        rule = renewing(self.rule, self.renew)
+        self.both: LeafPart = LeafPart(both, rule, *made, rest, self.ending)
+        spec = replace(spec, extra=())
+        self.alone: LeafPart = LeafPart(spec, self.rule, *made, arguments, self.ending)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the diagonal is rounded to be stored."""
+        return any(self.store.codec.of(s).rounds for s in self.slots if s.name == DIAGONAL)
+
+    def update(self, flow: Flow, node: Node) -> tuple[Flow, Node]:
+        """See `SpecPart.update`."""
+        if not self.rounds:
+            return super().update(flow, node)
+
+        def turn(part: LeafPart, _: Leaves, node: Node) -> tuple[Leaves, Node]:
+            after, new = part.update(flow, node)
+            return after.updates, new
+
+        shapes = jax.eval_shape(lambda: turn(self.alone, [], node)[0])
+        updates, new = self._by_turns(turn, jax.tree.map(zeros_of, shapes), lambda _: flow, node)
+        return moved(flow, updates, steps=self.spec.steps), new
+
+    def step(self, flow: Flow, node: Node, add: Add) -> tuple[Leaves, Node]:
+        """See `SpecPart.step`."""
+        if not self.rounds:
+            return super().step(flow, node, add)
+
+        def seen(params: Leaves) -> Flow:
+            return replace(flow, params=params)
+
+        def turn(part: LeafPart, params: Leaves, node: Node) -> tuple[Leaves, Node]:
+            return part.step(seen(params), node, add)
+
+        assert flow.params is not None
+        return self._by_turns(turn, flow.params, seen, node)
+
+    def _by_turns(
+        self,
+        turn: Callable[[LeafPart, Leaves, Node], tuple[Leaves, Node]],
+        leaves: Leaves,
+        seen: Callable[[Leaves], Flow],
+        node: Node,
+    ) -> tuple[Leaves, Node]:
+        """A turn of both rules as one where there is an estimate, else of the rule alone.
+
+        Of two loops, of which one has a turn: what they change stays where it is, see `once_if`.
+        """
+        due, slots = self._due(node), (self.both.slots[-2], self.both.slots[-1])
+
+        def with_estimate(carry: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
+            leaves, node = carry
+            flow = seen(leaves)
+            keys, estimates = self._news(flow, node.get("key", {}))
+            like = flow.updates if flow.params is None else flow.params
+            plan = self.both.plan(flow.layout, like)
+            news: Node = {}
+            for slot in slots:
+                each = [self._given(slot, like[i], plan, i, estimates[i]) for i in plan.live]
+                news[slot.name] = nest(plan.paths_of(plan.live), each)
+            after, new = turn(self.both, leaves, {**node, **news})
+            return after, {k: x for k, x in new.items() if k not in news} | keys
+
+        def alone(carry: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
+            return turn(self.alone, *carry)
+
+        carry = leaves, jax.tree.map(jnp.asarray, node)
+        for condition, f in ((due, with_estimate), (~due, alone)):
+            carry = once_if(condition, f, carry)
+        return carry
+
+    def _given(self, slot: Slot, p: Any, plan: Plan, i: int, estimate: Array | None) -> Array:
+        if slot.name == ESTIMATE:
+            x = jnp.zeros_like(p) if estimate is None else estimate
+            return cast(x, compute_dtype(p.dtype))
+        one: Array = self.both.store.first(fitted(slot, plan.stacks.get(i)), p, {})
+        return jnp.zeros_like(one) if estimate is None else one
 
     def _turn(self, flow: Flow, node: Node, add: Add | None) -> tuple[dict[int, Outcome], Node]:
         if flow.params is None:
@@ -74,20 +166,26 @@ class CurvaturePart(LeafPart):
 
     def _renewed(self, flow: Flow, node: Node) -> Node:
         """The diagonal, and the key of the next estimate; untouched where none is due."""
-        every = self.options["update_interval"]
         held = {k: v for k, v in node.items() if k not in ("mu", "nu", "key", "leaf_count")}
 
         def renewed(old: Node) -> Node:
-            keys = old.get("key", {})
-            following = {group: drawn(key)[1] for group, key in keys.items()}
-            own = drawn(next(iter(keys.values())))[0] if keys else None
-            seen = replace(flow, updates=self._estimate(flow, own), stepped=False)
+            keys, estimates = self._news(flow, old.get("key", {}))
+            seen = replace(flow, updates=estimates, stepped=False)
             _, after = self.renewal._turn(seen, {**held, "nu": old["nu"]}, None)
-            return {**({"key": following} if keys else {}), "nu": after["nu"]}
+            return {**keys, "nu": after["nu"]}
 
         old = {k: jax.tree.map(jnp.asarray, node[k]) for k in ("key", "nu") if k in node}
-        new: Node = once_if(jnp.mod(jnp.asarray(node["count"]), every) == 0, renewed, old)
+        new: Node = once_if(self._due(node), renewed, old)
         return new
+
+    def _due(self, node: Node) -> Array:
+        return jnp.mod(jnp.asarray(node["count"]), self.options["update_interval"]) == 0
+
+    def _news(self, flow: Flow, keys: Node) -> tuple[Node, Leaves]:
+        """The keys of the next estimate, if it keeps any, and this one."""
+        following = {group: drawn(key)[1] for group, key in keys.items()}
+        own = drawn(next(iter(keys.values())))[0] if keys else None
+        return ({"key": following} if keys else {}), self._estimate(flow, own)
 
     def _estimate(self, flow: Flow, own: Array | None) -> Leaves:
         """An estimate for each leaf that has a gradient."""
@@ -115,6 +213,21 @@ class CurvaturePart(LeafPart):
         for i, x in zip(members, estimates, strict=True):
             found[i] = x
         return found
+
+
+@functools.cache  # a compiled rule is remembered by what it is
+def renewing(rule: Rule, renew: Rule) -> Rule:
+    """Both rules as one, which has the estimate in a slot."""
+
+    @functools.wraps(rule)
+    def both(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
+        estimate, known = (getattr(s, name) for name in (ESTIMATE, KNOWN))
+        _, new = renew(estimate, s, p, h)
+        nu = jnp.where(known > 0, new[DIAGONAL], s.nu)
+        d, after = rule(g, SimpleNamespace(**{**vars(s), DIAGONAL: nu}), p, h)
+        return d, {**after, ESTIMATE: estimate, KNOWN: known}
+
+    return both
 
 
 def _seen(p: Any) -> Array:

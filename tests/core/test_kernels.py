@@ -34,8 +34,6 @@ HAVE_CODES = {name for name, slots in SLOTS.items() if slots and all(s.compress 
 # what is squared, and that is a difference of two that may each have one rounding or two. What is
 # left of such a difference, Sophia divides by a curvature that is smaller still.
 ULPS = {"adabelief": 4, "sophia": 32}
-# How many kernels a leaf has: one where there is a new estimate, and one where there is none.
-WAYS = {"adahessian": 2, "sophia": 2}
 
 
 def tree(seed=0):
@@ -58,7 +56,7 @@ def kernels(monkeypatch):
 
 
 def expected(entry):
-    return len(WHOLE) * WAYS.get(entry.name, 1) if entry.name in HAVE_CODES else 0
+    return len(WHOLE) if entry.name in HAVE_CODES else 0
 
 
 def step_of(tx):
