@@ -71,7 +71,8 @@ def renewed(
 ) -> list[Any]:
     """The bases for the next step, and what goes along with them, of each of these stacks.
 
-    Each is of factors, bases, and what goes along. Bases begin as eigenvectors at the first step.
+    Each is of factors, bases, and what goes along. Bases begin as eigenvectors at the first step,
+    and what goes along as 0: were it passed on, both ways would be copied, see `once_if`.
     `follow(factors, (bases, beside))` makes both anew where it is their turn, see `in_shares`.
     """
     # A basis is a choice of coordinates: what is learnt in them has a derivative, they have none.
@@ -82,10 +83,13 @@ def renewed(
     def begin(held: Any) -> Any:
         # One after the other: it happens once, and what all need at once would stay reserved.
         first = as_one(lambda of: {name: jax.lax.map(eigenbasis, x) for name, x in of.items()})
-        return [(bases, beside) for bases, (_, beside) in zip(first(factors), held, strict=True)]
+        none = [jax.tree.map(jnp.zeros_like, beside) for _, beside in held]
+        return [*zip(first(factors), none, strict=True)]
 
     def now(held: Any) -> Any:
-        return in_rows(jax.lax.switch(h.first.astype(jnp.int32), [renew, begin], held))
+        # Each way by itself: decompositions are turned over as they are taken apart.
+        ways = [lambda held: in_rows(renew(held)), lambda held: in_rows(begin(held))]
+        return jax.lax.switch(h.first.astype(jnp.int32), ways, held)
 
     after: list[Any] = once_if(h.first | due, now, held)
     return after

@@ -15,11 +15,16 @@ together, and what surrounds the `yield` stays with each stack.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from jopt.base import is_traced
 
 Trees = Sequence[Any]
 Together = Generator[tuple[Callable[[Trees], Trees], Any], Any, Any]
@@ -44,7 +49,17 @@ def all_of(runs: Iterable[Together]) -> list[Any]:
 
 def as_one(work: Callable[[Any], Any]) -> Callable[[Trees], Trees]:
     """Work on the rows of one stack, done to several: they are one below the other for it."""
-    return lambda of: parted(work(joined(of)), of)
+
+    def done(of: Trees) -> Trees:
+        made, counts = work(joined(of)), _counts(of)
+        if len(of) == 1 or not any(is_traced(x) for x in jax.tree.leaves(made)):
+            return _pieces(made, counts)
+        on_gpu = functools.partial(_pieces, counts=counts, cut=_cut_by_rows)
+        elsewhere = functools.partial(_pieces, counts=counts)
+        found: Trees = jax.lax.platform_dependent(made, cuda=on_gpu, rocm=on_gpu, default=elsewhere)
+        return found
+
+    return done
 
 
 def joined(of: Trees) -> Any:
@@ -56,11 +71,31 @@ def joined(of: Trees) -> Any:
 
 def parted(made: Any, of: Trees) -> list[Any]:
     """A tree of stacks that has a row for each of those of `joined`, apart again."""
-    if len(of) == 1:
+    return _pieces(made, _counts(of))
+
+
+def _counts(of: Trees) -> list[int]:
+    return [jax.tree.leaves(tree)[0].shape[0] for tree in of]
+
+
+def _cut(x: Array, start: int, stop: int) -> Array:
+    return x[start:stop]
+
+
+def _cut_by_rows(x: Array, start: int, stop: int) -> Array:
+    """The same of a stack of matrices, whose rows are one below the other for it.
+
+    XLA leaves every slice of an array to a kernel of its own, as no two have an entry in common.
+    It does not look so closely here: for GPUs all slices are one kernel.
+    """
+    if x.ndim < 3:
+        return _cut(x, start, stop)
+    n, rows = x.shape[1], x.reshape(-1, *x.shape[2:])
+    return rows[start * n : stop * n].reshape(stop - start, *x.shape[1:])
+
+
+def _pieces(made: Any, counts: Sequence[int], cut: Callable[..., Array] = _cut) -> list[Any]:
+    if len(counts) == 1:
         return [made]
-    found, at = [], 0
-    for tree in of:
-        count = jax.tree.leaves(tree)[0].shape[0]
-        found.append(jax.tree.map(lambda x, at=at, n=count: x[at : at + n], made))
-        at += count
-    return found
+    ends = itertools.pairwise(itertools.accumulate(counts, initial=0))
+    return [jax.tree.map(lambda x, a=a, b=b: cut(x, a, b), made) for a, b in ends]

@@ -95,7 +95,7 @@ def batch(x: Any, s: Any, h: Any) -> Together:
     # What is put together reads what is written, and does not make it anew.
     given = x, jax.lax.optimization_barrier(mu), s.nu, bases
     d, nu, grams = yield as_one(functools.partial(seen_in, h=h)), given
-    mu, nu, d = (jnp.where(h.first, 0, y) for y in (mu, nu, h.k_behind * d))
+    mu, d = (jnp.where(h.first, 0, y) for y in (mu, h.k_behind * d))
     b3 = h.b2 if h.b3 is None else h.b3
     factors = {name: lerp(getattr(s, f"factor_{name}"), grams[name], 1 - b3) for name in held}
     bases, nu = yield functools.partial(renewed, _followed, h=h), (factors, bases, nu)
@@ -114,7 +114,10 @@ def seen_in(of: Any, h: Any) -> Any:
 def _followed(factors: Any, held: Any) -> Any:
     """The bases, and ν with its rows and columns in their order."""
     (bases, nu), made = held, {}
-    for name, x in factors.items():
+    # Written down where it is put together, so that its rows can be written where they lay.
+    nu = jax.lax.optimization_barrier(nu)
+    # Columns before rows: gathered the other way round it would lie by columns.
+    for name, x in sorted(factors.items(), key=lambda side: -axis_of(side[0], nu)):
         made[name], order = jax.vmap(followed)(x, bases[name])
         axis = axis_of(name, nu)
         nu = jnp.take_along_axis(nu, jnp.expand_dims(order, -3 - axis), axis)

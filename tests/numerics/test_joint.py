@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jopt.numerics import all_of, as_one
+from jopt.numerics.joint import _cut, _cut_by_rows
 
 
 def test_work_that_is_yielded_is_done_once_for_all_stacks():
@@ -33,3 +34,10 @@ def test_a_run_that_asks_for_nothing_ends_at_once():
 
     assert all_of([run(1), run(2)]) == [1, 2]
     assert all_of([]) == []
+
+
+def test_stacks_are_cut_alike_whether_by_matrices_or_by_rows():
+    for shape in ((5,), (5, 2), (5, 3, 2), (5, 2, 3, 2)):
+        x = jnp.arange(float(np.prod(shape))).reshape(shape)
+        for cut in ((0, 2), (2, 3), (3, 5), (4, 4)):
+            np.testing.assert_array_equal(_cut_by_rows(x, *cut), _cut(x, *cut))
