@@ -25,8 +25,8 @@ from jopt.numerics.loops import while_loop
 ENOUGH, POOR, GOOD = 0.15, 0.25, 0.75
 """Of what the model promised: this a step must hold to be taken, here the region gets smaller,
 and here larger. The first is SciPy's, the others are of algorithm 4.1."""
-LOOSEST = 0.5
-"""Of the gradient's norm so much may be left of the model's at the end of a step."""
+APART = 16
+"""What goes with the length of a step is not so far apart for two, though their ways differ."""
 
 
 class Point(NamedTuple):
@@ -42,6 +42,8 @@ class Loop(NamedTuple):
     """The loop's state; `norm`, the gradient's at the start.
 
     `calm`: where a step last was taken that did not lower the value, the gradient's largest entry.
+    `least`: by how much values have differed from what gradients say of a step, for its length, at
+    the least since the value fell by √ε of it. `blurred`: whether the last that moved was rounding.
     """
 
     goes_on: Array
@@ -49,6 +51,8 @@ class Loop(NamedTuple):
     radius: Array
     norm: Array
     calm: Array
+    least: Array
+    blurred: Array
     steps: Array
     evaluations: Array
     products: Array
@@ -73,10 +77,7 @@ def by_newton(
     def turn(was: Loop) -> Loop:
         here, first = was.here, was.evaluations == 0
         _, product = jax.linearize(jax.grad(lambda x: value(x)[0]), here.x)
-        now = _norm(here.g)
-        accuracy = jnp.sqrt(now / jnp.where(was.norm > 0, was.norm, 1))
-        accuracy = jnp.clip(accuracy, jnp.sqrt(jnp.finfo(dtype).eps), LOOSEST)
-        way = truncated_newton(product, here.g, was.radius, accuracy, ~first)
+        way = truncated_newton(product, here.g, was.radius, was.norm, ~first)
         new = look(here.x + way.step)
 
         # Both reductions are wrong by the last places of the value: where it is all that there is
@@ -87,19 +88,29 @@ def by_newton(
         lower = new.f < here.f
         calmer = (new.f <= here.f + blur) & (g_new <= jnp.minimum(g_max, was.calm) / 2)
         moved = ~first & (kept > ENOUGH) & (lower | calmer)
-        length = _norm(way.step)
+        length = way.length
         small = jnp.where(length < way.radius, length, way.radius) / 4
         large = jnp.where((kept > GOOD) & way.on_edge, 2 * way.radius, way.radius)
         radius = jnp.where(moved & (kept >= POOR), large, small)
 
-        unseen = way.decrease <= blur
+        # Where the gradients say that a step lowers the value as promised, and it does not, they
+        # may be wrong: then the difference goes with the length of the step. What rounding makes
+        # does not get less with it.
+        lowers = -jnp.sum((here.g + new.g) / 2 * way.step)
+        off = (jnp.abs(here.f - new.f - lowers) + blur) / length
+        least = jnp.fmin(was.least, off)
         still = jnp.all(new.x == here.x)
+        blurred = (lowers >= way.decrease / 2) & (off > APART * least)
+        blurred = jnp.where(still, was.blurred, blurred)
+        fell = moved & (here.f - new.f > jnp.sqrt(jnp.finfo(dtype).eps) * jnp.abs(here.f))
+
+        unseen = way.decrease <= blur
         stop = ~first & ~moved & (unseen | still)
         at = either(moved | first, new, here)
         down = jnp.abs(at.g)
         scaled = down * jnp.maximum(1, jnp.abs(at.x))
         sizes = [_most(x) for x in (at.x, down, at.x - here.x, scaled)]
-        seen = (unseen & ~way.on_edge) | is_flat(sizes[3], at.f)
+        seen = blurred | (unseen & ~way.on_edge) | is_flat(sizes[3], at.f)
         status = jnp.where(stop, jnp.where(seen, PRECISION, REGION), RUNNING)
         did = first, moved, jnp.asarray(True)
         status = by_rules(status, did, (here.f, at.f), sizes, stacked(tolerances))
@@ -108,8 +119,10 @@ def by_newton(
             goes_on=(status == RUNNING) & (steps < limits["max_steps"]),
             here=at,
             radius=jnp.where(first, was.radius, radius),
-            norm=jnp.where(first, _norm(at.g), was.norm),
+            norm=way.beside,
             calm=jnp.where(moved & ~lower, g_new, was.calm),
+            least=jnp.where(first | fell, jnp.inf, least),
+            blurred=blurred,
             steps=steps,
             evaluations=was.evaluations + 1,
             products=was.products + way.products,
@@ -126,6 +139,8 @@ def by_newton(
         radius=infinite,
         norm=infinite,
         calm=infinite,
+        least=infinite,
+        blurred=jnp.asarray(False),
         steps=count,
         evaluations=count,
         products=count,
@@ -150,10 +165,3 @@ def by_newton(
 
 def _most(x: Array) -> Array:
     return jnp.max(jnp.abs(x), initial=0)
-
-
-def _norm(x: Array) -> Array:
-    # Of no square there is an overflow.
-    most = _most(x)
-    unit = jnp.where(most > 0, most, 1)
-    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2))

@@ -14,6 +14,8 @@ from jopt.numerics.scales import power_below
 
 FIRST = 10.0
 """The first radius, in lengths of the step to the model's minimum along −g."""
+LOOSEST = 0.5
+"""Of the gradient's norm so much may be left of the model's at the end of a step."""
 LEAST_PRODUCTS = 20
 """So many products are allowed in few dimensions, too, where rounding takes more than n."""
 
@@ -21,7 +23,8 @@ LEAST_PRODUCTS = 20
 class Truncated(NamedTuple):
     """A step; by how much the model says that it lowers the value; whether it ends on the edge.
 
-    The radius, and how many products with the Hessian it took.
+    The radius, how many products with the Hessian it took; the step's norm, and what
+    that of the gradient was measured by.
     """
 
     step: Array
@@ -29,6 +32,8 @@ class Truncated(NamedTuple):
     on_edge: Array
     radius: Array
     products: Array
+    length: Array
+    beside: Array
 
 
 class _Way(NamedTuple):
@@ -40,7 +45,7 @@ class _Way(NamedTuple):
 
 
 def truncated_newton(
-    product: Callable[[Array], Array], g: Array, radius: Array, accuracy: Array, asked: Array
+    product: Callable[[Array], Array], g: Array, radius: Array, beside: Array, asked: Array
 ) -> Truncated:
     """A step z with ‖z‖ ≤ Δ that lowers m(z) = gᵀz + ½·zᵀHz, by conjugate gradients.
 
@@ -51,7 +56,8 @@ def truncated_newton(
 
     **Arguments:** `product`: from d to H·d. `radius`: Δ; where it is infinite that is made of the
     first product: 10 times the length of the minimum along −g, or 1 where there is none.
-    `accuracy`: η. `asked`: where false the step is 0.
+    `beside`: η² is ‖g‖ / beside, with η between √ε and ½; where it is infinite, ‖g‖ it is itself.
+    `asked`: where false the step is 0, and nothing is made of g.
 
     All is done in units of the largest entry of g, by a power of two: no square overflows.
 
@@ -61,8 +67,11 @@ def truncated_newton(
     unit = power_below(jnp.max(jnp.abs(g), initial=0))
     first = g / unit
     start = jnp.sum(first * first)
-    enough = accuracy * jnp.sqrt(start)
-    most = max(LEAST_PRODUCTS, 2 * g.size)
+    norm = jnp.sqrt(start)
+    beside = jnp.where(asked & jnp.isinf(beside), unit * norm, beside)
+    accuracy = jnp.sqrt(unit * norm / jnp.where(beside > 0, beside, 1))
+    enough = jnp.clip(accuracy, jnp.sqrt(jnp.finfo(dtype).eps), LOOSEST) * norm
+    allowed = max(LEAST_PRODUCTS, 2 * g.size)
 
     def turn(was: _Way) -> _Way:
         r, d, square, taken = was[1:]
@@ -91,14 +100,19 @@ def truncated_newton(
             on_edge=beyond,
             radius=limit * unit,
             products=taken.products + 1,
+            length=jnp.sqrt(jnp.sum(z * z)),
+            beside=taken.beside,
         )
-        goes_on = ~beyond & ~(jnp.sqrt(rest) < enough) & (taken.products < most)
+        goes_on = ~beyond & ~(jnp.sqrt(rest) < enough) & (taken.products < allowed)
         return _Way(goes_on, r, rest / square * d - r, rest, taken)
 
     nowhere = jnp.zeros_like(g)
-    none = Truncated(
-        nowhere, jnp.zeros((), dtype), jnp.asarray(False), radius, jnp.zeros((), jnp.int32)
-    )
+    zero, no_product = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    none = Truncated(nowhere, zero, jnp.asarray(False), radius, no_product, zero, beside)
     begin = _Way(asked & (start > 0), first, -first, start, none)
     taken = while_loop(lambda way: way.goes_on, turn, begin).taken
-    return taken._replace(step=taken.step * unit, decrease=taken.decrease * unit * unit)
+    return taken._replace(
+        step=taken.step * unit,
+        decrease=taken.decrease * unit * unit,
+        length=taken.length * unit,
+    )

@@ -30,8 +30,9 @@ from jax.flatten_util import ravel_pytree
 
 import jopt
 from tests.benchmarks.reports import say
+from tests.oracles import newton_cg
+from tests.oracles.newton_cg import NEWTON_STEPS, TOLERANCE
 
-TOLERANCE, NEWTON_STEPS = 1e-8, 2000
 KINDS = {"free": "unconstrained_minimisation_problems", "bounded": "bounded_minimisation_problems"}
 
 
@@ -117,14 +118,7 @@ def by_trust_ncg(function: Function, x0: np.ndarray, box: Any) -> Found:
     """By SciPy's Newton's method."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = scipy.optimize.minimize(
-            function.look,
-            x0,
-            jac=True,
-            hessp=function.product,
-            method="trust-ncg",
-            options={"gtol": TOLERANCE, "maxiter": NEWTON_STEPS},
-        )
+        found = newton_cg.by_scipy(function.look, function.product, x0)
     return float(found.fun), int(found.nfev), str(found.message), int(found.nhev)
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 
 EPS = np.finfo(float).eps
+TOLERANCE, NEWTON_STEPS = 1e-8, 2000
 
 
 def step(
@@ -68,3 +70,15 @@ def run(problem: Any, x: np.ndarray, steps: int) -> tuple[list[float], list[int]
             x, f, g = x + p, float(f_new), g_new
             values.append(f)
     return values, counts, x
+
+
+def by_scipy(value_and_grad: Any, product: Any, x0: np.ndarray) -> scipy.optimize.OptimizeResult:
+    """What SciPy's `trust-ncg` finds, in at most `NEWTON_STEPS` steps."""
+    return scipy.optimize.minimize(
+        value_and_grad,
+        x0,
+        jac=True,
+        hessp=product,
+        method="trust-ncg",
+        options={"gtol": TOLERANCE, "maxiter": NEWTON_STEPS},
+    )
