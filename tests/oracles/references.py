@@ -16,15 +16,17 @@ import jopt
 class Pair:
     """A class of a package and the transform that takes its steps.
 
-    `theirs` are the class's arguments, `value` is whether its step takes the loss, `ndims` are
-    the ranks of parameter for which both have one rule. `apart` says in what theirs departs from
-    its paper, for all arguments: then they must differ, or the row is to be mended.
+    `theirs` are the class's arguments, `value` is whether its step takes the loss, `every` in how
+    many steps it takes a Hessian's diagonal once (0: never; of averages over blocks it has none),
+    `ndims` are the ranks of parameter for which both have one rule. `apart` says in what theirs
+    departs from its paper, for all arguments: then they must differ, or the row is to be mended.
     """
 
     where: str
     theirs: dict[str, Any]
     ours: Callable[[], Any]
     value: bool = False
+    every: int = 0
     ndims: tuple[int, ...] = (0, 1, 2, 3)
     apart: str = ""
     within: float = 1e-10
@@ -251,5 +253,24 @@ PAIRS = (
         {"lr": 0.01, "momentum": 0.0, "preconditioning_compute_steps": 1, "matrix_eps": 1e-3},
         lambda: jopt.shampoo(0.01, b1=0.0, b2=1.0, eps=1e-3, ridge=0.0, graft=None, update_every=1),
         ndims=(2,),  # vectors have a factor there
+    ),
+    Pair(
+        PO + "AdaHessian",
+        {"lr": 0.05, "eps": 1e-3, "weight_decay": 0.1, "weight_decouple": True},
+        lambda: jopt.adahessian(0.05, eps=1e-3, weight_decay=0.1, estimator="given"),
+        every=1,
+    ),
+    Pair(
+        PO + "AdaHessian",
+        {"lr": 0.05, "eps": 1e-3, "hessian_power": 0.6},
+        lambda: jopt.adahessian(0.05, eps=1e-3, hessian_power=0.6, estimator="given"),
+        every=1,
+    ),
+    Pair(
+        PO + "AdaHessian",
+        {"lr": 0.05, "eps": 1e-3, "update_period": 3},
+        lambda: jopt.adahessian(0.05, eps=1e-3, update_interval=3, estimator="given"),
+        every=3,
+        apart="it corrects the mean of squares by all steps; one in three has an estimate",
     ),
 )

@@ -41,7 +41,9 @@ def theirs(pair: Pair, params: Any, grads: Any) -> Any:
     for t in range(STEPS):
         for k, p in own.items():
             p.grad = torch.tensor(grads[k][t])
-        with_value = {"loss": torch.tensor(loss_at(t))} if pair.value else {}
+        with_value: dict[str, Any] = {"loss": torch.tensor(loss_at(t))} if pair.value else {}
+        if pair.every and t % pair.every == 0:
+            with_value["hessian"] = [torch.tensor(diagonal_at(grads[k][t])) for k in own]
         optimizer.step(**with_value)
     return {k: p.detach().numpy() for k, p in own.items()}
 
@@ -50,12 +52,19 @@ def loss_at(t: int) -> float:
     return 2 + math.cos(t)
 
 
+def diagonal_at(grad: Any) -> Any:
+    """A diagonal of a Hessian of no function in particular, below 0 at times."""
+    return 0.3 + 2 * grad - grad**3
+
+
 def ours(pair: Pair, params: Any, grads: Any) -> Any:
     tx = pair.ours()
 
     def one(carry: Any, given: Any) -> Any:
         g, value = given
         more = {"value": value} if pair.value else {}
+        if pair.every:
+            more["hessian"] = {k: diagonal_at(x) for k, x in g.items()}
         return jopt.step(tx, g, carry[1], carry[0], **more), None
 
     losses = jnp.asarray([loss_at(t) for t in range(STEPS)])
