@@ -55,16 +55,26 @@ def eigenbasis(m: Array) -> Array:
     least = 4 * size * float(jnp.finfo(q.dtype).eps)
     known = values > least * jnp.max(values, initial=0.0)
     found = jnp.where(known, q, 0)
-    start = jnp.eye(size, dtype=q.dtype)
-    start = jnp.where(known[..., :1], start + _scattered(size, q.dtype) / 8, start)
-    seen = jnp.matmul(found, jnp.matmul(found.mT, start, precision=EXACT), precision=EXACT)
-    basis: Array = orthogonal(jnp.where(known, q, start - seen))
+    # The fixed matrix is made where it is read, of numbers that are there with the rest: else it
+    # would be held from before a loop over matrices to its end.
+    held = jax.lax.optimization_barrier((known, found, jnp.arange(size, dtype=jnp.uint32)))
+    inner = jnp.matmul(held[1].mT, _start(held[0], held[2], q.dtype), precision=EXACT)
+    known, found, inner, numbers = jax.lax.optimization_barrier((*held[:2], inner, held[2]))
+    seen = jnp.matmul(found, inner, precision=EXACT)
+    unknown = _start(known, numbers, q.dtype) - seen
+    basis: Array = orthogonal(jnp.where(known, found, unknown))
     return basis
 
 
-def _scattered(size: int, dtype: jnp.dtype) -> Array:
+def _start(known: Array, numbers: Array, dtype: jnp.dtype) -> Array:
+    """I, and where a column is known more, in no direction that could be orthogonal to others."""
+    i, j = numbers[:, None], numbers[None, :]
+    eye = (i == j).astype(dtype)
+    return jnp.where(known[:1], eye + _scattered(i, j, dtype) / 8, eye)
+
+
+def _scattered(i: Array, j: Array, dtype: jnp.dtype) -> Array:
     """A matrix of entries in [-1, 1) without a pattern, the same everywhere."""
-    i, j = (jax.lax.broadcasted_iota(jnp.uint32, (size, size), k) for k in (0, 1))
     bits = i * jnp.uint32(0x9E3779B1) ^ j * jnp.uint32(0x85EBCA77)
     for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
