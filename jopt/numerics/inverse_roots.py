@@ -55,10 +55,13 @@ def _newton(a: Array, eye: Array, p: int) -> Array:
     def off(n: Array) -> Array:
         return jnp.max(jnp.abs(n - eye), axis=(-2, -1), keepdims=True, initial=0.0)
 
+    def going(step: Array, error: Array, before: Array) -> Array:
+        # What no longer comes nearer has come as near as rounding lets it.
+        return (step < MOST_STEPS) & (error > tolerance) & (error < before)
+
     def better(held: tuple[Array, ...]) -> Array:
         step, _, _, error, before = held
-        going = (error > tolerance) & (error < before)
-        return (step < MOST_STEPS) & jnp.any(going)
+        return jnp.any(going(step, error, before))
 
     def once(held: tuple[Array, ...]) -> Any:
         step, h, n, error, before = held
@@ -69,15 +72,15 @@ def _newton(a: Array, eye: Array, p: int) -> Array:
             power = jnp.matmul(power, t, precision=EXACT) if bit == "1" else power
         following = jnp.matmul(power, n, precision=EXACT)
         found = off(following)
-        # What no longer comes nearer has come as near as rounding lets it.
-        going = (error > tolerance) & (error < before)
-        take = going & (found < error)
+        take = going(step, error, before) & (found < error)
         h = jnp.where(take, jnp.matmul(h, t, precision=EXACT), h)
         n = jnp.where(take, following, n)
         return step + 1, h, n, jnp.where(take, found, error), jnp.where(take, error, 0)
 
     n = a * z
     error = off(n)
-    start = jnp.int32(0), eye * z ** (1 / p), n, error, jnp.full_like(error, jnp.inf)
+    # Each has its number of steps, which goes along with its error; one for all takes more kernels.
+    steps = jnp.zeros_like(error, jnp.int32)
+    start = steps, eye * z ** (1 / p), n, error, jnp.full_like(error, jnp.inf)
     found: Array = while_loop(better, once, start)[1]
     return found
