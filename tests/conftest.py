@@ -79,6 +79,13 @@ def pytest_collection_modifyitems(items):
     sample(items, whole=tuple(f"tests/oracles/{test}" for test in oracles))
 
 
+def pytest_collection_finish():
+    """Collect garbage seldom: thousands of tests and programs stay, and are looked at in vain."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _few_programs():
     """What was compiled is dropped in time: a process that cannot map another program dies."""

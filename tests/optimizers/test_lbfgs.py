@@ -104,9 +104,13 @@ def test_a_direction_alone_needs_no_function():
     def after(rate):
         p = jnp.asarray([1.0, 2.0, 3.0])
         state = jopt.set_hyperparams(tx.init(p), learning_rate=rate)
-        for _ in range(6):
+
+        def step(carry, _):
+            p, state = carry
             updates, state = tx.update(p**3, state, p)
-            p = p + updates
+            return (p + updates, state), None
+
+        (p, _), _ = jax.lax.scan(step, (p, state), length=6)
         return jnp.sum(p)
 
     h = 1e-6
