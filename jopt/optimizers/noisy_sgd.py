@@ -6,7 +6,7 @@ from typing import Unpack
 
 from jopt.core import Coupled, Hyper, Number, Spec, Value, optimizer, treewise
 from jopt.core.vocabulary import DECAY, RATE
-from jopt.transforms.noise import ALSO, KEY, SEED, check_seed, rule
+from jopt.transforms.noise import ALSO, KEY, SEED, check_seed, prepare, rule
 
 SPEC = Spec(
     name="noisy_sgd",
@@ -20,7 +20,7 @@ SPEC = Spec(
 )
 
 
-@optimizer(SPEC, rule, door=treewise, also=ALSO)
+@optimizer(SPEC, rule, door=treewise, prepare=prepare, also=ALSO)
 def noisy_sgd(
     learning_rate: Value = 1e-3,
     eta: Value = 0.01,

@@ -33,12 +33,16 @@ SPEC = Spec(
 )
 
 
+def prepare(h: Any) -> dict[str, Any]:
+    """How large the noise of this step is."""
+    return {"deviation": jnp.sqrt(h.eta) * h.t ** (-0.5 * h.gamma)}
+
+
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `add_noise`."""
     key, following = drawn(s.key)
-    deviation = jnp.sqrt(h.eta) * h.t ** (-0.5 * h.gamma)
     noise = gaussian(key, h.names, g)
-    noisy = [x + deviation.astype(x.dtype) * z for x, z in zip(g, noise, strict=True)]
+    noisy = [x + h.deviation.astype(x.dtype) * z for x, z in zip(g, noise, strict=True)]
     return noisy, {"key": following}
 
 
@@ -62,7 +66,7 @@ def check_seed(who: str, seed: Any, key: Any = None) -> None:
         )
 
 
-@optimizer(SPEC, rule, door=treewise, also=ALSO)
+@optimizer(SPEC, rule, door=treewise, prepare=prepare, also=ALSO)
 def add_noise(
     eta: Value,
     gamma: Value = 0.55,

@@ -22,6 +22,7 @@ from jopt.core.part import SpecPart
 from jopt.core.spec import Options, Shape
 from jopt.core.staged import check_unused, last_optimizers
 from jopt.core.transform import check_transform
+from jopt.numerics import in_rows, once_if
 from jopt.numerics.decompositions import svd
 from jopt.numerics.explicit import laid, like, whole
 
@@ -130,13 +131,14 @@ class Subspace:
         """That of the gradient where it is due, else the last one."""
         left = from_left(g.shape, h.side)
 
-        def new(g: Array) -> Array:
+        def new(last: Array) -> Array:
             # A basis is no function to differentiate: where singular values meet it jumps.
-            u, _, v = svd(jax.lax.stop_gradient(whole(g, 0, 1)))
+            u, _, v = svd(in_rows(jax.lax.stop_gradient(whole(g, 0, 1))))
             vectors = (u if left else v.T)[:, : last.shape[1]]
-            return like(_upright(vectors).astype(last.dtype), laid(last, 0, 1))
+            found: Array = in_rows(like(_upright(vectors).astype(last.dtype), laid(last, 0, 1)))
+            return found
 
-        kept = jax.lax.cond(h.due, new, lambda g: last, g)
+        kept = once_if(h.due, new, last)
         return cls(kept, whole(kept, 0, 1), left)
 
     def seen(self, g: Array, s: Any, p: Any) -> tuple[Array, Any, Any]:

@@ -142,6 +142,7 @@ BESIDE = {
     "galore(adamw)": pair(
         lambda: jopt.galore(jopt.adamw(1e-3), rank=RANK, side="longer"),
         lambda: contrib.galore(1e-3, rank=RANK, weight_decay=1e-2),
+        1 / 200,
         often=1 / 200,
     ),
     "lookahead(adam)": Case(

@@ -92,7 +92,7 @@ CASES = {
     "adam_mini": Case(lambda: jopt.adam_mini(1e-3)),
     "apollo": Case(lambda: jopt.apollo(1e-2), 200),
     "apollo mini": Case(lambda: jopt.apollo(1e-2, rank=1, per="tensor", scale=128.0), 200),
-    "galore+adamw": Case(lambda: jopt.galore(beside_adamw(jopt.adamw(1e-3))), 200),
+    "galore+adamw": Case(lambda: jopt.galore(beside_adamw(jopt.adamw(1e-3))), 200, once=True),
 }
 """The optimizers, with their own numbers where none stand here."""
 

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 ROWS = read(RESULTS)
 BESIDE = read(RESULTS.parent / "beside_optax.json")
 
-MORE = {("noisy_sgd", "kernels"), ("galore(adamw)", "bytes")}
+MORE = {("noisy_sgd", "kernels")}
 """What costs more than in optax: see the page."""
 
 
