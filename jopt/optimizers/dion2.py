@@ -89,8 +89,8 @@ def dion2(
         B[I] ← μ·B[I]
         P ← P·(1 − η·λ);  P[I] ← P[I] − η·s·X
 
-    A step of Newton-Schulz costs α of Muon's products and less, and so does what has to move
-    where matrices are split.
+    A step of Newton-Schulz costs α of Muon's products and less. What has to move where matrices
+    are split is not less than Muon's: rows are chosen, taken and put back where a leaf lies.
 
     **Arguments** (defaults are the authors'):
 
