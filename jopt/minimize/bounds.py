@@ -40,7 +40,7 @@ def laid_bounds(x0: Tree, bounds: Any) -> tuple[Tree, Tree]:
 def _side(x0: Tree, side: Any, none: float, what: str) -> Tree:
     layout = layout_of("minimize", x0)
     leaves = jax.tree.leaves(x0)
-    if side is None or (np.ndim(side) == 0 and not isinstance(side, dict | tuple | list)):
+    if side is None or (not isinstance(side, dict | tuple | list) and np.ndim(side) == 0):
         given = [side] * len(leaves)
     else:
         try:

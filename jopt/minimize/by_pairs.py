@@ -82,6 +82,10 @@ def by_pairs(
 
     def look(x: Array) -> tuple[Array, Any, Array]:
         (f, aux), g = jax.value_and_grad(along(objective, packed, args), has_aux=True)(x)
+        if box is not None:
+            # What is fixed is no variable: with a gradient it would be in the pairs, and every
+            # minimum of the model out of bounds.
+            g = jnp.where(box[0] < box[1], g, 0)
         return f, aux, stacked([x, g])
 
     def turn(was: Loop) -> Loop:

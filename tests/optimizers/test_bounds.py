@@ -47,6 +47,31 @@ def test_it_ends_where_scipy_does_and_looks_nowhere_else():
     np.testing.assert_allclose(found.grad_norm, jnp.max(jnp.abs(projected)), atol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_what_is_fixed_is_no_variable():
+    # With the gradient of a fixed entry in the pairs the steps would be others.
+    def fun(x, held):
+        return rosenbrock(x) + 1e3 * jnp.sum(held**2 * (2 + x[0] - x[1]) + held)
+
+    free, none = np.full(6, np.inf), np.full(2, 0.5)
+    alone = jopt.minimize(
+        fun, np.zeros(6), none, bounds=(-free, free), tolerance_grad=1e-9, trace=60
+    )
+    both = jopt.minimize(
+        lambda p: fun(*p),
+        (np.zeros(6), none + 1),
+        bounds=((-free, none), (free, none)),
+        tolerance_grad=1e-9,
+        trace=60,
+    )
+    assert both.message == alone.message == GRADIENT
+    np.testing.assert_array_equal(both.params[1], none)
+    np.testing.assert_allclose(both.params[0], alone.params, atol=1e-8)
+    np.testing.assert_allclose(both.trace[:15], alone.trace[:15], rtol=1e-9)
+    assert int(both.evaluations) == int(alone.evaluations)
+
+
 def test_trees_numbers_and_one_side():
     def fun(p):
         return jnp.sum((p["a"] - 3) ** 2) + jnp.sum((p["b"] + 3) ** 2) + (p["c"] - 1) ** 2
