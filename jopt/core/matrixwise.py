@@ -112,6 +112,9 @@ def matrixwise(
     return Transform({spec.name: part})
 
 
+Lies = list[Lie | None]
+
+
 class MatrixPart(DealtPart):
     """A rule for matrices, its linear algebra batched by shape."""
 
@@ -167,13 +170,15 @@ class MatrixPart(DealtPart):
         algebra = Algebra(*told, *shared, over)
         begun_all = [self._begun(leaf) for leaf in leaves]
         waiting = [w for w in begun_all if not w.done]
-        loads = self._loads(waiting)
+        # Asked once: on explicit axes the answer takes a trace of its own.
+        lies = None if any(w.other for w in waiting) else self._lies(waiting)
+        loads = self._loads(waiting, lies)
         if not loads:
-            stacks = self._through(algebra, waiting, stacks, layout)
+            stacks = self._through(algebra, waiting, stacks, layout, lies)
             return [w.outcome for w in begun_all], stacks
 
         def at_once() -> list[Pair]:
-            self._through(algebra, waiting, {}, layout)
+            self._through(algebra, waiting, {}, layout, lies)
             return [(w.outcome.update, w.outcome.slots) for w in waiting]
 
         def run(leaves: Sequence[Leaf]) -> list[Outcome]:
@@ -193,26 +198,29 @@ class MatrixPart(DealtPart):
     def _begun(self, leaf: Leaf) -> Waiting:
         return begun(self._started, leaf, self.owned if is_matrix(leaf) else {}, self.held)
 
-    def _loads(self, waiting: Sequence[Waiting]) -> list[list[int]]:
+    def _loads(self, waiting: Sequence[Waiting], lies: Lies | None) -> list[list[int]]:
         """Those that go one after the other on a TPU; none where all go at once.
 
         As on a mesh, and where each load would have slots to renew: to compile what renews them
         takes long.
         """
         xs = [w.x for w in waiting]
-        if self.owned or not traced(xs) or any(w.other for w in waiting):
-            return []
-        if any(self._lies(waiting)):
+        if self.owned or not traced(xs) or lies is None or any(lies):
             return []
         loads = loads_of(xs)
         return loads if len(loads) > len({(x.shape[-2:], x.dtype) for x in xs}) else []
 
     def _through(
-        self, algebra: Algebra, waiting: Sequence[Waiting], stacks: Stacks, layout: Layout
+        self,
+        algebra: Algebra,
+        waiting: Sequence[Waiting],
+        stacks: Stacks,
+        layout: Layout,
+        first: Lies | None = None,
     ) -> Stacks:
-        """Rules that wait, to their end."""
+        """Rules that wait, to their end; `first` is how lies what they wait for now, if known."""
         while waiting := self._others(algebra, waiting):
-            lies = self._lies(waiting)
+            lies, first = self._lies(waiting) if first is None else first, None
             of = [w.x for w in waiting], [w.kept for w in waiting], lies
             paths = [layout.paths[w.leaf.index] for w in waiting]
             results, kept, stacks = with_stacks(algebra, *of, paths, stacks)
@@ -230,7 +238,7 @@ class MatrixPart(DealtPart):
             waiting = [w for w in waiting if not w.done]
         return [*waiting]
 
-    def _lies(self, waiting: Sequence[Waiting]) -> list[Lie | None]:
+    def _lies(self, waiting: Sequence[Waiting]) -> Lies:
         """How the tensors of leaves lie; `None` where there is no mesh."""
         told: list[NamedSharding | None] = []
         for w in waiting:

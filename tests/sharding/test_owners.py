@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jopt
-from jopt.core.ownership import classes_of, lies_of, on_owners
+from jopt.core.ownership import classes_of, lies, lies_of, on_owners
 from tests.benchmarks.on_mesh import cost, laid, step
 from tests.sharding.meshes import AUTO, EXPLICIT
 
@@ -250,6 +250,16 @@ def test_a_matrix_too_large_for_one_device_stays_where_it_lies(split):
     updates, _ = made(placed, tx.init(placed), placed)
     one, _ = jax.jit(tx.update)(params, tx.init(params), params)
     np.testing.assert_allclose(updates["embedding"], one["embedding"], rtol=0, atol=1e-6)
+
+
+def test_how_matrices_lie_is_asked_once_a_trace(monkeypatch):
+    mesh = jax.make_mesh((2, 4), ("f", "t"), axis_types=(EXPLICIT,) * 2)
+    params = jax.device_put({"w": jnp.ones((8, 16))}, NamedSharding(mesh, P("f", "t")))
+    tx = jopt.muon(0.1)
+    state, asked, ask = tx.init(params), [], lies.free_names
+    monkeypatch.setattr(lies, "free_names", lambda mesh: asked.append(mesh) or ask(mesh))
+    jax.eval_shape(tx.update, params, state, params)
+    assert len(asked) == 1
 
 
 CASES = [((16,), P("f")), ((16,), P(None, "f")), ((4, 4), P("f", "t")), ((4, 4), P(("f", "t")))]
