@@ -36,6 +36,19 @@ def test_it_has_the_certified_digits(name, start):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("name", "start"), sorted(ASTRAY))
+def test_newtons_method_comes_back_from_far_off(name, start):
+    data = dataset(name)
+    unit = data.starts[start]
+    ones = np.ones(len(unit))
+    found = jopt.minimize(data.scaled, ones, unit, method="newton_cg", tolerance_grad=1e-12)
+    assert bool(found.success)
+    assert digits(found.value, data.sum_of_squares) >= 10
+    assert digits(found.params * unit, data.params) >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_certified_is_what_the_models_give(name):
     data = dataset(name)
