@@ -47,6 +47,17 @@ def test_it_ends_where_scipy_does_and_looks_nowhere_else():
     np.testing.assert_allclose(found.grad_norm, jnp.max(jnp.abs(projected)), atol=1e-12)
 
 
+def test_known_bounds_are_looked_at_within_jit_too():
+    x0, low, high, under = (jnp.full(2, x) for x in (1.0, 0.25, 2.0, -2.0))
+
+    def shapes(low, high):
+        return jax.eval_shape(lambda x: jopt.minimize(rosenbrock, x, bounds=(low, high)), x0)
+
+    assert shapes(low, high).params.shape == (2,)
+    with pytest.raises(jopt.TreeError, match="above the upper one"):
+        shapes(low, under)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_what_is_fixed_is_no_variable():
