@@ -48,7 +48,7 @@ def test_it_ends_where_scipy_does_and_looks_nowhere_else():
 
 
 def test_known_bounds_are_looked_at_within_jit_too():
-    x0, low, high, under = (jnp.full(2, x) for x in (1.0, 0.25, 2.0, -2.0))
+    x0, low, high, under = (jnp.float32([x, x]) for x in (1.0, 0.25, 2.0, -2.0))
 
     def shapes(low, high):
         return jax.eval_shape(lambda x: jopt.minimize(rosenbrock, x, bounds=(low, high)), x0)
