@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -16,7 +17,16 @@ from jopt.base import ConfigError, called
 from jopt.core.one_leaf import cast_numbers
 from jopt.core.ownership import IN_PLACE, Class, team_for
 from jopt.core.side_by_side import side_by_side
-from jopt.numerics import Team, Together, Work, all_of, real_dtype
+from jopt.numerics import (
+    Team,
+    Together,
+    Work,
+    all_of,
+    not_zero,
+    put_back,
+    real_dtype,
+    taken,
+)
 
 Batch = Callable[..., Any]
 """`batch(stack, s, h)`: what is done to all matrices of a shape, see `jopt.matrixwise`."""
@@ -32,7 +42,8 @@ class Algebra:
     **Attributes:** `who`: the optimizer; `batch`, `alike`, `spread`, `work`: see `matrixwise`;
     `owned`: the names of the slots that it sees, with whether they lie as the matrix does;
     `numbers`: what else it reads; `options`: of that what is no number; `turned`: the slots that
-    change places where a matrix is turned over.
+    change places where a matrix is turned over; `rows`: how many of each matrix are worked on,
+    where the others are zeros.
     """
 
     who: str
@@ -44,6 +55,7 @@ class Algebra:
     spread: Batch | None = None
     work: WorkOf | None = None
     turned: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
 
     def turned_over(
         self, xs: Sequence[Array], kept: Sequence[Kept], lies: Sequence[Any]
@@ -80,6 +92,8 @@ class Algebra:
         )
 
     def _run(self, x: Array, kept: Kept, numbers: Mapping[str, Any], *team: Team) -> Together:
+        if self.rows is not None:
+            return (yield from self._of_rows(self.rows, x, numbers, *team)), {}
         h = self._seen(x, numbers)
         given = called(self.who, "batch", self.batch, x, *self._slots(kept), h, *team)
         if isinstance(given, Generator):
@@ -94,12 +108,19 @@ class Algebra:
             )
         return y.astype(x.dtype), {k: new[k].astype(v.dtype) for k, v in kept.items()}
 
+    def _of_rows(self, count: int, x: Array, numbers: Mapping[str, Any], *team: Team) -> Together:
+        rows = jax.vmap(functools.partial(not_zero, count=count))(x)
+        part = jax.vmap(taken)(x, rows)
+        y, _ = yield from replace(self, rows=None)._run(part, {}, numbers, *team)
+        return jax.vmap(functools.partial(put_back, shape=x.shape[1:]))(y, rows)
+
     def turn_for(self, cls: Class) -> tuple[Class, Any]:
         """A class with the teams that its last matrices have, and who works on it.
 
         That is nobody where all devices do, each on its columns.
         """
-        size = team_for(cls, self._work(cls), self.spread is not None)
+        of = cls if self.rows is None else replace(cls, shape=(self.rows, max(cls.shape)))
+        size = team_for(of, self._work(of), self.spread is not None and of is cls)
         if size == IN_PLACE:
             return cls, None
         cls = replace(cls, team=size)

@@ -19,6 +19,8 @@ it saves. So `batch(stack, s, h)` may be a generator, too, see `jopt.numerics.jo
 for each leaf by itself, with tall matrices as they are, and what surrounds its `yield` reads and
 writes the leaf's own slots.
 
+A rule that has chosen some rows of a matrix yields these, see `jopt.core.some_rows`.
+
 On a mesh `batch` sees the matrices that its device owns, and they are whole; see
 `jopt.core.ownership`. Results go back to where the leaf lies. Where `batch` treats a matrix and its
 transpose alike, these are of one class there: to turn matrices over on their way costs nothing.
@@ -36,7 +38,7 @@ from jax.sharding import NamedSharding
 
 from jopt.base import ConfigError, called, configured
 from jopt.core.algebra import Algebra, Batch, WorkOf
-from jopt.core.batches import Stacks, with_stacks
+from jopt.core.batches import Stacks
 from jopt.core.chip_loads import Pair, load_by_load, loads_of
 from jopt.core.dealing import parted_spec
 from jopt.core.dealt import DealtPart
@@ -51,6 +53,7 @@ from jopt.core.other_tensors import others_through
 from jopt.core.ownership import Lie, lies_of
 from jopt.core.rules import check_rule, of_rule
 from jopt.core.side_by_side import traced
+from jopt.core.some_rows import matrices_of, with_rows
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.tree import Layout
@@ -223,7 +226,7 @@ class MatrixPart(DealtPart):
             lies, first = self._lies(waiting) if first is None else first, None
             of = [w.x for w in waiting], [w.kept for w in waiting], lies
             paths = [layout.paths[w.leaf.index] for w in waiting]
-            results, kept, stacks = with_stacks(algebra, *of, paths, stacks)
+            results, kept, stacks = with_rows(algebra, *of, paths, stacks)
             waiting = [
                 w for w, x, own in zip(waiting, results, kept, strict=True) if w.goes_on(x, own)
             ]
@@ -246,7 +249,7 @@ class MatrixPart(DealtPart):
             if own is not None and stack is not None:
                 own = own.update(spec=parted_spec(own, stack))
             told.append(own)
-        xs = [w.x[0] if w.other else w.x for w in waiting]
+        xs = [w.x[0] if w.other else matrices_of(w.x) for w in waiting]
         return [lie if x.size else None for x, lie in zip(xs, lies_of(xs, told), strict=True)]
 
     def _started(self, leaf: Leaf, g: Any, slots: Mapping[str, Any], p: Any) -> Run:

@@ -10,6 +10,11 @@ from jopt.numerics.adam import adam_rule as adam_rule
 from jopt.numerics.beside import global_norms as global_norms
 from jopt.numerics.bounded import bounded_step as bounded_step
 from jopt.numerics.bounded import longest as longest
+from jopt.numerics.chosen import largest as largest
+from jopt.numerics.chosen import marked as marked
+from jopt.numerics.chosen import not_zero as not_zero
+from jopt.numerics.chosen import put_back as put_back
+from jopt.numerics.chosen import taken as taken
 from jopt.numerics.curvature import hutchinson as hutchinson
 from jopt.numerics.curvature import squared_slopes as squared_slopes
 from jopt.numerics.dtypes import as_complex as as_complex

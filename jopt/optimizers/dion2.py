@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Unpack
 
-import jax
 import jax.numpy as jnp
 
 from jopt.base import ConfigError, plain
@@ -21,8 +20,9 @@ from jopt.core.iteration import (
     scale_of,
 )
 from jopt.core.matrix_runs import Run
+from jopt.core.some_rows import SomeRows
 from jopt.core.vocabulary import DECAY, EPS, RATE
-from jopt.numerics import ALONE, Team, alike
+from jopt.numerics import ALONE, Team, alike, largest, marked
 from jopt.numerics.explicit import whole
 
 SPEC = Spec(
@@ -44,18 +44,13 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> Run:
     axis = 0 if g.shape[0] <= g.shape[1] else 1
     count = min(g.shape[axis], max(1, math.ceil(h.fraction * g.shape[axis])))
     # Sizes count against each other only: of parts of the largest no sum leaves the range.
-    all_of = whole(b, 0, 1)
-    top = jnp.max(jnp.abs(all_of), initial=0.0)
-    sizes = jnp.sum(jnp.abs(all_of) / jnp.where(top > 0, top, 1), 1 - axis)
-    rows = jnp.sort(jax.lax.top_k(sizes, count)[1])
-    x = yield jnp.take(all_of, rows, axis).astype(h.ns_dtype)
-    x = whole(x, 0, 1).astype(g.dtype)
-    at = (rows,) if axis == 0 else (slice(None), rows)
-    d = alike(jnp.zeros_like(all_of).at[at].set(x), b)
-    kept = jnp.ones(g.shape[axis], g.dtype).at[rows].set(h.momentum)
-    kept = jnp.expand_dims(kept, 1 - axis)
+    top = jnp.max(jnp.abs(b), initial=0.0)
+    sizes = jnp.sum(jnp.abs(b) / jnp.where(top > 0, top, 1), 1 - axis)
+    rows = largest(whole(sizes, 0), count)
+    x = yield SomeRows(b, rows, jnp.dtype(h.ns_dtype))
+    kept = jnp.where(marked(g.shape, rows), h.momentum, 1).astype(g.dtype)
     scale = scale_of(g.shape, h.adjust_lr, h.kernels) if h.adjust_lr else 1.0
-    return scale * d, {"momentum_buffer": alike(kept * all_of, b)}
+    return scale * x.astype(g.dtype), {"momentum_buffer": alike(kept * b, b)}
 
 
 def batch(x: Any, h: Any, team: Team = ALONE) -> Any:
@@ -90,7 +85,7 @@ def dion2(
         P ← P·(1 − η·λ);  P[I] ← P[I] − η·s·X
 
     A step of Newton-Schulz costs α of Muon's products and less. What has to move where matrices
-    are split is not less than Muon's: rows are chosen, taken and put back where a leaf lies.
+    are split is as much as Muon's, as rows may be anywhere, and a number for each row beside.
 
     **Arguments** (defaults are the authors'):
 
