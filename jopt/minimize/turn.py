@@ -124,7 +124,7 @@ def decided(
     point the largest entries of |x|, |g|, |x − x₀|, |g|·max(1, |x|) and |g − g₀|; `limits`, the
     tolerances for value, parameters and gradient.
     """
-    _, g_max, _, scaled_max, y_max = sizes
+    _, g_max, way_max, scaled_max, y_max = sizes
     eps = jnp.finfo(f_new.dtype).eps
     # The slope is 0 at first; where rounding errors make it rise the search is over at once.
     search, rises, first = off_the_ends(trial.search), ~(slope < 0), run.evaluations == 0
@@ -132,7 +132,8 @@ def decided(
     most = jnp.where(-slope * t <= noise(run.f), FEW_TRIALS, MAX_TRIALS)
     empty = search.high[0] == search.low[0]
     over = trial.done | (run.trials + 1 >= most) | empty | rises
-    moved = over & ~first & (search.low[0] > 0)
+    # A step too short to change any entry of x is none: the next search would be the same again.
+    moved = over & (way_max > 0)
     gained = (f < run.best_f - eps * jnp.abs(run.best_f)) | (g_max < 0.5 * run.best_g)
     better = over & (gained | first)
     idle = jnp.where(better, 0, run.idle + over.astype(jnp.int32))
@@ -146,7 +147,7 @@ def decided(
     stop = failed & (in_vain | no_use | (counted & (run.restarts <= 0)))
     # No decrease can be seen along the gradient, or the gradient is small by the measure of
     # Dennis and Schnabel (1983, section 7.2).
-    promise = -slope * jnp.where(moved, search.low[0], search.high[0])
+    promise = -slope * jnp.where(search.low[0] > 0, search.low[0], search.high[0])
     unseen = ~rises & (promise <= noise(run.f))
     flat = is_flat(scaled_max, f)
     status = jnp.where(stop, jnp.where(unseen | flat, PRECISION, SEARCH), RUNNING)

@@ -105,3 +105,16 @@ def test_parameters_of_several_dtypes():
 def test_where_there_is_nothing_to_move_it_is_done():
     found = jopt.minimize(lambda x: jnp.sum(x) + 2.0, jnp.zeros((0, 3)))
     assert (found.params.shape, float(found.value), bool(found.success)) == ((0, 3), 2.0, True)
+
+
+def test_every_step_moves_something():
+    t = jnp.linspace(0.0, 1.0, 8)
+    y = 200 + 100 * jnp.exp(-2 * t) + jnp.sin(9 * t)
+
+    def misfit(p):
+        return jnp.sum((p[0] * jnp.exp(-p[1] * t) + p[2] - y) ** 2)
+
+    found = jopt.minimize(misfit, jnp.ones(3), tolerance_grad=0.0)
+    before = jopt.minimize(misfit, jnp.ones(3), tolerance_grad=0.0, max_steps=int(found.steps) - 1)
+    assert found.message == ROUNDING
+    assert np.any(found.params != before.params)
