@@ -36,6 +36,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any] | None]] = {
     ),
     "adafactor": (lambda: jopt.adafactor(), lambda: optax.adafactor(1e-3)),
     "muon": (lambda: jopt.muon(1e-2), lambda: optax.contrib.muon(1e-2)),
+    "dion2": (lambda: jopt.dion2(1e-2), None),
     "soap": (lambda: jopt.soap(3e-3), None),
     "kl_shampoo": (lambda: jopt.kl_shampoo(3e-3), None),
     "shampoo": (lambda: jopt.shampoo(1e-3), None),
