@@ -46,7 +46,7 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
     # Scalars, then products that XLA can fold into whatever reads them: the clipped gradients
     # need never be written out.
     turns = in_turns(x.shape for x in g)
-    shared = apart(_short(*scaled_norm(g), h.max_norm), max(turns) + 1)
+    shared = apart(_made_once(*_short(*scaled_norm(g), h.max_norm)), max(turns) + 1)
     rows = [(*(cast(row[i], g[0].dtype) for i in range(2)), passes) for row, passes in shared]
     return [_shortened(x, *rows[turn]) for x, turn in zip(g, turns, strict=True)], {}
 
@@ -86,6 +86,20 @@ def _short(factor: Any, norm: Any, most: Any) -> Any:
     scale = cast(most, number) / (shifted * to_one)
     passes = scale * (factor * to_one) >= 1
     return stacked([jnp.where(passes, 1, x) for x in (factor * to_one, scale)]), passes
+
+
+def _made_once(row: Any, passes: Any) -> Any:
+    """The same; a CPU would make them anew, norm and all, in every kernel that reads them."""
+
+    def as_they_are(row: Any, passes: Any) -> tuple[Any, Any]:
+        return row, passes
+
+    def on_cpu(row: Any, _: Any) -> tuple[Any, Any]:
+        # XLA leaves arrays alone here, not single numbers. Two ones pass, and no others.
+        made = jax.lax.optimization_barrier(row)
+        return made, (made[0] == 1) & (made[1] == 1)
+
+    return jax.lax.platform_dependent(row, passes, cpu=on_cpu, default=as_they_are)
 
 
 def _shortened(x: Any, to_one: Any, scale: Any, passes: Any) -> Any:
