@@ -223,7 +223,8 @@ def lean(
 
 def _near_one(x: Array, eps: Array) -> tuple[Array, Array]:
     """Matrices and `eps`, both times a power of two, with the largest entry of each in [1, 2)."""
-    most = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True).astype(compute_dtype(x.dtype))
+    most = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0.0)
+    most = most.astype(compute_dtype(x.dtype))
     most = jax.lax.stop_gradient(most)  # what comes out does not depend on it
     for _ in range(2):  # one power of two does not reach from one end of the range to the other
         by = 1 / power_below(most)

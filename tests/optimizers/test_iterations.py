@@ -49,6 +49,14 @@ def test_polar_express_comes_nearer_to_one_than_jordans():
     assert max(off["express"]) < 0.15 < min(off["jordan"])
 
 
+@pytest.mark.parametrize("shape", [(0, 8), (8, 0)])
+def test_matrices_without_entries(shape):
+    for tx in (jopt.muon(), jopt.dion2()):
+        params = {"w": jnp.zeros(shape)}
+        updates, _ = jax.eval_shape(jax.jit(tx.update), params, tx.init(params), params)
+        assert updates["w"].shape == shape
+
+
 def test_polynomials_are_recorded_in_checkpoints(tmp_path):
     params = {"w": jnp.ones((2, 3))}
     tx = jopt.muon(ns_coefficients=ROW, ns_steps=2)
