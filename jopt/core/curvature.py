@@ -47,7 +47,8 @@ from jopt.numerics.noise import IMPL
 NEEDS = {"hutchinson": "value_fn", "gauss_newton_bartlett": "sampled_fn", "given": "hessian"}
 """The estimators, with the extra argument that each is made from."""
 DIAGONAL = "nu"
-ESTIMATE, KNOWN = "estimate", "estimate_known"
+ESTIMATE = Slot("estimate", compress=False)
+KNOWN = Slot("estimate_known", "scalar", 1.0, compress=False)
 """What the rule that is both reads as slots: an estimate, and whether there is one of the leaf."""
 
 
@@ -74,14 +75,23 @@ class CurvaturePart(LeafPart):
         one = self.averages is None or not options[self.averages]
         alone = replace(alone, decay=None, needs_params=True, extra=(), elementwise=one)
         self.renewal: LeafPart = LeafPart(alone, self.renew, None, options, own, Ending())
-        more = (Slot(ESTIMATE, compress=False), Slot(KNOWN, "scalar", 1.0, compress=False))
-        both = replace(spec, slots=(*spec.slots, *more), extra=(), elementwise=one)
+
+    @functools.cached_property  # which few need
+    def both(self) -> LeafPart:
+        """Both rules as one, of which each leaf's estimate is a slot."""
+        _, options, arguments = self.made_of
+        slots, rule = (*self.spec.slots, ESTIMATE, KNOWN), renewing(self.rule, self.renew)
+        one = self.renewal.spec.elementwise
+        spec = replace(self.spec, slots=slots, extra=(), elementwise=one)
         rest = {k: v for k, v in arguments.items() if k != "kernel"}
-        made = self.prepare, options
-        rule = renewing(self.rule, self.renew)
-        self.both: LeafPart = LeafPart(both, rule, *made, rest, self.ending)
-        spec = replace(spec, extra=())
-        self.alone: LeafPart = LeafPart(spec, self.rule, *made, arguments, self.ending)
+        return LeafPart(spec, rule, self.prepare, options, rest, self.ending)
+
+    @functools.cached_property
+    def alone(self) -> LeafPart:
+        """The rule for each leaf, of the diagonal that there is."""
+        _, options, arguments = self.made_of
+        spec = replace(self.spec, extra=())
+        return LeafPart(spec, self.rule, self.prepare, options, arguments, self.ending)
 
     @property
     def rounds(self) -> bool:
@@ -126,7 +136,7 @@ class CurvaturePart(LeafPart):
 
         Of two loops, of which one has a turn: what they change stays where it is, see `once_if`.
         """
-        due, slots = self._due(node), (self.both.slots[-2], self.both.slots[-1])
+        due = self._due(node)
 
         def with_estimate(carry: tuple[Leaves, Node]) -> tuple[Leaves, Node]:
             leaves, node = carry
@@ -135,7 +145,7 @@ class CurvaturePart(LeafPart):
             like = flow.updates if flow.params is None else flow.params
             plan = self.both.plan(flow.layout, like)
             news: Node = {}
-            for slot in slots:
+            for slot in (ESTIMATE, KNOWN):
                 each = [self._given(slot, like[i], plan, i, estimates[i]) for i in plan.live]
                 news[slot.name] = nest(plan.paths_of(plan.live), each)
             after, new = turn(self.both, leaves, {**node, **news})
@@ -150,7 +160,7 @@ class CurvaturePart(LeafPart):
         return carry
 
     def _given(self, slot: Slot, p: Any, plan: Plan, i: int, estimate: Array | None) -> Array:
-        if slot.name == ESTIMATE:
+        if slot is ESTIMATE:
             x = jnp.zeros_like(p) if estimate is None else estimate
             return cast(x, compute_dtype(p.dtype))
         one: Array = self.both.store.first(fitted(slot, plan.stacks.get(i)), p, {})
@@ -221,11 +231,10 @@ def renewing(rule: Rule, renew: Rule) -> Rule:
 
     @functools.wraps(rule)
     def both(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
-        estimate, known = (getattr(s, name) for name in (ESTIMATE, KNOWN))
-        _, new = renew(estimate, s, p, h)
-        nu = jnp.where(known > 0, new[DIAGONAL], s.nu)
+        _, new = renew(s.estimate, s, p, h)
+        nu = jnp.where(s.estimate_known > 0, new[DIAGONAL], s.nu)
         d, after = rule(g, SimpleNamespace(**{**vars(s), DIAGONAL: nu}), p, h)
-        return d, {**after, ESTIMATE: estimate, KNOWN: known}
+        return d, {**vars(s), **after}
 
     return both
 
