@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+
+import jopt
 
 # Each is loaded by the function that needs it, when it is called.
 LAZY = ("flax", "torch", "matplotlib", "optax", "orbax", "rich", "sklearn", "scipy", "safetensors")
@@ -55,3 +58,41 @@ def test_a_library_that_is_loaded_is_seen():
 
 def test_every_public_room_comes_with_the_package(of_jopt):
     assert {"jopt.schedules.cosine", "jopt.sharding.state"} <= of_jopt
+
+
+@pytest.mark.parametrize("room", ["checkpoint", "optimizers", "recipes", "transforms", "wrappers"])
+def test_a_room_is_imported_when_one_of_its_names_is_asked_for(room, of_jopt):
+    assert not {m for m in of_jopt if m.startswith(f"jopt.{room}")}
+    assert callable(vars(import_module(f"jopt.{room}"))[name := NAMES[room]])
+    assert getattr(jopt, room) is import_module(f"jopt.{room}")
+    if room != "recipes":
+        assert getattr(jopt, name) is vars(jopt)[name] is vars(import_module(f"jopt.{room}"))[name]
+
+
+NAMES = {
+    "checkpoint": "save",
+    "optimizers": "adamw",
+    "recipes": "muon_adamw",
+    "transforms": "clip_by_global_norm",
+    "wrappers": "accumulate",
+}
+
+
+def test_every_name_is_listed_and_there():
+    taken = {}
+    exec("from jopt import *", taken)
+    public = {name for name in dir(jopt) if not name.startswith("_")}
+    assert set(NAMES.values()) - {"muon_adamw"} <= public == set(taken) - {"__builtins__"}
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'jopt' has no attribute 'adamww'") as found:
+        jopt.adamww  # noqa: B018 - to ask for it is the test
+    assert (found.value.name, found.value.obj) == ("adamww", jopt)
+    assert not hasattr(jopt, "Kept")  # of a room that hands it on, the package does not
+    assert not hasattr(jopt, "__wrapped__")
+
+
+def test_a_tool_that_asks_for_underscores_imports_nothing():
+    code = "import jopt\nassert not hasattr(jopt, '__wrapped__')"
+    assert not {m for m in loaded_by(code) if m.startswith("jopt.optimizers")}
