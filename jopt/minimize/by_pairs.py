@@ -16,15 +16,16 @@ import numpy as np
 from jax import Array
 
 from jopt.core.tree import Tree
+from jopt.minimize.points import FEW, HISTORY, Box, inside, reached, settled, settled_of_many
 from jopt.minimize.problem import Objective, Packed, along, traced, untraced
 from jopt.minimize.result import RUNNING, Minimum
-from jopt.minimize.turn import MAX_RESTARTS, Filed, Run, Turn, decided, filed, tried
+from jopt.minimize.turn import MAX_RESTARTS, Run
 from jopt.numerics import (
     Pairs,
     Search,
-    Step,
     bounded_step,
     either,
+    in_one,
     longest,
     newton_step,
     once_if,
@@ -33,21 +34,18 @@ from jopt.numerics import (
 from jopt.numerics.explicit import stacked, zeros_of
 from jopt.numerics.loops import while_loop
 
-HISTORY = 100
-
 
 class Loop(NamedTuple):
     """The loop's state.
 
     `here` is the point and the gradient there, `low` the same at the lowest point of the search
-    along `d`; `slope` and `t_max` are of that search, too; `auxes` belong to both points.
+    along `d`; `t_max` is of that search, too; `auxes` belong to both points.
     """
 
     goes_on: Array
     here: Array
     low: Array
     d: Array
-    slope: Array
     t_max: Array | None
     search: Search
     run: Run
@@ -67,18 +65,23 @@ def by_pairs(
     bounds: tuple[Tree, Tree] | None,
 ) -> Minimum:
     """Minimise it from `x0`; see `minimize`."""
-    box = None if bounds is None else tuple(packed.join(side) for side in bounds)
+    box: Box = None if bounds is None else (packed.join(bounds[0]), packed.join(bounds[1]))
     boxed = box is not None and jnp.all(jnp.isfinite(stacked(box)))
+    few = 0 < packed.size <= FEW
 
-    def inside(x: Array) -> Array:
-        return x if box is None else jnp.clip(x, *box)
+    @one_kernel
+    def begun(x0: Tree, box: Box) -> tuple[Array, Array, Pairs]:
+        start = inside(packed.join(x0), box)
+        return stacked([start, jnp.zeros_like(start)]), start, Pairs.none(HISTORY, start)
 
-    def downhill(x: Array, g: Array) -> Array:
-        return -g if box is None else jnp.clip(x - g, *box) - x
+    @one_kernel
+    def ended(here: Array) -> Tree:
+        return packed.part(here[0])
 
-    start = inside(packed.join(x0))
+    at, start, pairs = in_one(few, begun)(x0, box)
     dtype = start.dtype
     tolerances = [limits[f"tolerance_{of}"].astype(dtype) for of in ("value", "params", "grad")]
+    bars = tolerances, limits["max_steps"]
 
     def look(x: Array) -> tuple[Array, Any, Array]:
         (f, aux), g = jax.value_and_grad(along(objective, packed, args), has_aux=True)(x)
@@ -86,86 +89,60 @@ def by_pairs(
             # What is fixed is no variable: with a gradient it would be in the pairs, and every
             # minimum of the model out of bounds.
             g = jnp.where(box[0] < box[1], g, 0)
-        return f, aux, stacked([x, g])
+        return f, aux, g
 
     def turn(was: Loop) -> Loop:
-        run, pairs = was.run, was.pairs
-        first, no = run.evaluations == 0, was.goes_on
-        f_new, aux, new = look(inside(was.here[0] + was.search.t * was.d))
-        t_max = jnp.inf if was.t_max is None else was.t_max
-        slope_new = jnp.sum(new[1] * was.d)
-        like: Any = Step(was.search, no, no)
-        trial = one_kernel(
-            tried, was.goes_on, like, was.search, run, was.slope, t_max, f_new, slope_new
+        x = in_one(few, reached)(was.here, was.d, was.search.t, box)
+        f, aux, g = look(x)
+        settle = settled if few else settled_of_many
+        low, run, search, then, pair, lower = settle(
+            (was.here, was.low),
+            was.d,
+            (x, f, g),
+            was.search,
+            was.run,
+            was.t_max,
+            (was.pairs.gamma, was.pairs.n, was.pairs.last),
+            bars,
+            box,
         )
-        low, aux = either(trial.lower, (new, aux), (was.low, was.auxes[1]))
-
-        change = low - was.here
-        down = downhill(*low)
-        scaled = down * jnp.maximum(1, jnp.abs(low[0]))
-        rows = stacked([low[0], down, change[0], scaled, change[1]])
-        sizes = jnp.max(jnp.abs(rows), axis=1) if start.size else jnp.zeros(5, dtype)
-        run, then = one_kernel(
-            decided,
-            was.goes_on,
-            (run, Turn(no, no, no, no, f_new, no, f_new)),
-            run,
-            trial,
-            was.search.t,
-            was.slope,
-            f_new,
-            sizes,
-            pairs.n,
-            stacked(tolerances),
-            limits["max_steps"],
-        )
-        # Of no square there is an overflow. Of the gradient it is the sum without bounds.
-        unit = None if box is None else jnp.maximum(1, run.g)
-        length = jnp.abs(down) if unit is None else (down / unit) ** 2
-        curve = (change[1] * then.per_y) ** 2
-        sums = jnp.sum(stacked([change[0] * change[1], curve, length]), axis=1)
-        keep, scale, gamma, *counts, size = one_kernel(
-            functools.partial(filed, rows=HISTORY),
-            was.goes_on,
-            Filed(no, f_new, f_new, pairs.n, pairs.last, f_new),
-            then,
-            *(pairs.gamma, pairs.n, pairs.last, sizes, sums, unit),
-        )
-        pairs = pairs._replace(gamma=gamma, n=counts[0], last=counts[1])
+        aux = either(lower, aux, was.auxes[1])
+        pairs = was.pairs._replace(gamma=pair.gamma, n=pair.n, last=pair.last)
 
         def onward(state: tuple[Any, ...]) -> tuple[Any, ...]:
             known = pairs._replace(s=state[2], y=state[3], inverse=state[4])
-            most = size if box is None else jnp.maximum(1, jnp.max(jnp.abs(low[1]), initial=0))
-            d, arrays = newton_step(known, (low - state[0]) * scale, low[1], keep, most)
+            most = pair.size if box is None else jnp.maximum(1, jnp.max(jnp.abs(low[1]), initial=0))
+            d, arrays = newton_step(known, (state[0], low), pair.scale, pair.keep, most, few)
             reach = None
             if box is not None:
                 known = pairs._replace(s=arrays[0], y=arrays[1])
-                d = bounded_step(known, d, *low, *box) / jnp.where(first & ~boxed, size, 1)
+                first = was.run.evaluations == 0
+                d = bounded_step(known, d, low[0], low[1], *box) / jnp.where(
+                    first & ~boxed, pair.size, 1
+                )
                 reach = jnp.maximum(longest(low[0], d, *box), 1)
-            return low, d, *arrays, jnp.sum(d * low[1]), reach
+            return low, d, *arrays, reach
 
-        here, d, *arrays, slope, reach = once_if(
+        here, d, *arrays, reach = once_if(
             then.over,
             onward,
-            (was.here, was.d, pairs.s, pairs.y, pairs.inverse, was.slope, was.t_max),
+            (was.here, was.d, pairs.s, pairs.y, pairs.inverse, was.t_max),
         )
         return Loop(
             goes_on=then.goes_on,
             here=here,
             low=low,
             d=d,
-            slope=slope,
             t_max=reach,
-            search=trial.search._replace(t=then.t, stuck=then.stuck),
+            search=search,
             run=run,
-            pairs=Pairs(arrays[0], arrays[1], arrays[2], gamma, counts[0], counts[1]),
+            pairs=pairs._replace(s=arrays[0], y=arrays[1], inverse=arrays[2]),
             auxes=(either(then.over, aux, was.auxes[0]), aux),
-            trace=traced(was.trace, then.moved | first, run.steps, run.f),
+            trace=traced(was.trace, then.moved | (was.run.evaluations == 0), run.steps, run.f),
         )
 
     shapes = jax.eval_shape(look, start)[1]
     aux = jax.tree.map(zeros_of, shapes)
-    at = stacked([start, jnp.zeros_like(start)])
     zero, infinite = (jnp.asarray(x, dtype) for x in (0, jnp.inf))
     # An array that is not of one number throughout is a constant, and costs no kernel.
     nowhere: Any = np.asarray([0, np.inf, 0], dtype)
@@ -175,7 +152,6 @@ def by_pairs(
         here=at,
         low=at,
         d=start,  # the first trial goes nowhere
-        slope=zero,
         t_max=None if box is None else infinite,
         search=Search(zero, nowhere, nowhere, jnp.asarray(False)),
         run=Run(
@@ -191,7 +167,7 @@ def by_pairs(
             status=count + RUNNING,
             trials=count,
         ),
-        pairs=Pairs.none(HISTORY, start),
+        pairs=pairs,
         auxes=(aux, aux),
         trace=untraced(trace, dtype),
     )
@@ -199,7 +175,7 @@ def by_pairs(
     n, pairs = end.run, end.pairs
     tables: Any = {"s": pairs.s, "y": pairs.y, "inverse": pairs.inverse}
     return Minimum(
-        params=packed.part(end.here[0]),
+        params=in_one(few, ended)(end.here),
         value=n.f,
         aux=end.auxes[0],
         grad_norm=n.g,

@@ -8,10 +8,10 @@ import jax
 
 from jopt.minimize.by_newton import by_newton
 from jopt.minimize.by_pairs import by_pairs
+from jopt.minimize.points import FEW
 from jopt.minimize.problem import Objective, Packed
 from jopt.minimize.result import Minimum
 
-FEW = 100
 QUICK = {"xla_cpu_use_fusion_emitters": False}
 """XLA's elder way to make kernels for a CPU: half the time for a loop of many small ones.
 

@@ -71,6 +71,7 @@ from jopt.numerics.norms import sum_of_squares as sum_of_squares
 from jopt.numerics.norms import trusted as trusted
 from jopt.numerics.once import in_rows as in_rows
 from jopt.numerics.once import once_if as once_if
+from jopt.numerics.one_kernel import in_one as in_one
 from jopt.numerics.one_kernel import one_kernel as one_kernel
 from jopt.numerics.pairs import Pairs as Pairs
 from jopt.numerics.pairs import counted as counted

@@ -18,8 +18,6 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
     a loop's buffers where they are; `lax.cond` copies all that passes through it. Loops have
     no reverse derivative, so derivatives are those of `lax.cond`.
     """
-    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # which `import jax` does not load
-
     leaves: list[Array] = jax.tree.leaves(operand)
     treedef: Any = jax.tree.structure(operand)
     # `jax.closure_convert` would leave integers that `f` closes over where they are, and a
@@ -27,7 +25,7 @@ def once_if(condition: Array, f: Callable[[Any], Any], operand: Any) -> Any:
     closed = jax.make_jaxpr(lambda *xs: jax.tree.leaves(f(treedef.unflatten(xs))))(*leaves)
 
     def pure(xs: list[Array], *consts: Any) -> list[Array]:
-        return list(jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*xs))
+        return list(jax.core.eval_jaxpr(closed.jaxpr, consts, *xs))
 
     @jax.custom_jvp
     def run(condition: Array, xs: list[Array], *consts: Any) -> list[Array]:

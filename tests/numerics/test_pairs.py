@@ -23,7 +23,8 @@ def two_loops(pairs, g):
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_step_is_that_of_the_last_pairs():
+@pytest.mark.parametrize("few", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_the_step_is_that_of_the_last_pairs(few):
     rng = np.random.default_rng(0)
     n, m = 6, 4
     half = rng.normal(size=(n, n))
@@ -31,11 +32,12 @@ def test_the_step_is_that_of_the_last_pairs():
 
     @jax.jit
     def turn(p, s, y, g, keep):
-        pair = jnp.stack([s, y]) / jnp.sqrt(s @ y)
         count, last = counted(p.n, p.last, m, keep, jnp.asarray(False))
-        gamma = jnp.where(keep, 1 / jnp.sum(pair[1] ** 2), p.gamma)
-        size = jnp.maximum(1, jnp.max(jnp.abs(g)))
-        d, arrays = newton_step(Pairs(*p[:3], gamma, count, last), pair, g, keep, size)
+        gamma = jnp.where(keep, s @ y / jnp.sum(y**2), p.gamma)
+        size, scale = jnp.maximum(1, jnp.max(jnp.abs(g))), 1 / jnp.sqrt(s @ y)
+        end = jnp.stack([s, g])
+        ends = end - jnp.stack([s, y]), end
+        d, arrays = newton_step(Pairs(*p[:3], gamma, count, last), ends, scale, keep, size, few)
         return Pairs(*arrays, gamma, count, last), d
 
     pairs, kept = Pairs.none(m, jnp.zeros(n)), []
