@@ -11,8 +11,9 @@ from jax import Array
 
 from jopt.numerics.dtypes import cast, compute_dtype, real_dtype, widest
 from jopt.numerics.explicit import may_be_split, sharded
-from jopt.numerics.norms import add_up, in_range, sums_after, sums_beside, wide
+from jopt.numerics.norms import add_up, sums_after, sums_beside, wide
 from jopt.numerics.pieces import BLOCKS, SMALL, Cut, Each, in_pieces, last_axes
+from jopt.numerics.ranges import in_range
 from jopt.numerics.roots import safe_sqrt
 
 SHORT = 64

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 
 from jopt.numerics.dtypes import cast, compute_dtype, real_dtype, widest
-from jopt.numerics.norms import RANGES, add_up, of_ranges, scaled_norm, sums_after
+from jopt.numerics.norms import add_up, scaled_norm, sums_after
 from jopt.numerics.pieces import ALIKE, BLOCKS, LONG, Cut, Each, in_pieces
+from jopt.numerics.ranges import RANGES, of_ranges
 from jopt.numerics.roots import safe_sqrt
 from jopt.numerics.vectors import Vector, vector_dot, vector_l1
 

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jopt.numerics import all_finite, global_norm, global_norms, norm, scaled_norm, scaled_norms
+from jopt.numerics.dtypes import doubles
 from jopt.numerics.norms import scaled_matrix_norms
 from jopt.numerics.pieces import ALIKE, BLOCKS, LONG, ROWS, SMALL, in_pieces
 
@@ -153,3 +154,14 @@ def test_pieces_are_of_whole_rows_and_every_entry_counts_once():
         jnp.ones((96, 768))
     )
     assert "12,8,768" in str(text)
+
+
+def test_a_cpu_reads_each_array_once_whatever_its_numbers():
+    xs = [jnp.full((300, 300), 1e30), jnp.full(7, 1e-30)]
+    lowered = jax.jit(scaled_norm).lower(xs)
+    # A loop would be a second look.
+    assert "while" not in lowered.as_text()
+    assert "xf64" in lowered.as_text()
+    assert [x.dtype for x in jax.tree.leaves(lowered.out_info)] == [jnp.float32] * 2
+    with doubles():
+        assert "while" in jax.jit(scaled_norm).lower([jnp.ones(9, jnp.float64)]).as_text()
