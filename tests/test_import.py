@@ -60,6 +60,11 @@ def test_every_public_room_comes_with_the_package(of_jopt):
     assert {"jopt.schedules.cosine", "jopt.sharding.state"} <= of_jopt
 
 
+def test_methods_of_minimize_that_few_programs_need_are_imported_when_they_are(of_jopt):
+    assert "jopt.minimize.by_pairs" in of_jopt
+    assert not {f"jopt.minimize.by_{method}" for method in ("newton", "transform")} & of_jopt
+
+
 @pytest.mark.parametrize("room", ["checkpoint", "optimizers", "recipes", "transforms", "wrappers"])
 def test_a_room_is_imported_when_one_of_its_names_is_asked_for(room, of_jopt):
     assert not {m for m in of_jopt if m.startswith(f"jopt.{room}")}

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.core.tree import Tree
-from jopt.minimize.problem import Objective, Packed, along, traced, untraced
+from jopt.minimize.problem import Objective, Packed, along, traced, untraced, zeros_of_aux
 from jopt.minimize.result import PRECISION, REGION, RUNNING, Minimum
 from jopt.minimize.turn import by_rules, is_flat, noise
 from jopt.numerics import either, truncated_newton
-from jopt.numerics.explicit import stacked, zeros_of
+from jopt.numerics.explicit import stacked
 from jopt.numerics.loops import while_loop
 
 ENOUGH, POOR, GOOD = 0.15, 0.25, 0.75
@@ -130,8 +130,7 @@ def by_newton(
             trace=traced(was.trace, moved | first, steps, at.f),
         )
 
-    shapes = jax.eval_shape(look, start).aux
-    aux = jax.tree.map(zeros_of, shapes)
+    aux = zeros_of_aux(objective, packed, args, start)
     infinite, count = jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
     begin = Loop(
         goes_on=jnp.asarray(True),

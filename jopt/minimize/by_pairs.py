@@ -17,7 +17,7 @@ from jax import Array
 
 from jopt.core.tree import Tree
 from jopt.minimize.points import FEW, HISTORY, Box, inside, reached, settled, settled_of_many
-from jopt.minimize.problem import Objective, Packed, along, traced, untraced
+from jopt.minimize.problem import Objective, Packed, along, traced, untraced, zeros_of_aux
 from jopt.minimize.result import RUNNING, Minimum
 from jopt.minimize.turn import MAX_RESTARTS, Run
 from jopt.numerics import (
@@ -31,7 +31,7 @@ from jopt.numerics import (
     once_if,
     one_kernel,
 )
-from jopt.numerics.explicit import stacked, zeros_of
+from jopt.numerics.explicit import stacked
 from jopt.numerics.loops import while_loop
 
 
@@ -141,8 +141,7 @@ def by_pairs(
             trace=traced(was.trace, then.moved | (was.run.evaluations == 0), run.steps, run.f),
         )
 
-    shapes = jax.eval_shape(look, start)[1]
-    aux = jax.tree.map(zeros_of, shapes)
+    aux = zeros_of_aux(objective, packed, args, start)
     zero, infinite = (jnp.asarray(x, dtype) for x in (0, jnp.inf))
     # An array that is not of one number throughout is a constant, and costs no kernel.
     nowhere: Any = np.asarray([0, np.inf, 0], dtype)

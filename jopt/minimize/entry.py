@@ -13,7 +13,6 @@ from jopt.core import Transform, chain
 from jopt.core.entrance import arrays, check_key, limit, start_point, wrong
 from jopt.core.tree import Tree
 from jopt.minimize.bounds import laid_bounds
-from jopt.minimize.by_transform import by_transform
 from jopt.minimize.problem import Objective, Packed
 from jopt.minimize.result import Minimum
 from jopt.minimize.soon import soon
@@ -140,6 +139,8 @@ def minimize(
         more = (box,) if method == "lbfgs" else ()
         found = soon(method, objective, Packed.like(start), kept, start, args, limits, *more)
     else:
+        from jopt.minimize.by_transform import by_transform  # which few programs need
+
         found = by_transform(objective, chain(tx), kept, start, args, limits, key)
     return found
 

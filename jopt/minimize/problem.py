@@ -16,6 +16,7 @@ from jopt.core.checks import as_array
 from jopt.core.entrance import real_scalar, strong, wrong
 from jopt.core.tree import Tree
 from jopt.numerics import is_complex, real_dtype, widest
+from jopt.numerics.explicit import zeros_of
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ def along(objective: Objective, packed: Packed, args: tuple[Any, ...]) -> Callab
         return f.astype(packed.dtype), aux
 
     return value
+
+
+def zeros_of_aux(objective: Objective, packed: Packed, args: tuple[Any, ...], x: Array) -> Any:
+    """What stands for `fun`'s aux before it is evaluated."""
+    if not objective.has_aux:  # no reason to trace it once more
+        return None
+    return jax.tree.map(zeros_of, jax.eval_shape(along(objective, packed, args), x)[1])
 
 
 def untraced(trace: int, dtype: Any) -> Array | None:

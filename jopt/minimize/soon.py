@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 
-from jopt.minimize.by_newton import by_newton
 from jopt.minimize.by_pairs import by_pairs
 from jopt.minimize.points import FEW
 from jopt.minimize.problem import Objective, Packed
@@ -27,10 +27,9 @@ def soon(method: str, objective: Objective, packed: Packed, *args: Any) -> Minim
 
     What a caller compiles himself is compiled as he says.
     """
-    pairs = method == "lbfgs"
+    loop, quick = (by_pairs, _quick) if method == "lbfgs" else _newton()
     if packed.size <= FEW and jax.default_backend() == "cpu" and not refused:
         try:
-            quick = _quick if pairs else _quick_newton
             found: Minimum = quick(objective, packed, *args)
             return found
         except ValueError as error:  # within `jax.jit`, which has options of its own
@@ -40,7 +39,6 @@ def soon(method: str, objective: Objective, packed: Packed, *args: Any) -> Minim
             if "No such compile option" not in str(error):
                 raise
             refused.append(str(error))
-    loop: Any = by_pairs if pairs else by_newton
     slowly: Minimum = loop(objective, packed, *args)
     return slowly
 
@@ -49,4 +47,11 @@ def _quickly(loop: Any) -> Any:
     return jax.jit(loop.__wrapped__, static_argnums=(0, 1, 2), compiler_options=QUICK)
 
 
-_quick, _quick_newton = _quickly(by_pairs), _quickly(by_newton)
+_quick = _quickly(by_pairs)
+
+
+@functools.cache
+def _newton() -> tuple[Any, Any]:
+    from jopt.minimize.by_newton import by_newton  # which few programs need
+
+    return by_newton, _quickly(by_newton)
