@@ -25,7 +25,7 @@ from jopt.core.side_by_side import traced
 from jopt.core.slots import Store
 from jopt.core.spec import Slot
 from jopt.numerics.blocks import of_blocks, scales, to_codes
-from jopt.numerics.dither import turns_at
+from jopt.numerics.dither import GOLDEN, turned
 from jopt.numerics.explicit import by_types, may_be_split
 from jopt.numerics.pieces import SMALL
 
@@ -92,7 +92,9 @@ def _as_one(
     block, like = codec.block, arrays[0][1]
     counts = [p.size // block for _, p, _ in arrays]
     starts = np.cumsum([0, *counts[:-1]]).astype(np.int32)
+    # Multiplied here, row by row and column by column: modulo 2³² it is the same as in their sum.
     place = np.concatenate([np.arange(n, dtype=np.uint32) * block for n in counts])
+    row, along = (x * np.uint32(GOLDEN) for x in (place, np.arange(block, dtype=np.uint32)))
     lead = (1,) * (like.ndim - 2)  # a rule may ask how many axes there are
 
     def joined(xs: Sequence[Array], width: int = block) -> Array:
@@ -107,13 +109,13 @@ def _as_one(
         signs = [(s.name, s.signed) for s in slots]
         seen = {k: of_blocks(old[k][0], old[k][1], sign) for k, sign in signs}
         u, new = apply(g, jax.lax.optimization_barrier(seen), p, numbers[0])
-        at = jnp.asarray(place).reshape(*lead, -1, 1)
-        at = at + jax.lax.broadcasted_iota(jnp.uint32, g.shape, g.ndim - 1)
         after = {}
         for s in slots:
             x = new[s.name].astype(old[s.name][1].dtype)
             scale = scales(x, block, s.signed)
-            codes = to_codes(x, scale, turns_at(at, step, seed_of(s)), s.signed)
+            seeded = along + np.uint32(seed_of(s) * GOLDEN % 2**32)
+            start = jnp.asarray(row.reshape(*lead, -1, 1)) + seeded.reshape(*lead, 1, -1)
+            codes = to_codes(x, scale, turned(start, step), s.signed)
             after[s.name] = {codec.key(s): codes, "scale": scale}
         return u, after, [jnp.asarray(i) for i in starts]
 

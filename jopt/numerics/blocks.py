@@ -224,9 +224,12 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     What is infinite is stored as the largest of its block with its sign, and NaN as 0, if signed;
     unsigned, both as the code that says so.
     """
-    y = jnp.where(scale == 0, 0, x / scale).astype(jnp.float32)
-    y = jnp.where(jnp.isnan(y), 0, jnp.clip(y, -1, 1))
+    y = (x / jnp.where(scale == 0, jnp.inf, scale)).astype(jnp.float32)
+    # No maxima, minima and conversions of floats: they mind NaN and what an integer cannot hold,
+    # for which a CPU takes longer. These comparisons make 0 of NaN.
     size = jnp.abs(y)
+    size = jnp.where(size > 0, size, 0)
+    size = jnp.where(size < 1, size, 1)
     cells = [2.0 ** (i if signed else i + 1) for i in range(DECADES)]
     firsts = [10.0 ** (i - 6) * (0.1 + 0.45 / n) for i, n in enumerate(cells)]
     n, to_one = jnp.float32(cells[0]), jnp.float32(1e6)
@@ -239,14 +242,15 @@ def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
     t = (size * to_one - 0.1) * (n / 0.9) - 0.5
     last = n - 1
     slope = jnp.where(size >= firsts[-1], 2.0, 1 / 3)
-    beyond = t > last  # no minimum and maximum, which a CPU takes longer for: they mind NaN
-    rank = n + jnp.where(beyond, last, t) + jnp.where(beyond, t - last, 0) * slope
+    beyond = t - last
+    rank = n + jnp.where(beyond > 0, last, t) + jnp.where(beyond > 0, beyond, 0) * slope
     least = cells[0] - 1
     # A mean of squares that became 0 would make a step without measure: it becomes the least value.
     below = least + (size / firsts[0] if signed else jnp.where(size > 0, 1.0, 0.0))
     rank = jnp.where(size < firsts[0], below, rank)
-    k = jnp.floor(rank + thresholds(turns)).astype(jnp.int32)
-    k = jnp.minimum(k, int(2 * cells[-1]))
+    # Beside 2²³ a float has no place for fractions, and its last bits are the integer.
+    held = jnp.floor(rank + thresholds(turns)) + 2.0**23
+    k = jax.lax.bitcast_convert_type(held, jnp.int32) - 0x4B000000
     if not signed:
         code = jnp.where(scale < 0, jnp.minimum(k - 1, 254), k - 1)
         return jnp.where(jnp.isfinite(x), code, 255).astype(jnp.uint8)

@@ -33,8 +33,12 @@ def turns(shape: tuple[int, ...], step: Array, seed: int = 0) -> Array:
 
 def turns_at(index: Array, step: Array, seed: int = 0) -> Array:
     """The same for entries of these places, uint32, in the array as one row."""
-    mixed = (index + jnp.uint32(seed % 2**32)) * jnp.uint32(GOLDEN)
-    mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(0x85EBCA6B)
+    return turned((index + jnp.uint32(seed % 2**32)) * jnp.uint32(GOLDEN), step)
+
+
+def turned(start: Array, step: Array) -> Array:
+    """The same from `start`, which is place and seed, added up, times `GOLDEN`."""
+    mixed = (start ^ (start >> 15)) * jnp.uint32(0x85EBCA6B)
     mixed = mixed ^ (mixed >> 13)
     turned: Array = mixed + step.astype(jnp.uint32) * jnp.uint32(GOLDEN)
     return turned
