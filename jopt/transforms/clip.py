@@ -14,6 +14,7 @@ from jopt.core.axes import check_axes
 from jopt.core.side_by_side import apart, in_turns
 from jopt.numerics import cast, scaled_norm, scaled_norms
 from jopt.numerics.explicit import stacked
+from jopt.numerics.loops import while_loop
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
 BY_NORM = Spec("clip_by_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
@@ -46,8 +47,8 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
     # Scalars, then products that XLA can fold into whatever reads them: the clipped gradients
     # need never be written out.
     turns = in_turns(x.shape for x in g)
-    shared = apart(_made_once(*_short(*scaled_norm(g), h.max_norm)), max(turns) + 1)
-    rows = [(*(cast(row[i], g[0].dtype) for i in range(2)), passes) for row, passes in shared]
+    rows = _shares(*scaled_norm(g), h.max_norm, max(turns) + 1)
+    rows = [(cast(to_one, g[0].dtype), cast(x, g[0].dtype), one) for to_one, x, one in rows]
     return [_shortened(x, *rows[turn]) for x, turn in zip(g, turns, strict=True)], {}
 
 
@@ -88,18 +89,47 @@ def _short(factor: Any, norm: Any, most: Any) -> Any:
     return stacked([jnp.where(passes, 1, x) for x in (factor * to_one, scale)]), passes
 
 
-def _made_once(row: Any, passes: Any) -> Any:
-    """The same; a CPU would make them anew, norm and all, in every kernel that reads them."""
+def _shares(factor: Any, norm: Any, most: Any, count: int) -> list[tuple[Any, Any, Any]]:
+    """So many times what `_short` gives, as numbers, for leaves by their turns; see `apart`."""
 
-    def as_they_are(row: Any, passes: Any) -> tuple[Any, Any]:
-        return row, passes
+    def by_turns(*of: Any) -> list[tuple[Any, Any, Any]]:
+        return [(row[0], row[1], passes) for row, passes in apart(_short(*of), count)]
 
-    def on_cpu(row: Any, _: Any) -> tuple[Any, Any]:
-        # XLA leaves arrays alone here, not single numbers. Two ones pass, and no others.
-        made = jax.lax.optimization_barrier(row)
-        return made, (made[0] == 1) & (made[1] == 1)
+    def in_common(*of: Any) -> list[tuple[Any, Any, Any]]:
+        return [_made_once(*of)] * count
 
-    return jax.lax.platform_dependent(row, passes, cpu=on_cpu, default=as_they_are)
+    found: list[tuple[Any, Any, Any]] = jax.lax.platform_dependent(
+        factor, norm, most, cpu=in_common, default=by_turns
+    )
+    return found
+
+
+@jax.custom_jvp
+def _made_once(factor: Any, norm: Any, most: Any) -> tuple[Any, Any, Any]:
+    """What `_short` gives; a CPU would make it anew, norm and all, in every kernel that reads it.
+
+    XLA looks into no loop, and hands on what comes out of one as it is.
+    """
+    like = norm + cast(most, norm.dtype)
+
+    def turn(carry: Any) -> Any:
+        return jnp.zeros_like(carry[0]), _numbers(factor, norm, most)
+
+    # A factor is above 0, which XLA does not know.
+    start = factor > 0, (like, like, like > 0)
+    made: tuple[Any, Any, Any] = while_loop(lambda carry: carry[0], turn, start)[1]
+    return made
+
+
+@_made_once.defjvp
+def _derivative(primals: Any, tangents: Any) -> Any:
+    # Loops have no reverse derivative.
+    return _made_once(*primals), jax.jvp(_numbers, primals, tangents)[1]
+
+
+def _numbers(factor: Any, norm: Any, most: Any) -> tuple[Any, Any, Any]:
+    row, passes = _short(factor, norm, most)
+    return row[0], row[1], passes
 
 
 def _shortened(x: Any, to_one: Any, scale: Any, passes: Any) -> Any:
