@@ -55,7 +55,8 @@ def _apart(f: Decomposition) -> Decomposition:
 @_apart
 def eigh(x: Array) -> tuple[Array, Array]:
     """Eigenvalues, the least first, and eigenvectors as columns, of symmetric matrices."""
-    return tuple(jnp.linalg.eigh(x))
+    values, vectors = jnp.linalg.eigh(x)
+    return values, vectors
 
 
 @_apart
@@ -68,7 +69,8 @@ def orthogonal(x: Array) -> Array:
 @_apart
 def svd(x: Array) -> tuple[Array, Array, Array]:
     """U, the singular values and Vᵀ, with as many columns and rows as there are values."""
-    return tuple(jnp.linalg.svd(x, full_matrices=False))
+    u, values, v = jnp.linalg.svd(x, full_matrices=False)
+    return u, values, v
 
 
 @_apart

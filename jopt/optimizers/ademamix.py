@@ -83,6 +83,6 @@ def ademamix(
     >>> tx = jopt.ademamix(0.1)
     >>> params = {"w": jnp.float32(1.0)}
     >>> updates, state = tx.update({"w": jnp.float32(2.0)}, tx.init(params), params)
-    >>> round(float(jopt.apply_updates(params, updates)['w']), 4)
+    >>> round(float(jopt.apply_updates(params, updates)['w']), 3)
     0.9
     """
