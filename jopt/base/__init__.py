@@ -19,6 +19,7 @@ from jopt.base.call import Call as Call
 from jopt.base.configured import Configured as Configured
 from jopt.base.configured import configured as configured
 from jopt.base.configured import factory as factory
+from jopt.base.doubles import doubles as doubles
 from jopt.base.errors import CallError as CallError
 from jopt.base.errors import CheckpointError as CheckpointError
 from jopt.base.errors import ConfigError as ConfigError

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jopt.base import CheckpointError
+from jopt.base import CheckpointError, doubles
 from jopt.checkpoint import files
 from jopt.checkpoint.leaves import DTYPES, PLAIN, join
 from jopt.core import State, Transform
@@ -56,7 +56,7 @@ def read_optimizer(
             fix=f"Choose one: --which {run.labels[0]}." if run.optimizers else None,
         )
     wide = any(getattr(x, "dtype", None) == np.float64 for x in jax.tree.leaves(params))
-    with jax.enable_x64(wide):
+    with doubles(wide):
         names = flax_weights(params) if flax else None
         return from_state_dict(name, run.optimizers[0], params, names)
 

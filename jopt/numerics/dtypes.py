@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,14 +64,6 @@ def as_pairs(x: Array) -> Array:
 def as_complex(x: Array) -> Array:
     """The inverse of `as_pairs` for complex arrays."""
     return jax.lax.complex(x[..., 0], x[..., 1])
-
-
-def doubles() -> contextlib.AbstractContextManager[Any]:
-    """A context in which arrays may be float64 ones, also where jax makes float32 of them."""
-    # An older jax has it among what is experimental.
-    enable: Any = (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64
-    context: contextlib.AbstractContextManager[Any] = enable(True)
-    return context
 
 
 def number_dtype() -> jnp.dtype:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jopt.numerics.dtypes import cast, doubles
+from jopt.base import doubles
+from jopt.numerics.dtypes import cast
 from jopt.numerics.loops import while_loop
 from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each
 
@@ -69,7 +70,8 @@ def in_range(
     def run(xs: list[Array]) -> tuple[list[Array], list[Array]]:
         found: tuple[list[Array], list[Array]]
         narrow = all(jnp.finfo(d).bits < 64 for d in dtypes)
-        cpu = in_doubles if narrow else twice
+        # An older jax makes float32 of what it lowers outside of the context.
+        cpu = in_doubles if narrow and hasattr(jax, "enable_x64") else twice
         found = jax.lax.platform_dependent(xs, cpu=cpu, default=at_once)
         return found
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jopt.base import doubles
 from jopt.testing.compare import (
     as_numbers,
     close,
@@ -119,7 +120,7 @@ def narrow(subject: Subject, dtype: str) -> None:
 @law(dtypes=("float32", *HALF))
 def x64(subject: Subject, dtype: str) -> None:
     """With float64 enabled, a step still changes no dtype of parameters and state."""
-    with jax.enable_x64(True):
+    with doubles():
         params = subject.params(dtype)
         state = subject.tx.init(params)
         after = jax.eval_shape(subject.step, params, state, subject.grads(dtype, 0))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jopt.base import doubles
 from jopt.core import Transform, apply_updates
 from jopt.core.part import SpecPart
 from jopt.core.tree import Tree
@@ -88,7 +89,7 @@ class Subject:
     def precision(self, dtype: Any) -> contextlib.AbstractContextManager[Any]:
         """Where arrays of this dtype exist."""
         wide = jnp.dtype(dtype) in (np.dtype("float64"), np.dtype("complex128"))
-        return jax.enable_x64(True) if wide else contextlib.nullcontext()
+        return doubles() if wide else contextlib.nullcontext()
 
     def params(self, dtype: Any = "float32", *, seed: int = 0, scale: float = 1.0) -> Any:
         """Parameters."""

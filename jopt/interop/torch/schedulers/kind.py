@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jopt.base import ConfigError, plain
+from jopt.base import ConfigError, doubles, plain
 from jopt.interop.torch.schedulers.saved import Saved
 from jopt.schedules import Plateau
 
@@ -176,5 +176,5 @@ def python(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def exactly(curve: Any, step: Any) -> float:
     """A value in float64."""
     # Inside of a trace, too: all of this is known on the host.
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+    with doubles(), jax.ensure_compile_time_eval():
         return float(curve(step))
