@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jopt.numerics import all_finite, global_norm, global_norms, norm, scaled_norm, scaled_norms
 from jopt.base import doubles
+from jopt.numerics import all_finite, global_norm, global_norms, norm, scaled_norm, scaled_norms
 from jopt.numerics.norms import scaled_matrix_norms
 from jopt.numerics.pieces import ALIKE, BLOCKS, LONG, ROWS, SMALL, in_pieces
 
