@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.core.tree import Tree
+from jopt.minimize.points import FEW
 from jopt.minimize.problem import Objective, Packed, along, traced, untraced, zeros_of_aux
 from jopt.minimize.result import PRECISION, REGION, RUNNING, Minimum
 from jopt.minimize.turn import by_rules, is_flat, noise
-from jopt.numerics import either, truncated_newton
-from jopt.numerics.explicit import stacked
+from jopt.numerics import Truncated, either, in_one, one_kernel, truncated_newton
 from jopt.numerics.loops import while_loop
 
 ENOUGH, POOR, GOOD = 0.15, 0.25, 0.75
@@ -68,7 +68,9 @@ def by_newton(
     value = along(objective, packed, args)
     start = packed.join(x0)
     dtype = start.dtype
+    few = 0 < packed.size <= FEW
     tolerances = [limits[f"tolerance_{of}"].astype(dtype) for of in ("value", "params", "grad")]
+    bars = tolerances, limits["max_steps"]
 
     def look(x: Array) -> Point:
         (f, aux), g = jax.value_and_grad(value, has_aux=True)(x)
@@ -77,58 +79,14 @@ def by_newton(
     def turn(was: Loop) -> Loop:
         here, first = was.here, was.evaluations == 0
         _, product = jax.linearize(jax.grad(lambda x: value(x)[0]), here.x)
-        way = truncated_newton(product, here.g, was.radius, was.norm, ~first)
-        new = look(here.x + way.step)
-
-        # Both reductions are wrong by the last places of the value: where it is all that there is
-        # of them the step is as good as promised, and the gradient says whether it is one.
-        blur, g_new, g_max = noise(here.f), _most(new.g), _most(here.g)
-        finite = jnp.isfinite(new.f) & jnp.isfinite(g_new)
-        kept = jnp.where(finite, (here.f - new.f + blur) / (way.decrease + blur), -jnp.inf)
-        lower = new.f < here.f
-        calmer = (new.f <= here.f + blur) & (g_new <= jnp.minimum(g_max, was.calm) / 2)
-        moved = ~first & (kept > ENOUGH) & (lower | calmer)
-        length = way.length
-        small = jnp.where(length < way.radius, length, way.radius) / 4
-        large = jnp.where((kept > GOOD) & way.on_edge, 2 * way.radius, way.radius)
-        radius = jnp.where(moved & (kept >= POOR), large, small)
-
-        # Where the gradients say that a step lowers the value as promised, and it does not, they
-        # may be wrong: then the difference goes with the length of the step. What rounding makes
-        # does not get less with it.
-        lowers = -jnp.sum((here.g + new.g) / 2 * way.step)
-        off = (jnp.abs(here.f - new.f - lowers) + blur) / length
-        least = jnp.fmin(was.least, off)
-        still = jnp.all(new.x == here.x)
-        blurred = (lowers >= way.decrease / 2) & (off > APART * least)
-        blurred = jnp.where(still, was.blurred, blurred)
-        fell = moved & (here.f - new.f > jnp.sqrt(jnp.finfo(dtype).eps) * jnp.abs(here.f))
-
-        unseen = way.decrease <= blur
-        stop = ~first & ~moved & (unseen | still)
-        at = either(moved | first, new, here)
-        down = jnp.abs(at.g)
-        scaled = down * jnp.maximum(1, jnp.abs(at.x))
-        sizes = [_most(x) for x in (at.x, down, at.x - here.x, scaled)]
-        seen = blurred | (unseen & ~way.on_edge) | is_flat(sizes[3], at.f)
-        status = jnp.where(stop, jnp.where(seen, PRECISION, REGION), RUNNING)
-        did = first, moved, jnp.asarray(True)
-        status = by_rules(status, did, (here.f, at.f), sizes, stacked(tolerances))
-        steps = was.steps + moved.astype(jnp.int32)
-        return Loop(
-            goes_on=(status == RUNNING) & (steps < limits["max_steps"]),
-            here=at,
-            radius=jnp.where(first, was.radius, radius),
-            norm=way.beside,
-            calm=jnp.where(moved & ~lower, g_new, was.calm),
-            least=jnp.where(first | fell, jnp.inf, least),
-            blurred=blurred,
-            steps=steps,
-            evaluations=was.evaluations + 1,
-            products=was.products + way.products,
-            status=status,
-            trace=traced(was.trace, moved | first, steps, at.f),
-        )
+        way = truncated_newton(product, here.g, was.radius, was.norm, ~first, few)
+        new = look(in_one(few, _reached)(here.x, way.step))
+        bare = was._replace(here=here._replace(aux=None), trace=None)
+        then: Loop = in_one(few, _taken)(bare, new._replace(aux=None), way, *bars)
+        given = first | (then.steps > was.steps)
+        aux = either(given, new.aux, here.aux)
+        trace = traced(was.trace, given, then.steps, then.here.f)
+        return then._replace(here=then.here._replace(aux=aux), trace=trace)
 
     aux = zeros_of_aux(objective, packed, args, start)
     infinite, count = jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32)
@@ -159,6 +117,66 @@ def by_newton(
         state=state,
         trace=end.trace,
         products=end.products,
+    )
+
+
+@one_kernel
+def _reached(x: Array, step: Array) -> Array:
+    return x + step
+
+
+@one_kernel
+def _taken(was: Loop, new: Point, way: Truncated, tolerances: list[Array], most: Array) -> Loop:
+    """What follows from a step, or from the start."""
+    here, first, dtype = was.here, was.evaluations == 0, new.x.dtype
+    # Both reductions are wrong by the last places of the value: where it is all that there is
+    # of them the step is as good as promised, and the gradient says whether it is one.
+    blur, g_new, g_max = noise(here.f), _most(new.g), _most(here.g)
+    finite = jnp.isfinite(new.f) & jnp.isfinite(g_new)
+    kept = jnp.where(finite, (here.f - new.f + blur) / (way.decrease + blur), -jnp.inf)
+    lower = new.f < here.f
+    calmer = (new.f <= here.f + blur) & (g_new <= jnp.minimum(g_max, was.calm) / 2)
+    moved = ~first & (kept > ENOUGH) & (lower | calmer)
+    length = way.length
+    small = jnp.where(length < way.radius, length, way.radius) / 4
+    large = jnp.where((kept > GOOD) & way.on_edge, 2 * way.radius, way.radius)
+    radius = jnp.where(moved & (kept >= POOR), large, small)
+
+    # Where the gradients say that a step lowers the value as promised, and it does not, they
+    # may be wrong: then the difference goes with the length of the step. What rounding makes
+    # does not get less with it.
+    lowers = -jnp.sum((here.g + new.g) / 2 * way.step)
+    off = (jnp.abs(here.f - new.f - lowers) + blur) / length
+    least = jnp.fmin(was.least, off)
+    still = jnp.all(new.x == here.x)
+    blurred = (lowers >= way.decrease / 2) & (off > APART * least)
+    blurred = jnp.where(still, was.blurred, blurred)
+    fell = moved & (here.f - new.f > jnp.sqrt(jnp.finfo(dtype).eps) * jnp.abs(here.f))
+
+    unseen = way.decrease <= blur
+    stop = ~first & ~moved & (unseen | still)
+    at = either(moved | first, new, here)
+    down = jnp.abs(at.g)
+    scaled = down * jnp.maximum(1, jnp.abs(at.x))
+    sizes = [_most(x) for x in (at.x, down, at.x - here.x, scaled)]
+    seen = blurred | (unseen & ~way.on_edge) | is_flat(sizes[3], at.f)
+    status = jnp.where(stop, jnp.where(seen, PRECISION, REGION), RUNNING)
+    did = first, moved, jnp.asarray(True)
+    status = by_rules(status, did, (here.f, at.f), sizes, tolerances)
+    steps = was.steps + moved.astype(jnp.int32)
+    return Loop(
+        goes_on=(status == RUNNING) & (steps < most),
+        here=at,
+        radius=jnp.where(first, was.radius, radius),
+        norm=way.beside,
+        calm=jnp.where(moved & ~lower, g_new, was.calm),
+        least=jnp.where(first | fell, jnp.inf, least),
+        blurred=blurred,
+        steps=steps,
+        evaluations=was.evaluations + 1,
+        products=was.products + way.products,
+        status=status,
+        trace=None,
     )
 
 

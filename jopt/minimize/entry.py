@@ -13,9 +13,9 @@ from jopt.core import Transform, chain
 from jopt.core.entrance import arrays, check_key, limit, start_point, wrong
 from jopt.core.tree import Tree
 from jopt.minimize.bounds import laid_bounds
+from jopt.minimize.by_pairs import by_pairs
 from jopt.minimize.problem import Objective, Packed
 from jopt.minimize.result import Minimum
-from jopt.minimize.soon import soon
 from jopt.numerics import number_dtype
 
 Method = Literal["lbfgs", "newton_cg"]
@@ -135,9 +135,13 @@ def minimize(
         problem = "method='newton_cg' knows no bounds, and takes no transform"
         expected = "method='lbfgs' for bounds=, no method= for tx=, or neither of the two"
         raise wrong("minimize", problem, expected, tx if bounds is None else bounds)
-    if tx is None:
-        more = (box,) if method == "lbfgs" else ()
-        found = soon(method, objective, Packed.like(start), kept, start, args, limits, *more)
+    packed = Packed.like(start)
+    if tx is None and method == "lbfgs":
+        found = by_pairs(objective, packed, kept, start, args, limits, box)
+    elif tx is None:
+        from jopt.minimize.by_newton import by_newton  # which few programs need
+
+        found = by_newton(objective, packed, kept, start, args, limits)
     else:
         from jopt.minimize.by_transform import by_transform  # which few programs need
 

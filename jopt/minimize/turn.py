@@ -77,7 +77,7 @@ def by_rules(
     did: tuple[Array, Array, Array],
     values: tuple[Array, Array],
     sizes: Sequence[Array] | Array,
-    limits: Array,
+    limits: Sequence[Array],
 ) -> Array:
     """Why it stops at a point, by the caller's limits; `status` where by none of them.
 
@@ -115,7 +115,7 @@ def decided(
     f_new: Array,
     sizes: Array,
     pairs: Array,
-    limits: Array,
+    limits: Sequence[Array],
     max_steps: Array,
 ) -> tuple[Run, Turn]:
     """What follows from a trial for the run.

@@ -98,6 +98,7 @@ from jopt.numerics.teams import ALONE as ALONE
 from jopt.numerics.teams import Team as Team
 from jopt.numerics.teams import Work as Work
 from jopt.numerics.teams import moved as moved
+from jopt.numerics.trust_region import Truncated as Truncated
 from jopt.numerics.trust_region import truncated_newton as truncated_newton
 from jopt.numerics.vectors import Vector as Vector
 from jopt.numerics.vectors import in_one_array as in_one_array
