@@ -36,7 +36,7 @@ from jopt.core.extras import FUNCTIONS, TREES
 from jopt.core.extras_seen import function_seen, leaves_seen
 from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
-from jopt.core.leaf import Leaf, Outcome
+from jopt.core.leaf import Leaf, Outcome, read_once
 from jopt.core.offloaded import AHEAD
 from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
@@ -110,6 +110,7 @@ class LeafPart(SpecPart):
         joint: dict[int, Outcome] = {}
         if self.spec.elementwise and not self.fuses:
             joint = together.ran(leaves, self.store, self._apply, self._stepped)
+        leaves = read_once(leaves)
         done: list[Outcome] = []
         for i, leaf in enumerate(leaves):
             if i in joint:

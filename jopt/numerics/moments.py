@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -44,7 +45,7 @@ def lerp_by(a: Array, b: Array, share: Array) -> Array:
 
     A rule makes it for every leaf, and a GPU in a kernel of its own for some of them.
     """
-    return jnp.where(share > 0, a, b) + share * (b - a)
+    return jax.lax.select(share > 0, a, b) + share * (b - a)
 
 
 def debias(decay: Array, t: Array) -> Array:
