@@ -34,7 +34,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.dither import thresholds
-from jopt.numerics.explicit import may_be_split, sharded, stacked, whole
+from jopt.numerics.explicit import may_be_split, sharded, whole
+from jopt.numerics.tpu_blocks import Maxima, Spread, views
 
 DECADES = 7
 
@@ -89,39 +90,21 @@ def scales(x: Array, block: int, signed: bool) -> Array:
         least = functools.partial(_of_parts, of=_least_of_rows)
         return scales_of_rows(apart(x), signed, of=_of_parts, least=least)
 
-    of_columns = functools.partial(scales_of_columns, block=block, signed=signed)
+    def where_they_lie(x: Array) -> Array:
+        assert seen is not None, "is not asked then"
+        return scales_of_rows(x, signed, of=seen[0])
+
+    seen = _views(x, x.shape, block)
     found: Array = jax.lax.platform_dependent(
-        x,
-        cpu=on_cpu,
-        tpu=of_columns if _as_columns(x, x.shape, block) else default,
-        default=default,
+        x, cpu=on_cpu, tpu=where_they_lie if seen else default, default=default
     )
     return found
 
 
-def scales_of_columns(x: Array, block: int, signed: bool) -> Array:
-    """The same where the last axis holds whole blocks, with none of them made an axis."""
-
-    def of_columns(x: Array) -> Array:
-        each = (x[..., i : i + block] for i in range(0, x.shape[-1], block))
-        return stacked([_of_rows(one) for one in each], -1)
-
-    return scales_of_rows(x, signed, of=of_columns)
-
-
-COLUMNS = 16
-"""So many blocks of a row, at most, are columns to a TPU, each in kernels of its own."""
-
-
-def _as_columns(x: Array, shape: tuple[int, ...], block: int) -> bool:
-    """Whether a TPU reads blocks of such an array as columns.
-
-    To make an axis of them there moves every entry to another place, and what they share is
-    written down for each. Not of what may be split: a device's part of a column is none of its own.
-    """
-    lead, length = folded(shape, block)
-    fit = lead == len(shape) - 1 > 0 and length % block == 0 and length <= COLUMNS * block
-    return fit and not (sharded(x) or may_be_split(x))
+def _views(x: Array, shape: tuple[int, ...], block: int) -> tuple[Maxima, Spread] | None:
+    """How a TPU reads blocks of such an array; `None` if as others do."""
+    lead, _ = folded(shape, block)
+    return None if lead != len(shape) - 1 or sharded(x) or may_be_split(x) else views(shape, block)
 
 
 PART = 32
@@ -202,20 +185,11 @@ def spread(scale: Array, shape: tuple[int, ...], block: int) -> Array:
         rows = jnp.broadcast_to(scale[..., None], (*scale.shape, block))
         return rows.reshape(*shape[:lead], -1)[..., :length].reshape(shape)
 
-    if not _as_columns(scale, shape, block):
+    seen = _views(scale, shape, block)
+    if seen is None:
         return in_rows(scale)
-    in_columns = functools.partial(spread_over_columns, shape=shape, block=block)
-    found: Array = jax.lax.platform_dependent(scale, tpu=in_columns, default=in_rows)
+    found: Array = jax.lax.platform_dependent(scale, tpu=seen[1], default=in_rows)
     return found
-
-
-def spread_over_columns(scale: Array, shape: tuple[int, ...], block: int) -> Array:
-    """The same where the last axis holds whole blocks."""
-    along = jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
-    each = jnp.broadcast_to(scale[..., :1], shape)
-    for i in range(1, scale.shape[-1]):
-        each = jnp.where(along < i * block, each, scale[..., i : i + 1])
-    return each
 
 
 def to_codes(x: Array, scale: Array, turns: Array, signed: bool) -> Array:
