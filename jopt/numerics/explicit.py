@@ -96,7 +96,8 @@ def mapped_alike(xs: Sequence[Array]) -> tuple[Array, ...]:
 
     A reduction of several arrays some of which are not forgets how the others are split.
     """
-    if not _explicit():
+    on_explicit = any(AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types for x in xs)
+    if not (on_explicit or _explicit()):
         return tuple(xs)
     others: dict[int, Array] = {id(y): y for y in xs}
 

@@ -54,8 +54,8 @@ def in_rows(x: Any) -> Any:
     that is otherwise. On GPUs alone, where decompositions give columns.
     """
     try:  # which few programs need
-        from jax.experimental.layout import Layout, with_layout_constraint
-    except ImportError:  # an older jax cannot say how an array lies: there it is copied
+        from jax.experimental.layout import Format, Layout, with_layout_constraint  # noqa: F401
+    except ImportError:  # an older jax cannot say so, or calls it otherwise: there it is copied
         return x
 
     def lying(x: Any) -> Any:

@@ -94,21 +94,19 @@ def of_ranges(ordinary: Array, small: Array, large: Array, size: int) -> tuple[A
     return factor, jnp.where(factor > 1, small, jnp.where(factor < 1, large, ordinary))
 
 
-def _left(total: Array, size: int, dtype: Any) -> Array:
-    """Whether the sum of so many squares is infinite, or so small that some of them are lost."""
-    info = jnp.finfo(dtype)
-    return (total > float(info.max)) | (total < float(info.tiny) / float(info.eps) * size)
-
-
 def range_factor(total: Array, size: int, dtype: Any = None) -> Array:
     """What to multiply so many numbers by whose squares have this sum: 1, or a power of two.
 
-    `dtype` is what they and the sum are to be of, if not what the sum is of.
+    Not 1 where the sum is infinite, or so small that some squares are lost. `dtype` is what they
+    and the sum are to be of, if not what the sum is of.
     """
-    dtype = total.dtype if dtype is None else dtype
-    one, up = jnp.ones_like(total), _up(dtype)
-    factor = jnp.where(total > float(jnp.finfo(dtype).max), one / up, one * up)
-    return jnp.where(_left(total, size, dtype), factor, one)
+    info = jnp.finfo(total.dtype if dtype is None else dtype)
+    up = _up(info.dtype)
+    # A sum of choices of which one is made: under `jax.vmap` over what explicit axes split, a
+    # choice between constants is not split as the sum is.
+    large = (total > float(info.max)).astype(total.dtype)
+    small = (total < float(info.tiny) / float(info.eps) * size).astype(total.dtype)
+    return large / up + small * up + (1 - large - small)
 
 
 def _up(dtype: Any) -> float:

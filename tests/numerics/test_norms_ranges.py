@@ -12,7 +12,11 @@ from jopt.numerics.norms import scaled_matrix_norms
 from jopt.numerics.pieces import ALIKE, BLOCKS, LONG, ROWS, SMALL, in_pieces
 
 SIZES = np.float32([1e30, 3e19, 1.0, 1e-12, 1e-20, 1e-30, 1e-37])
-DRAW = np.random.default_rng(0).standard_normal
+
+
+def draw(shape):
+    """Numbers of this shape, the same whatever else was drawn before."""
+    return np.random.default_rng(0).standard_normal(shape)
 
 
 @pytest.fixture(params=["cpu", "default"])
@@ -32,7 +36,7 @@ def float64(xs):
 
 def unit():
     shapes = [(3, SMALL // 2), (40, 4096), (7,), (), (0,), (SMALL + 1,)]
-    return [jnp.asarray(DRAW(s), jnp.float32) for s in shapes]
+    return [jnp.asarray(draw(s), jnp.float32) for s in shapes]
 
 
 @pytest.mark.usefixtures("look")
@@ -61,8 +65,8 @@ def test_norms_of_every_size_and_of_sizes_side_by_side():
 
 @pytest.mark.usefixtures("look")
 def test_each_alone_and_each_matrix_alone():
-    xs = [jnp.asarray(DRAW((3, 5)) * s, jnp.float32) for s in SIZES]
-    large = [jnp.asarray(DRAW((40, 4096)) * s, jnp.float32) for s in SIZES[::3]]
+    xs = [jnp.asarray(draw((3, 5)) * s, jnp.float32) for s in SIZES]
+    large = [jnp.asarray(draw((40, 4096)) * s, jnp.float32) for s in SIZES[::3]]
     every = [*large, *xs, large[0].ravel()]
     for f, n, x in zip(*jax.jit(scaled_norms)(every), every, strict=True):
         assert float(n) / float(f) == pytest.approx(float64([x]), rel=1e-6)
@@ -104,7 +108,7 @@ def test_derivatives_of_first_and_second_order_in_both_modes():
 
 @pytest.mark.usefixtures("look")
 def test_runs_side_by_side_have_each_their_own_range():
-    xs = jnp.asarray(DRAW((len(SIZES), 2, 3)), jnp.float32) * SIZES[:, None, None]
+    xs = jnp.asarray(draw((len(SIZES), 2, 3)), jnp.float32) * SIZES[:, None, None]
     factors, norms = jax.jit(jax.vmap(lambda x: scaled_norm([x])))(xs)
     for x, f, n in zip(xs, factors, norms, strict=True):
         assert float(n) / float(f) == pytest.approx(float64([x]), rel=1e-6)
@@ -112,7 +116,7 @@ def test_runs_side_by_side_have_each_their_own_range():
 
 @pytest.mark.usefixtures("look", "x64")
 def test_dtypes():
-    x = DRAW(5)
+    x = draw(5)
     for s in (1e200, 1.0, 1e-200):
         assert float(global_norm([jnp.asarray(x * s)])) == pytest.approx(
             float64([x]) * s, rel=1e-14
@@ -128,7 +132,7 @@ def test_dtypes():
 @pytest.mark.parametrize("axis", [AxisType.Auto, AxisType.Explicit], ids=lambda a: a.name)
 def test_split_over_devices(axis):
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(axis, axis))
-    xs = [jnp.asarray(DRAW(s), jnp.float32) for s in ((64, 2048), (8, 4))]
+    xs = [jnp.asarray(draw(s), jnp.float32) for s in ((64, 2048), (8, 4))]
     run = jax.jit(lambda xs: (*scaled_norm(xs), all_finite(xs), *scaled_norms(xs)[1]))
     for spec in (PartitionSpec("a", "b"), PartitionSpec(None, ("a", "b"))):
         for s in SIZES[[0, 2, 5]]:
@@ -145,7 +149,7 @@ def test_split_over_devices(axis):
 def test_pieces_are_of_whole_rows_and_every_entry_counts_once():
     shapes = [(24, 3072), (50, 7, 300), (3, SMALL), (70_000,), (70_000, 1), (2, 3), (1, 65_537, 2)]
     shapes += [(5,)] * 5
-    xs = [jnp.asarray(DRAW(s), jnp.float32) for s in shapes]
+    xs = [jnp.asarray(draw(s), jnp.float32) for s in shapes]
     for cut in (ROWS, BLOCKS, ALIKE, LONG):
         low, high = in_pieces([(x,) for x in xs], [jnp.abs, lambda x: -x], jnp.max, cut)
         assert low == max(np.abs(x).max() for x in xs)
