@@ -76,7 +76,10 @@ def under(*rooms: str) -> list[Name]:
 def _exported(module: ModuleType) -> list[str]:
     tree = ast.parse(inspect.getsource(module))
     if hasattr(module, "__path__"):
-        imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        # What is imported when it is asked for stands in a block for checkers of types.
+        blocks = [node.body for node in tree.body if isinstance(node, ast.If)]
+        body = [node for block in (tree.body, *blocks) for node in block]
+        imports = [node for node in body if isinstance(node, ast.ImportFrom)]
         named = [a.name for node in imports for a in node.names if a.asname == a.name]
         whole = [node.module or "" for node in imports if node.names[0].name == "*"]
         return named + [name for room in whole for name in _exported(importlib.import_module(room))]

@@ -22,9 +22,9 @@ Key = tuple[str, int, int]
 
 
 class Store:
-    """The results of one task."""
+    """The results of one task; `to_add`, whether more are to be added, of the same data."""
 
-    def __init__(self, task: Task, folder: Path = FOLDER) -> None:
+    def __init__(self, task: Task, folder: Path = FOLDER, *, to_add: bool = True) -> None:
         self.path = folder / f"{task.name}.jsonl"
         self.task = task
         self.rows: dict[Key, dict[str, Any]] = {}
@@ -34,7 +34,8 @@ class Store:
             if "environment" in line:
                 self.environments.append(line["environment"])
             elif "entrant" not in line:
-                self.check(line)
+                if to_add:
+                    self.check(line)
             elif "seed" in line:
                 self.rows[line["entrant"], line["point"], line["seed"]] = line
             else:
