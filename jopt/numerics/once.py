@@ -53,14 +53,19 @@ def in_rows(x: Any) -> Any:
     What goes round in a loop lies as its last maker has it, and is copied in and out where
     that is otherwise. On GPUs alone, where decompositions give columns.
     """
-    try:  # which few programs need
-        from jax.experimental.layout import Format, Layout, with_layout_constraint  # noqa: F401
-    except ImportError:  # an older jax cannot say so, or calls it otherwise: there it is copied
-        return x
+    from jax.experimental import layout  # which few programs need
+
+    if not hasattr(layout, "with_layout_constraint"):
+        return x  # an older jax cannot say how an array lies: there it is copied
+    # Which a jax in between calls otherwise, and has another thing of this name.
+    order: Any = getattr(layout, "DeviceLocalLayout", layout.Layout)
 
     def lying(x: Any) -> Any:
         return jax.tree.map(
-            lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if x.ndim else x, x
+            lambda x: (
+                layout.with_layout_constraint(x, order(tuple(range(x.ndim)))) if x.ndim else x
+            ),
+            x,
         )
 
     return jax.lax.platform_dependent(x, cuda=lying, rocm=lying, default=lambda x: x)
