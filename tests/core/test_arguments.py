@@ -80,7 +80,7 @@ def factories():
     return {
         f"{home}.{name}": made
         for home, module in homes.items()
-        for name, made in vars(module).items()
+        for name, made in inspect.getmembers(module)
         if isinstance(made, types.FunctionType)
         and made.__module__.startswith(
             ("jopt.optim", "jopt.trans", "jopt.wrap", "jopt.sche", "jopt.rec")
