@@ -13,6 +13,7 @@ from jax import Array
 
 from jopt.base import doubles
 from jopt.numerics.dtypes import cast
+from jopt.numerics.explicit import mapped_alike
 from jopt.numerics.loops import while_loop
 from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each
 
@@ -101,12 +102,12 @@ def range_factor(total: Array, size: int, dtype: Any = None) -> Array:
     and the sum are to be of, if not what the sum is of.
     """
     info = jnp.finfo(total.dtype if dtype is None else dtype)
-    up = _up(info.dtype)
-    # A sum of choices of which one is made: under `jax.vmap` over what explicit axes split, a
-    # choice between constants is not split as the sum is.
-    large = (total > float(info.max)).astype(total.dtype)
-    small = (total < float(info.tiny) / float(info.eps) * size).astype(total.dtype)
-    return large / up + small * up + (1 - large - small)
+    # A choice between constants would not be split as the sum is.
+    one, _ = mapped_alike((jnp.ones_like(total), total))
+    infinite = total > float(info.max)
+    factor = jnp.where(infinite, one / _up(info.dtype), one * _up(info.dtype))
+    lost = total < float(info.tiny) / float(info.eps) * size
+    return jnp.where(infinite | lost, factor, one)
 
 
 def _up(dtype: Any) -> float:

@@ -38,6 +38,9 @@ def look(request, monkeypatch):
         return ways[request.param](*xs)
 
     monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+    jax.clear_caches()  # of the programs of another way
+    yield
+    jax.clear_caches()
 
 
 @pytest.mark.usefixtures("look")
