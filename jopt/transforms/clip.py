@@ -14,7 +14,7 @@ from jopt.core.axes import check_axes
 from jopt.core.side_by_side import apart, in_turns
 from jopt.numerics import cast, scaled_norm, scaled_norms
 from jopt.numerics.explicit import stacked
-from jopt.numerics.loops import while_loop
+from jopt.numerics.once import once_if
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
 BY_NORM = Spec("clip_by_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
@@ -104,27 +104,16 @@ def _shares(factor: Any, norm: Any, most: Any, count: int) -> list[tuple[Any, An
     return found
 
 
-@jax.custom_jvp
 def _made_once(factor: Any, norm: Any, most: Any) -> tuple[Any, Any, Any]:
     """What `_short` gives; a CPU would make it anew, norm and all, in every kernel that reads it.
 
     XLA looks into no loop, and hands on what comes out of one as it is.
     """
     like = norm + cast(most, norm.dtype)
-
-    def turn(carry: Any) -> Any:
-        return jnp.zeros_like(carry[0]), _numbers(factor, norm, most)
-
+    start = like, like, like > 0
     # A factor is above 0, which XLA does not know.
-    start = factor > 0, (like, like, like > 0)
-    made: tuple[Any, Any, Any] = while_loop(lambda carry: carry[0], turn, start)[1]
+    made: tuple[Any, Any, Any] = once_if(factor > 0, lambda _: _numbers(factor, norm, most), start)
     return made
-
-
-@_made_once.defjvp
-def _derivative(primals: Any, tangents: Any) -> Any:
-    # Loops have no reverse derivative.
-    return _made_once(*primals), jax.jvp(_numbers, primals, tangents)[1]
 
 
 def _numbers(factor: Any, norm: Any, most: Any) -> tuple[Any, Any, Any]:
