@@ -38,7 +38,7 @@ from jopt.core.groups import Steps
 from jopt.core.kernels import fits, fused, on_cuda
 from jopt.core.leaf import Leaf, Outcome, read_once
 from jopt.core.offloaded import AHEAD
-from jopt.core.one_leaf import Rule, apply_rule, apply_stack, cast_numbers, unview, view
+from jopt.core.one_leaf import Rule, applied, apply_rule, apply_stack, cast_numbers, unview, view
 from jopt.core.part import SpecPart
 from jopt.core.rules import ruled
 from jopt.core.side_by_side import Numbers, behind_steps
@@ -111,6 +111,8 @@ class LeafPart(SpecPart):
         if self.spec.elementwise and not self.fuses:
             joint = together.ran(leaves, self.store, self._apply, self._stepped)
         leaves = read_once(leaves)
+        if not (joint or self.fuses or self.looks or self.store.measures):
+            joint = applied(self.rule, self.ending, self.frozen_options, leaves)
         done: list[Outcome] = []
         for i, leaf in enumerate(leaves):
             if i in joint:

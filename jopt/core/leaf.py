@@ -9,11 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jopt.core.checks import is_sparse
-from jopt.core.side_by_side import NONE, Numbers, traced
+from jopt.core.side_by_side import NONE, Numbers
 from jopt.core.spec import Spec
 from jopt.core.stack import Stack
 from jopt.core.transform import Add, Flow
 from jopt.numerics import cast, compute_dtype
+from jopt.numerics.repeated import traced
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,12 @@ from jopt.core.one_leaf import cast_numbers, view
 from jopt.core.other_tensors import others_through
 from jopt.core.ownership import Lie, lies_of
 from jopt.core.rules import check_rule, of_rule
-from jopt.core.side_by_side import traced
 from jopt.core.some_rows import matrices_of, with_rows
 from jopt.core.spec import Spec
 from jopt.core.transform import Flow, Transform
 from jopt.core.tree import Layout
 from jopt.numerics import real_dtype
+from jopt.numerics.repeated import traced
 
 
 @configured("jopt.", shared=Steps, named_by="spec")

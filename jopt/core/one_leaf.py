@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +13,18 @@ import numpy as np
 from jax import Array
 
 from jopt.core.ending import Ending
+from jopt.core.leaf import Leaf, Outcome
 from jopt.core.rules import ruled
 from jopt.core.side_by_side import Numbers
 from jopt.core.stack import Held, Stack
 from jopt.numerics import as_complex, as_pairs, cast, compute_dtype, is_complex, real_dtype, widest
+from jopt.numerics.repeated import in_batches, traced
 
 Rule = Callable[[Any, Any, Any, Any], tuple[Any, dict[str, Any]]]
 """`rule(g, s, p, h)`: a direction (or a step) and the new slots, see `jopt.leafwise`."""
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def apply_rule(
+def _apply(
     rule: Rule,
     ending: Ending,
     options: tuple[tuple[str, Any], ...],
@@ -45,6 +46,29 @@ def apply_rule(
     d, new = ruled(rule, own, ending.start(gv, pv, seen), SimpleNamespace(**own), pv, shown)
     new |= ending.kept(sv)
     return unview(g, ending.finish(d, gv, new, pv, seen), new, slots)
+
+
+apply_rule = jax.jit(_apply, static_argnums=(0, 1, 2))
+"""One rule on one leaf: the update, and the new slots."""
+_apply_inline = jax.jit(_apply, static_argnums=(0, 1, 2), inline=True)
+
+
+def applied(
+    rule: Rule, ending: Ending, options: tuple[tuple[str, Any], ...], leaves: Sequence[Leaf]
+) -> dict[int, Outcome]:
+    """What comes out of those of the leaves that a trace need not see one by one, by places."""
+    some = {i: x for i, x in enumerate(leaves) if traced(x.g) and not x.resting and x.stack is None}
+    arrays = [(x.g, dict(x.slots), x.p) for x in some.values()]
+    kinds = [(id(x.numbers), x.g.shape) for x in some.values()]
+
+    def one(arrays: Any, numbers: Numbers) -> tuple[Array, dict[str, Array]]:
+        found: tuple[Array, dict[str, Array]] = _apply_inline(
+            rule, ending, options, *arrays, numbers
+        )
+        return found
+
+    done = in_batches(one, arrays, kinds, [x.numbers for x in some.values()])
+    return {i: Outcome(u, slots=new) for i, (u, new) in zip(some, done, strict=True)}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

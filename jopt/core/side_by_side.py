@@ -19,6 +19,7 @@ from jopt.core.checks import is_sparse
 from jopt.numerics import cast, number_dtype, wide_sum
 from jopt.numerics.explicit import stacked
 from jopt.numerics.pieces import SMALL
+from jopt.numerics.repeated import traced
 
 TOGETHER = 8
 """So many leaves of one shape read one array, and run in one kernel. A larger kernel saves hardly
@@ -52,8 +53,7 @@ class Numbers:
     def _read(self, row: Array | None) -> dict[str, Any]:
         if row is None:
             return self.rest
-        each = [jax.lax.index_in_dim(row, i, keepdims=False) for i in range(len(self.names))]
-        return self.rest | dict(zip(self.names, each, strict=True))
+        return self.rest | dict(zip(self.names, _entries(row), strict=True))
 
     def apart(self, count: int) -> list[Numbers]:
         """The same so many times, in arrays that XLA takes for different ones; see `TOGETHER`."""
@@ -116,11 +116,6 @@ def for_each(h: Mapping[str, Any], leaves: Sequence[Array]) -> tuple[list[Any], 
         for row, x in zip(rows, (*leaves, *leaves), strict=True)
     ]
     return seen[: len(leaves)], seen[len(leaves) :]
-
-
-def traced(x: Any) -> bool:
-    """Whether any of these arrays is in a trace; outside nothing can be put in order."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x))
 
 
 def behind_steps(g: Any, *steps: tuple[Array | None, Any]) -> Any:
@@ -204,6 +199,11 @@ def side_by_side(h: Mapping[str, Any]) -> Numbers:
     }
     rest = {k: x for k, x in h.items() if k not in numbers}
     return Numbers(_row([*numbers.values()]) if numbers else None, tuple(numbers), rest)
+
+
+@jax.jit  # one equation for all of them
+def _entries(row: Array) -> list[Array]:
+    return [jax.lax.index_in_dim(row, i, keepdims=False) for i in range(row.shape[0])]
 
 
 @jax.jit

@@ -21,13 +21,13 @@ from jax import Array
 from jopt.core.codecs import Codec, Int8, seed_of
 from jopt.core.kernels import fits
 from jopt.core.leaf import Leaf, Outcome
-from jopt.core.side_by_side import traced
 from jopt.core.slots import Store
 from jopt.core.spec import Slot
 from jopt.numerics.blocks import of_blocks, scales, to_codes
 from jopt.numerics.dither import GOLDEN, turned
 from jopt.numerics.explicit import by_types, may_be_split
 from jopt.numerics.pieces import SMALL
+from jopt.numerics.repeated import traced
 
 MOST = 16 * SMALL
 """So many entries are stepped as one, at most: they and what is made of them are copied."""

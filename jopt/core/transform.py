@@ -31,9 +31,9 @@ from jopt.core.offloaded import entered, left
 from jopt.core.outline import is_stand_in, outline
 from jopt.core.places import boxed
 from jopt.core.row import through
-from jopt.core.side_by_side import traced
 from jopt.core.tree import Layout, Tree, layout_of, match_leaves
 from jopt.numerics.explicit import on_mesh
+from jopt.numerics.repeated import traced
 
 T = TypeVar("T")
 

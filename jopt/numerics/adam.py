@@ -47,7 +47,7 @@ def adam_prepare(h: Any) -> dict[str, Any]:
 
     After that nobody reads t.
     """
-    found = adam_corrections(h.b1, h.b2, h.t) | {"share": share_of(1 - h.b1), "t": None}
+    found = adam_corrections(h.b1, h.b2, h.t) | {"share": share_of(h.b1), "t": None}
     return found | ({"k1_next": 1 / debias(h.b1, h.t + 1)} if h.nesterov else {})
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+_SINGLE = jnp.dtype(jnp.float32)
+
 
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
     """At least float32: bfloat16 and float16 widen, float32, float64 and complex stay.
@@ -16,7 +18,7 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
     >>> compute_dtype(jnp.bfloat16), compute_dtype(jnp.complex64)
     (dtype('float32'), dtype('complex64'))
     """
-    return widest(dtype, jnp.float32)
+    return _widest(jnp.dtype(dtype), _SINGLE)
 
 
 def widest(*dtypes: DTypeLike) -> jnp.dtype:

@@ -35,9 +35,12 @@ def lerp(a: Array, b: Array, weight: Array) -> Array:
     return jnp.where(near, a, b) + jnp.where(near, weight, weight - 1) * (b - a)
 
 
-def share_of(weight: Array) -> Array:
-    """For `lerp_by`: how far it is from the nearer end, less than 0 from b; a weight above 0."""
-    return jnp.where(weight < 0.5, weight, weight - 1)
+def share_of(decay: Array) -> Array:
+    """For `lerp_by` with the weight 1 − decay: how far that is from the nearer end, below 0 from b.
+
+    A decay below 1. Of (1 − decay) − 1 XLA makes −decay, and goes over all of a program once more.
+    """
+    return jnp.where(decay > 0.5, 1 - decay, -decay)
 
 
 def lerp_by(a: Array, b: Array, share: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.explicit import may_be_split, sharded, stacked
+from jopt.numerics.repeated import in_batches
 
 SMALL = 65_536
 """An array of at most so many entries is read together with the other small ones."""
@@ -83,7 +85,7 @@ def in_pieces(
     """
     made = made or one_by_one(over)
 
-    @jax.jit  # traced once for each shape
+    @functools.partial(jax.jit, inline=True)
     def pieces(x: Side) -> list[Array]:
         x, axes = _cut(x, cut.most)
         return [_flat(total) for total in made(x, each, axes)]
@@ -93,13 +95,14 @@ def in_pieces(
     for x in xs:
         (apart if any(sharded(a) or may_be_split(a) for a in x) else whole).append(x)
     small = [x for x in whole if x[0].size <= SMALL]
-    parts = [pieces(x) for x in whole if x[0].size > SMALL]
+    large = [x for x in whole if x[0].size > SMALL]
+    parts = in_batches(lambda x, _: pieces(x), large, [x[0].shape for x in large])
     if not cut.parts:
         alike, small = _alike(small)
         parts += [made(side, each, (1,)) for side in alike]
     if small:
-        joined = tuple(_joined(side, cut.parts or 1) for side in zip(*small, strict=True))
-        parts.append(made(joined, each, (1,)))
+        joined = tuple(_joined(side, cut.parts) for side in zip(*small, strict=True))
+        parts.append([x.reshape(-1) for x in made(joined, each, (joined[0].ndim - 1,))])
     parts = jax.lax.optimization_barrier(parts)
     found = [
         made(x, each, range(x[0].ndim))
@@ -207,12 +210,13 @@ def _cut(side: Side, most: int) -> tuple[Side, tuple[int, ...]]:
 
 
 def _joined(small: Sequence[Array], parts: int) -> Array:
-    """Small arrays as one of so many rows, with zeros at the end."""
+    """Small arrays as one of so many rows, with zeros at the end; of no rows if it is one."""
     flat = [_flat(x) for x in small]
     of = sum(x.size for x in flat)
-    rest = -of % parts
+    rest = -of % max(parts, 1)
     flat += [jnp.zeros(rest, flat[0].dtype)] if rest else []
-    return jax.lax.concatenate(flat, 0).reshape(parts, (of + rest) // parts)
+    one: Array = jax.lax.concatenate(flat, 0)
+    return one.reshape(parts, (of + rest) // parts) if parts > 1 else one
 
 
 def _flat(x: Array) -> Array:

@@ -15,6 +15,7 @@ from jopt.core.side_by_side import apart, in_turns
 from jopt.numerics import cast, scaled_norm, scaled_norms
 from jopt.numerics.explicit import stacked
 from jopt.numerics.once import once_if
+from jopt.numerics.repeated import in_batches
 
 BY_VALUE = Spec("clip_by_value", (Hyper("max_value", "[0, inf)"),), steps=False)
 BY_NORM = Spec("clip_by_norm", (Hyper("max_norm", "[0, inf)"),), steps=False)
@@ -49,7 +50,9 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
     turns = in_turns(x.shape for x in g)
     rows = _shares(*scaled_norm(g), h.max_norm, max(turns) + 1)
     rows = [(cast(to_one, g[0].dtype), cast(x, g[0].dtype), one) for to_one, x, one in rows]
-    return [_shortened(x, *rows[turn]) for x, turn in zip(g, turns, strict=True)], {}
+    kinds = [(x.shape, turn) for x, turn in zip(g, turns, strict=True)]
+    of_each = [rows[turn] for turn in turns]
+    return in_batches(lambda x, row: _shortened(x, *row), g, kinds, of_each), {}
 
 
 def _by_block_rms(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
