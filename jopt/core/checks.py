@@ -157,7 +157,8 @@ def check_slot(who: str, slot: str, tree: Any, paths: Sequence[Path]) -> None:
 
 def is_sparse(g: Any) -> bool:
     """Whether a gradient leaf is a sparse array; asks without importing jax's sparse module."""
-    return hasattr(g, "n_sparse") and hasattr(g, "indices")
+    # What is an array at once: a tracer takes its time to say what it has not.
+    return not isinstance(g, Array) and hasattr(g, "n_sparse") and hasattr(g, "indices")
 
 
 def on_values(u: Any, f: Callable[[Any], Any]) -> Any:

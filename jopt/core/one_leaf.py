@@ -59,15 +59,13 @@ def applied(
     """What comes out of those of the leaves that a trace need not see one by one, by places."""
     some = {i: x for i, x in enumerate(leaves) if traced(x.g) and not x.resting and x.stack is None}
     arrays = [(x.g, dict(x.slots), x.p) for x in some.values()]
-    kinds = [(id(x.numbers), x.g.shape) for x in some.values()]
+    kinds = [x.g.shape for x in some.values()]
 
-    def one(arrays: Any, numbers: Numbers) -> tuple[Array, dict[str, Array]]:
-        found: tuple[Array, dict[str, Array]] = _apply_inline(
-            rule, ending, options, *arrays, numbers
-        )
-        return found
+    def by(run: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+        return lambda arrays, numbers: run(rule, ending, options, *arrays, numbers)
 
-    done = in_batches(one, arrays, kinds, [x.numbers for x in some.values()])
+    numbers = [x.numbers for x in some.values()]
+    done = in_batches(by(_apply_inline), arrays, kinds, numbers, alone=by(apply_rule))
     return {i: Outcome(u, slots=new) for i, (u, new) in zip(some, done, strict=True)}
 
 

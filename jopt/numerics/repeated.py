@@ -5,6 +5,7 @@ What XLA compiles is the same, for it puts the body of a call where the call is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -12,6 +13,11 @@ import jax
 
 MOST = 8
 """At most so many are one call. A larger one saves hardly anything more, and is longer to trace."""
+FEW = 16
+"""Fewer than so many of a kind are lowered as fast alone: a function of eight is eight to lower."""
+
+Each = Callable[[Any, Any], Any]
+"""`f(row, common)`: of a row of arrays, and of what it has in common with others."""
 
 
 def traced(x: Any) -> bool:
@@ -20,31 +26,37 @@ def traced(x: Any) -> bool:
 
 
 def in_batches(
-    f: Callable[[Any, Any], Any],
+    f: Each,
     rows: Sequence[Any],
     kinds: Sequence[Hashable],
     common: Sequence[Any] | None = None,
+    alone: Each | None = None,
 ) -> list[Any]:
     """`f(row, common)` for each of these rows of arrays.
 
-    In a trace, rows of one kind are one call of a function that is traced once: they have the same
-    shapes and, if any, the same `common`. Outside each is computed alone: a call of other numbers
-    of arrays would be another program to compile. What `f` calls should be inlined into it, or XLA
-    has to put calls in their place twice.
+    In a trace, rows of one kind, which are of the same shapes, are calls of a function that is
+    traced once, each of rows with one and the same `common`. A few are computed alone, by `alone`
+    if that is given, as are all outside: there a call of other numbers of arrays would be another
+    program to compile. What `f` calls should be inlined into it, or XLA has to put calls in their
+    place twice.
     """
+    alone = alone or f
     shared = [None] * len(rows) if common is None else common
     if not traced((rows, shared)):
-        return [f(row, of) for row, of in zip(rows, shared, strict=True)]
+        return [alone(row, of) for row, of in zip(rows, shared, strict=True)]
 
     @jax.jit
     def batch(rows: list[Any], common: Any) -> list[Any]:
         return [f(row, common) for row in rows]
 
-    of_kind: dict[Hashable, list[int]] = {}
+    alike: dict[tuple[Hashable, int], list[int]] = {}
     for i, kind in enumerate(kinds):
-        of_kind.setdefault(kind, []).append(i)
-    found: dict[int, Any] = {}
-    for members in of_kind.values():
+        alike.setdefault((kind, id(shared[i])), []).append(i)
+    count, found = Counter(kinds), dict[int, Any]()
+    for (kind, _), members in alike.items():
+        if count[kind] < FEW:
+            found |= {i: alone(rows[i], shared[i]) for i in members}
+            continue
         for some in (members[i : i + MOST] for i in range(0, len(members), MOST)):
             done = batch([rows[i] for i in some], shared[some[0]])
             found |= zip(some, done, strict=True)

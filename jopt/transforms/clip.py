@@ -50,9 +50,8 @@ def _by_global_norm(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]
     turns = in_turns(x.shape for x in g)
     rows = _shares(*scaled_norm(g), h.max_norm, max(turns) + 1)
     rows = [(cast(to_one, g[0].dtype), cast(x, g[0].dtype), one) for to_one, x, one in rows]
-    kinds = [(x.shape, turn) for x, turn in zip(g, turns, strict=True)]
-    of_each = [rows[turn] for turn in turns]
-    return in_batches(lambda x, row: _shortened(x, *row), g, kinds, of_each), {}
+    shapes, of_each = [x.shape for x in g], [rows[turn] for turn in turns]
+    return in_batches(lambda x, row: _shortened(x, *row), g, shapes, of_each), {}
 
 
 def _by_block_rms(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
