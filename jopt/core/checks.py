@@ -232,6 +232,8 @@ def as_values(who: str, path: str, x: Any) -> Any:
 
 def as_array(who: str, path: str, x: Any) -> Any:
     """`x` as something with a shape and a dtype that jax has; Python numbers become arrays."""
+    if isinstance(x, Array):  # nearly always, and a tracer takes its time to say what it has
+        return x
     held = isinstance(x, np.ndarray | np.generic)
     if not held and hasattr(x, "shape") and hasattr(x, "dtype"):
         return x

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -55,7 +54,7 @@ def load_by_load(
     @functools.partial(jax.jit, static_argnums=0)  # loads that are alike are traced once
     def ran(stacks: tuple[Stack | None, ...], arrays: list[Arrays]) -> list[Pair]:
         like = zip(stacks, arrays, strict=True)
-        of = [replace(first, stack=stack, g=g, slots=s, p=p) for stack, (g, s, p) in like]
+        of = [first.but(stack=stack, g=g, slots=s, p=p) for stack, (g, s, p) in like]
         return [(x.update, x.slots) for x in run(of)]
 
     first = leaves[0]  # whose numbers are those of all

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,7 +122,7 @@ class LeafPart(SpecPart):
             if done and (self.looks or self.store.measures):
                 before, out = leaves[i - 1].p if self.spec.steps else None, done[-1]
                 moved = (None, out.moved) if out.update is None else (before, out.update)
-                leaf = replace(leaf, g=behind_steps(leaf.g, moved))
+                leaf = leaf.but(g=behind_steps(leaf.g, moved))
             done.append(self.store.returned(leaf, self._one(leaf)))
         return done, {}
 
@@ -163,7 +162,7 @@ class LeafPart(SpecPart):
     ) -> tuple[Array, dict[str, Any]]:
         """The update of a leaf of which these are the arrays, and what its slots are stored as."""
         slots = self.store.decoded_all(stored, leaf.name, p)
-        at = replace(leaf, g=g, p=p, stored=stored, slots=slots, numbers=numbers, step=step)
+        at = leaf.but(g=g, p=p, stored=stored, slots=slots, numbers=numbers, step=step)
         out = self._applied(at)
         held = [s for s in self.slots if s.name in stored]
         return out.update, {s.name: self.store.of(s, at, out) for s in held}
@@ -226,7 +225,7 @@ class TreePart(SpecPart):
     ) -> tuple[list[Outcome], dict[str, Array]]:
         """Apply the rule; see `SpecPart.run`."""
         # A state that a serializer gave back holds NumPy's arrays, and no rule need know.
-        seen = [jax.tree.map(jnp.asarray, (x.g, dict(x.slots), x.p)) for x in leaves]
+        seen = jax.tree.map(jnp.asarray, [(x.g, dict(x.slots), x.p) for x in leaves])
         views = [view(*x) for x in seen]
         shared = {name: jnp.asarray(x) for name, x in shared.items()}
         s = {slot.name: [v[1].get(slot.name) for v in views] for slot in self.slots}

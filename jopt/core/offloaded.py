@@ -21,7 +21,7 @@ def in_host_memory(x: Any) -> bool:
     if not isinstance(x, Array):
         return False
     space = getattr(jax.typeof(x), "memory_space", None)  # jax 0.7 and newer say
-    return space is not None and bool(space == jax.memory.Space.Host)
+    return space is not None and space is jax.memory.Space.Host
 
 
 def brought_in(stored: Any) -> Any:

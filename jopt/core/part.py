@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -147,7 +146,7 @@ class SpecPart(Asked):
         rows = read_by(self.name, *made, known, options, counts, paths, shapes, alone)
         ages = [None if counts is None else counts.age(path) for path in paths]
         found = zip(leaves, rows, ages, strict=True)
-        return [replace(x, numbers=row, age=age) for x, row, age in found]
+        return [x.but(numbers=row, age=age) for x, row, age in found]
 
     def _ran(
         self, leaves: list[Leaf], key: str, flow: Flow, node: Node, new: Node

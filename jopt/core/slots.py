@@ -139,7 +139,7 @@ class Store:
         stored = brought_in(after(leaf.resting, behind))
         like = leaf.g if leaf.p is None else leaf.p
         slots = self.decoded_all(stored, leaf.name, like, leaf.stack)
-        return replace(leaf, stored=stored, slots=slots)
+        return leaf.but(stored=stored, slots=slots)
 
     def returned(self, leaf: Leaf, out: Outcome) -> Outcome:
         """What came out of it, with the slots stored where they rested."""

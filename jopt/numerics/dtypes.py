@@ -37,12 +37,17 @@ def cast(x: Array, dtype: DTypeLike) -> Array:
     return x if x.dtype == dtype and not x.weak_type else x.astype(dtype)
 
 
+@functools.lru_cache(maxsize=256)
+def _of_sum(p: jnp.dtype, u: jnp.dtype) -> jnp.dtype:
+    return widest(compute_dtype(p), u)
+
+
 def wide_sum(p: Array, u: Array) -> Array:
     """p + u in at least float32, and in the wider dtype of the two.
 
     An update of more digits than float32's, as wide masters give, keeps them up to the sum.
     """
-    wide = widest(compute_dtype(p.dtype), u.dtype)
+    wide = _of_sum(p.dtype, u.dtype)
     return jax.lax.add(cast(p, wide), cast(u, wide))
 
 

@@ -11,7 +11,7 @@ from jax import Array
 
 from jopt.numerics.dtypes import as_pairs, cast, compute_dtype, real_dtype, widest
 from jopt.numerics.explicit import mapped_alike
-from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, Side, each_in_pieces, in_pieces
+from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each, Fewer, Side, each_in_pieces, in_pieces
 from jopt.numerics.ranges import in_range
 from jopt.numerics.roots import safe_sqrt
 
@@ -45,12 +45,12 @@ def scaled_norm(xs: Sequence[Array]) -> tuple[Array, Array]:
         return jnp.ones(()), jnp.zeros(())
     dtype = widest(*(compute_dtype(real_dtype(x.dtype)) for x in xs))
 
-    def sums(xs: list[Array], ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
-        alike = [(cast(wide(x), dtype),) for x in xs]
+    def sums(xs: Fewer, ways: Sequence[Sequence[Each]], cut: Cut) -> list[list[Array]]:
         each = [each for (each,) in ways]
-        return [[total] for total in in_pieces(alike, each, add_up, cut, sums_after)]
+        return [[x] for x in in_pieces(xs.sides, each, add_up, cut, sums_after, xs.joined)]
 
-    (factor,), (total,) = in_range(sums, [*xs], [sum(x.size for x in xs)], [dtype])
+    alike = Fewer.of([cast(wide(x), dtype) for x in xs])
+    (factor,), (total,) = in_range(sums, alike, [sum(x.size for x in xs)], [dtype])
     return factor, safe_sqrt(total)
 
 
@@ -146,9 +146,10 @@ def sums_after(x: Side, each: Sequence[Each], axes: Sequence[int]) -> list[Array
 
     def add(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, ...]:
         made = zip(each, a[count:], b[count:], strict=True)
-        totals = [m + n + f(*a[:count]) + f(*b[:count]) for f, m, n in made]
+        totals = [plus(plus(plus(m, n), f(*a[:count])), f(*b[:count])) for f, m, n in made]
         return (*map(jnp.zeros_like, a[:count]), *totals)
 
+    plus = jax.lax.add  # by primitives, as `add_up`
     start, none = jnp.zeros((), first.dtype), jnp.zeros_like(first)
     operands = mapped_alike((*x, *[none] * len(each)))
     found: list[Array] = jax.lax.reduce(operands, (start,) * len(operands), add, axes)
@@ -176,11 +177,11 @@ def all_finite(xs: Sequence[Array]) -> Array:
     if not xs:
         return jnp.ones((), bool)
 
-    def by(cut: Cut) -> Callable[[list[Array]], Array]:
-        return lambda xs: in_pieces([(x,) for x in xs], [jnp.isfinite], jnp.all, cut)[0]
+    def by(cut: Cut) -> Callable[[Fewer], Array]:
+        return lambda xs: in_pieces(xs.sides, [jnp.isfinite], jnp.all, cut, None, xs.joined)[0]
 
     found: Array = jax.lax.platform_dependent(
-        [wide(x) for x in xs], cpu=by(ROWS), default=by(BLOCKS)
+        Fewer.of([wide(x) for x in xs]), cpu=by(ROWS), default=by(BLOCKS)
     )
     return found
 

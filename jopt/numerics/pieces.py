@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jopt.numerics.explicit import may_be_split, sharded, stacked
-from jopt.numerics.repeated import in_batches
+from jopt.numerics.repeated import of_batches
 
 SMALL = 65_536
 """An array of at most so many entries is read together with the other small ones."""
@@ -63,17 +63,47 @@ def one_by_one(over: Callable[..., Array]) -> Made:
     return made
 
 
+class Fewer(NamedTuple):
+    """The entries of many arrays, and zeros, in fewer of them: the small ones are one vector.
+
+    For what looks at them several times: each time each of them takes time to trace.
+    """
+
+    apart: list[Array]
+    one: list[Array]
+
+    @staticmethod
+    def of(xs: Sequence[Array]) -> Fewer:
+        """These arrays."""
+        apart: list[Array] = []
+        small: list[Array] = []
+        for x in xs:
+            (apart if x.size > SMALL or sharded(x) or may_be_split(x) else small).append(x)
+        return Fewer(apart, [_joined(small, BLOCKS.parts).reshape(-1)] if small else [])
+
+    @property
+    def sides(self) -> list[Side]:
+        """Those that are apart, for `in_pieces`."""
+        return [(x,) for x in self.apart]
+
+    @property
+    def joined(self) -> list[Side]:
+        """The one, if there is one."""
+        return [(x,) for x in self.one]
+
+
 def in_pieces(
     xs: Sequence[Side],
     each: Sequence[Each],
     over: Callable[..., Array],
     cut: Cut = ROWS,
     made: Made | None = None,
+    joined: Sequence[Side] = (),
 ) -> list[Array]:
     """`over` of every entry of all arrays, after each of these functions.
 
     `made` is how it is made of one array after all of them, if there is a better way than one
-    reduction for each.
+    reduction for each. What is `joined` are small ones that are one already; see `Fewer`.
 
     An array alone costs a GPU two kernels, one for pieces and one for the whole, and a small
     array as many as a large one. Here a large array is reduced to pieces in one kernel, whatever
@@ -94,16 +124,22 @@ def in_pieces(
     whole: list[Side] = []
     for x in xs:
         (apart if any(sharded(a) or may_be_split(a) for a in x) else whole).append(x)
-    small = [x for x in whole if x[0].size <= SMALL]
+    small = [*joined, *(x for x in whole if x[0].size <= SMALL)]
     large = [x for x in whole if x[0].size > SMALL]
-    parts = in_batches(lambda x, _: pieces(x), large, [x[0].shape for x in large])
+
+    def together(some: Sequence[Side]) -> list[list[Array]]:
+        found: list[list[Array]] = jax.lax.optimization_barrier([*map(pieces, some)])
+        return found
+
+    parts = [x for some in of_batches(together, large, [x[0].shape for x in large]) for x in some]
+    beside: list[list[Array]] = []
     if not cut.parts:
         alike, small = _alike(small)
-        parts += [made(side, each, (1,)) for side in alike]
+        beside += [made(side, each, (1,)) for side in alike]
     if small:
-        joined = tuple(_joined(side, cut.parts) for side in zip(*small, strict=True))
-        parts.append([x.reshape(-1) for x in made(joined, each, (joined[0].ndim - 1,))])
-    parts = jax.lax.optimization_barrier(parts)
+        rows = tuple(_joined(side, cut.parts) for side in zip(*small, strict=True))
+        beside.append([x.reshape(-1) for x in made(rows, each, (rows[0].ndim - 1,))])
+    parts += jax.lax.optimization_barrier(beside)
     found = [
         made(x, each, range(x[0].ndim))
         if any(map(sharded, x)) or x[0].size <= SMALL

@@ -17,12 +17,15 @@ from jopt.numerics.explicit import mapped_alike
 from jopt.numerics.loops import while_loop
 from jopt.numerics.pieces import BLOCKS, ROWS, Cut, Each
 
-Sums = Callable[[list[Array], Sequence[Sequence[Each]], Cut], list[list[Array]]]
+Arrays = Any
+"""A tree of arrays."""
+
+Sums = Callable[[Arrays, Sequence[Sequence[Each]], Cut], list[list[Array]]]
 """Sums over arrays in several ways, each of which says what is summed for each of the sums."""
 
 
 def in_range(
-    sums: Sums, xs: list[Array], sizes: Sequence[int], dtypes: Sequence[Any]
+    sums: Sums, xs: Arrays, sizes: Sequence[int], dtypes: Sequence[Any]
 ) -> tuple[list[Array], list[Array]]:
     """Factors, powers of two and nearly always 1, and the sums of the squares times their squares.
 
@@ -39,9 +42,9 @@ def in_range(
     - `sizes`: of how many squares each sum is; `dtypes`: of which dtype.
     """
 
-    def twice(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+    def twice(xs: Arrays) -> tuple[list[Array], list[Array]]:
         @jax.jit  # traced and lowered once for both looks
-        def look(xs: list[Array], factors: list[Array]) -> list[Array]:
+        def look(xs: Arrays, factors: list[Array]) -> list[Array]:
             return sums(xs, [[*map(_squares_by, factors)]], ROWS)[0]
 
         first = look(xs, [jnp.ones((), dtype) for dtype in dtypes])
@@ -55,20 +58,20 @@ def in_range(
         found: tuple[Array, list[Array]] = while_loop(lambda c: c[0], again, (out, first))
         return factors, found[1]
 
-    def in_doubles(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+    def in_doubles(xs: Arrays) -> tuple[list[Array], list[Array]]:
         with doubles():
             found = sums(xs, [[_square_in_doubles] * len(sizes)], ROWS)[0]
             factors = [*map(range_factor, found, sizes, dtypes)]
             totals = [total * f * f for total, f in zip(found, factors, strict=True)]
             return [*map(cast, factors, dtypes)], [*map(cast, totals, dtypes)]
 
-    def at_once(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+    def at_once(xs: Arrays) -> tuple[list[Array], list[Array]]:
         found = sums(xs, [[f] * len(sizes) for f in RANGES], BLOCKS)
         factors, totals = zip(*map(of_ranges, *found, sizes), strict=True)
         return [*factors], [*totals]
 
     @jax.custom_jvp
-    def run(xs: list[Array]) -> tuple[list[Array], list[Array]]:
+    def run(xs: Arrays) -> tuple[list[Array], list[Array]]:
         found: tuple[list[Array], list[Array]]
         narrow = all(jnp.finfo(d).bits < 64 for d in dtypes)
         # An older jax makes float32 of what it lowers outside of the context.
@@ -126,7 +129,10 @@ def _square_in_doubles(x: Array) -> Array:
 
 def _square_by(factor: float, x: Array) -> Array:
     # Of single numbers XLA makes (x·c)·(x·c) to (x·x)·(c·c), which is out of range. Not so of this.
-    return jax.lax.square(jnp.where(x == 0, 0, x * factor))
+    # (And by primitives: it is traced many times for each norm.)
+    nothing = jax.lax.full_like(x, 0)
+    made = jax.lax.mul(x, jax.lax.full_like(x, factor))
+    return jax.lax.square(jax.lax.select(jax.lax.eq(x, nothing), nothing, made))
 
 
 RANGES: tuple[Callable[[Array], Array], ...] = (

@@ -6,7 +6,7 @@ What XLA compiles is the same, for it puts the body of a call where the call is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -49,15 +49,36 @@ def in_batches(
     def batch(rows: list[Any], common: Any) -> list[Any]:
         return [f(row, common) for row in rows]
 
-    alike: dict[tuple[Hashable, int], list[int]] = {}
-    for i, kind in enumerate(kinds):
-        alike.setdefault((kind, id(shared[i])), []).append(i)
-    count, found = Counter(kinds), dict[int, Any]()
-    for (kind, _), members in alike.items():
-        if count[kind] < FEW:
-            found |= {i: alone(rows[i], shared[i]) for i in members}
-            continue
-        for some in (members[i : i + MOST] for i in range(0, len(members), MOST)):
-            done = batch([rows[i] for i in some], shared[some[0]])
-            found |= zip(some, done, strict=True)
+    found = dict[int, Any]()
+    for some, few in _batches(kinds, [*map(id, shared)]):
+        of, mine = shared[some[0]], [rows[i] for i in some]
+        done = [alone(row, of) for row in mine] if few else batch(mine, of)
+        found |= zip(some, done, strict=True)
     return [found[i] for i in range(len(rows))]
+
+
+def of_batches(
+    f: Callable[[Any], Any], rows: Sequence[Any], kinds: Sequence[Hashable]
+) -> list[Any]:
+    """`f` of some of these rows of arrays together, for all of them, by the same batches.
+
+    What it gives is not told apart by rows: a call of fewer results takes less to trace.
+    """
+    if not traced(rows):
+        return [f([row]) for row in rows]
+    batch = jax.jit(f)
+    of = [([rows[i] for i in some], few) for some, few in _batches(kinds, [0] * len(rows))]
+    return [f(mine) if few else batch(mine) for mine, few in of]
+
+
+def _batches(
+    kinds: Sequence[Hashable], common: Sequence[int]
+) -> Iterator[tuple[Sequence[int], bool]]:
+    """Which rows are told together, of one kind and with the same in common; and whether alone."""
+    alike: dict[tuple[Hashable, int], list[int]] = {}
+    for i, key in enumerate(zip(kinds, common, strict=True)):
+        alike.setdefault(key, []).append(i)
+    count = Counter(kinds)
+    for (kind, _), members in alike.items():
+        for i in range(0, len(members), MOST):
+            yield members[i : i + MOST], count[kind] < FEW

@@ -65,3 +65,12 @@ def test_a_norm_beyond_all_numbers_is_infinite_and_zeros_have_none():
     assert global_norm([jnp.array([jnp.inf, 1.0])]) == jnp.inf
     assert jnp.isnan(global_norm([jnp.array([jnp.nan, 3e38])]))
     assert global_norm([jnp.zeros(4)]) == norm(jnp.zeros(0)) == 0
+
+
+@pytest.mark.parametrize("f", [global_norm, all_finite])
+def test_each_way_of_each_platform_is_told_of_the_small_arrays_as_of_one(f):
+    small, large = [jnp.ones(37)] * 50, [jnp.ones((2, SMALL))] * 2
+    text = str(jax.make_jaxpr(f)([*small, *large]))
+    # Once where they are joined; what is there in several ways has one array of them.
+    assert sum(line.count("f32[37]") for line in text.splitlines()) == 50
+    np.testing.assert_allclose(global_norm([*small, *large]), np.sqrt(50 * 37 + 4 * SMALL), rtol=1e-6)
