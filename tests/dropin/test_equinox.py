@@ -53,6 +53,7 @@ def with_jopt(model, updates):
     return eqx.combine(jopt.apply_updates(arrays, updates), rest)
 
 
+@pytest.mark.optimized  # bits of two programs are compared
 @pytest.mark.parametrize("label", TRANSFORMS)
 def test_equals_a_loop_over_plain_dicts(label):
     tx = TRANSFORMS[label]()
