@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("jopt")
 # Bytes of programs kept, and memory maps of one process, of which Linux allows 65,530: each
 # program takes some.
 MOST_KEPT = 2 << 30
-MOST_MAPS = 20_000
+MOST_MAPS = 40_000
 
 SOONER = "--xla_cpu_use_fusion_emitters=false"
 

@@ -34,7 +34,7 @@ def adam_direction(
     mu: Array, nu: Array, eps: Array, k1: Array, k2: Array, eps_root: Array | None = None
 ) -> Ratio:
     """k₁·μ / (k₂·√ν + ε)."""
-    return Ratio(k1 * mu, adam_root(nu, k2, eps_root) + eps)
+    return Ratio(mu, adam_root(nu, k2, eps_root) + eps, k1)
 
 
 def adam_ahead(g: Array, mu: Array, b1: Array, k1: Array, k1_next: Array) -> Array:

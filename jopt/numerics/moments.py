@@ -18,15 +18,17 @@ class Ratio(NamedTuple):
 
     over: Array
     under: Array
+    by: Array | None = None
+    """A number that `over` is to be multiplied by, so that it is with the learning rate at once."""
 
     def times(self, factor: Array) -> Array:
-        """factor·over / under."""
-        return factor * self.over / self.under
+        """factor·by·over / under."""
+        return (factor if self.by is None else factor * self.by) * self.over / self.under
 
     @property
     def value(self) -> Array:
-        """over / under."""
-        return self.over / self.under
+        """by·over / under."""
+        return (self.over if self.by is None else self.by * self.over) / self.under
 
 
 def lerp(a: Array, b: Array, weight: Array) -> Array:

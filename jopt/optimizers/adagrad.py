@@ -43,7 +43,7 @@ def prepare(h: Any) -> dict[str, Any]:
 def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adagrad`."""
     total = s.sum_of_squares + jnp.square(g)
-    return Ratio(h.share * g, safe_sqrt(total) + h.eps), {"sum_of_squares": total}
+    return Ratio(g, safe_sqrt(total) + h.eps, h.share), {"sum_of_squares": total}
 
 
 @optimizer(SPEC, rule, prepare=prepare)

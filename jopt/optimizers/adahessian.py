@@ -51,7 +51,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     root = h.k2 * safe_sqrt(s.nu)
     flat = ~(root > 0)  # where a power has no derivative
     power = jnp.where(flat, 0, jnp.power(jnp.where(flat, 1, root), h.hessian_power))
-    return Ratio(h.k1 * mu, power + h.eps), {"mu": mu, "nu": s.nu}
+    return Ratio(mu, power + h.eps, h.k1), {"mu": mu, "nu": s.nu}
 
 
 def renewal(estimate: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:

@@ -33,7 +33,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     """See `adamax`."""
     mu = lerp(s.mu, g, 1 - h.b1)
     nu = jnp.maximum(h.b2 * s.nu, jnp.abs(g) + h.eps)
-    return Ratio(h.k1 * mu, nu), {"mu": mu, "nu": nu}
+    return Ratio(mu, nu, h.k1), {"mu": mu, "nu": nu}
 
 
 @optimizer(SPEC, rule, prepare=prepare)

@@ -34,7 +34,7 @@ def rule(g: Any, s: Any, p: Any, h: Any) -> tuple[Any, dict[str, Any]]:
     # Infinite squares would be NaN at the next step, as ∞ − ∞.
     square = jnp.minimum(jnp.square(g), float(jnp.finfo(g.dtype).max))
     nu = lerp(s.nu, square, 1 - h.b2)
-    return Ratio(h.factor * mu, jnp.sqrt(nu) + h.eps), {"mu": mu, "nu": nu}
+    return Ratio(mu, jnp.sqrt(nu) + h.eps, h.factor), {"mu": mu, "nu": nu}
 
 
 @optimizer(SPEC, rule, prepare=prepare, door=rowwise)

@@ -8,9 +8,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jopt
 from jopt.numerics import repeated
-from jopt.numerics.repeated import FEW, MOST, in_batches
+from jopt.numerics.repeated import in_batches
 
 RNG = np.random.default_rng(0)
+FEW, MOST = 4, 4
 LAYERS = FEW + MOST // 2
 NO_DECAY = {"no_decay": jopt.group("bias", weight_decay=0.0)}
 TXS = {
@@ -18,6 +19,12 @@ TXS = {
     "lamb": jopt.lamb(0.1),
     "clip+sgd": jopt.chain(jopt.clip_by_global_norm(0.1), jopt.sgd(0.1)),
 }
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch):
+    monkeypatch.setattr(repeated, "FEW", FEW)
+    monkeypatch.setattr(repeated, "MOST", MOST)
 
 
 def tree():
