@@ -73,4 +73,6 @@ def test_each_way_of_each_platform_is_told_of_the_small_arrays_as_of_one(f):
     text = str(jax.make_jaxpr(f)([*small, *large]))
     # Once where they are joined; what is there in several ways has one array of them.
     assert sum(line.count("f32[37]") for line in text.splitlines()) == 50
-    np.testing.assert_allclose(global_norm([*small, *large]), np.sqrt(50 * 37 + 4 * SMALL), rtol=1e-6)
+    np.testing.assert_allclose(
+        global_norm([*small, *large]), np.sqrt(50 * 37 + 4 * SMALL), rtol=1e-6
+    )
