@@ -78,7 +78,7 @@ class Fewer(NamedTuple):
         apart: list[Array] = []
         small: list[Array] = []
         for x in xs:
-            (apart if x.size > SMALL or sharded(x) or may_be_split(x) else small).append(x)
+            (apart if x.size > SMALL or _alone(x) else small).append(x)
         return Fewer(apart, [_joined(small, BLOCKS.parts).reshape(-1)] if small else [])
 
     @property
@@ -123,7 +123,7 @@ def in_pieces(
     apart: list[Side] = []
     whole: list[Side] = []
     for x in xs:
-        (apart if any(sharded(a) or may_be_split(a) for a in x) else whole).append(x)
+        (apart if any(map(_alone, x)) else whole).append(x)
     small = [*joined, *(x for x in whole if x[0].size <= SMALL)]
     large = [x for x in whole if x[0].size > SMALL]
 
@@ -155,6 +155,11 @@ def in_pieces(
     if len(found) == 1:
         return found[0]
     return [over(stacked(numbers)) for numbers in zip(*found, strict=True)]
+
+
+def _alone(x: Array) -> bool:
+    """Whether it is reduced on its own, as it is split or may be; see `in_pieces`."""
+    return sharded(x) or may_be_split(x)
 
 
 def _alike(small: Sequence[Side]) -> tuple[list[Side], list[Side]]:

@@ -60,9 +60,9 @@ def in_batches(
 def of_batches(
     f: Callable[[Any], Any], rows: Sequence[Any], kinds: Sequence[Hashable]
 ) -> list[Any]:
-    """`f` of some of these rows of arrays together, for all of them, by the same batches.
+    """`f` of a list of some of these rows of arrays, for all of them, by the same batches.
 
-    What it gives is not told apart by rows: a call of fewer results takes less to trace.
+    For what can be said of several rows at once, such as a barrier, which then is one equation.
     """
     if not traced(rows):
         return [f([row]) for row in rows]
